@@ -1,0 +1,39 @@
+"""Package metadata; pinned versions live in constraints.txt."""
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+    r"__version__ = '([^']+)'",
+    (_ROOT / 'walt_jax' / '__init__.py').read_text()).group(1)
+
+setuptools.setup(
+    name='walt_jax',
+    version=_VERSION,
+    description='W.A.L.T latent video diffusion in JAX and Flax.',
+    long_description=(_ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
+    install_requires=[
+        'absl-py', 'av>=13', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
+        'jax>=0.10', 'ml-collections', 'numpy', 'optax>=0.2.4',
+        'orbax-checkpoint>=0.11', 'pillow', 'safetensors', 'tokenizers',
+    ],
+    extras_require={
+        # Moving digits and the readers that score them.
+        'digits': ['scikit-learn'],
+        # TensorBoard files through CLU's writers, which import TensorFlow.
+        'tensorboard': ['clu', 'tensorflow-cpu', 'tensorboard'],
+        'data': ['apache-beam', 'tensorflow-datasets', 'pyarrow'],
+        'text': ['sentencepiece'],
+        'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scipy',
+                 'scikit-image'],
+        # Heavy peers for `make parity`; never needed at run time.
+        'parity': ['torch', 'diffusers', 'transformers', 'pytorch-fid'],
+    },
+    entry_points={'console_scripts': ['walt = walt_jax.cli:main']},
+)

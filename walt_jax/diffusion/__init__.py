@@ -1,0 +1,1 @@
+"""Formulas of diffusion: float32, no Flax (section 3)."""

@@ -1,0 +1,1 @@
+"""Scores, each by the protocol that defines it."""

@@ -1,0 +1,1 @@
+"""The denoiser: arrays in, arrays out (sections 4.2-4.5)."""

@@ -1,0 +1,1 @@
+"""Device layout: meshes, partition rules, hosts."""

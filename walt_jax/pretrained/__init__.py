@@ -1,0 +1,1 @@
+"""Pretrained networks and the one reader of foreign weights."""

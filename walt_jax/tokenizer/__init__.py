@@ -1,0 +1,1 @@
+"""The causal 3D tokenizer (section 4.1, appendix A)."""
