@@ -1,0 +1,115 @@
+"""Clips survive the round trip through files."""
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+import av
+import numpy as np
+
+from walt_jax import errors
+from walt_jax.media import video
+
+
+def smooth_clip(t: int, h: int, w: int) -> np.ndarray:
+  """Moving colour ramps: uint8 [t, h, w, 3]."""
+  frame, row, column = np.mgrid[:t, :h, :w].astype(np.float64)
+  channels = [np.sin(6 * row / h + frame / 3), np.cos(5 * column / w),
+              np.sin(4 * (row / h + column / w) - frame / 4)]
+  return np.uint8(127.5 + 110 * np.stack(channels, -1))
+
+
+class VideoTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(
+        tempfile.TemporaryDirectory()))
+
+  @parameterized.parameters((32, 32, 192, 192), (17, 31, 204, 372),
+                            (193, 255, 194, 256), (8, 200, 192, 4800))
+  def test_mp4_round_trip(self, height, width, out_height, out_width):
+    clip = smooth_clip(5, height, width)
+    path = self.folder / 'a.mp4'
+    video.write_mp4(path, clip, 8)
+    read, fps = video.read_video(path)
+    self.assertEqual(read.shape, (5, out_height, out_width, 3))
+    self.assertEqual(fps, 8)
+    expected = video.enlarge(clip)[:, :out_height, :out_width]
+    error = np.abs(
+        read[:, :expected.shape[1], :expected.shape[2]].astype(int) - expected)
+    self.assertLess(error.mean(), 3.0)
+    self.assertEqual([p.name for p in self.folder.iterdir()], ['a.mp4'])
+
+  def test_mp4_plays_in_browsers(self):
+    path = self.folder / 'a.mp4'
+    video.write_mp4(path, smooth_clip(17, 32, 32), 12.5)
+    with av.open(str(path)) as container:
+      stream = container.streams.video[0]
+      self.assertEqual(stream.codec_context.name, 'h264')
+      self.assertEqual(stream.codec_context.pix_fmt, 'yuv420p')
+      self.assertEqual(stream.average_rate, 12.5)
+      self.assertEqual(stream.frames, 17)
+    content = path.read_bytes()
+    self.assertLess(content.index(b'moov'), content.index(b'mdat'))
+
+  def test_saturated_colours_keep_their_hue(self):
+    colours = np.uint8([[255, 0, 0], [0, 255, 0], [0, 0, 255],
+                        [255, 255, 255], [0, 0, 0], [200, 100, 50]])
+    clip = np.tile(colours[None, None, :, None],
+                   (2, 6, 1, 8, 1)).reshape(2, 6, 48, 3)
+    path = self.folder / 'a.mp4'
+    video.write_mp4(path, clip, 8)
+    read, _ = video.read_video(path)
+    factor = read.shape[1] // 6
+    centres = read[0, 3 * factor, 4 * factor::8 * factor].astype(int)
+    np.testing.assert_allclose(centres, colours, atol=8)
+
+  @parameterized.parameters('.gif', '.webp')
+  def test_animation(self, suffix):
+    path = self.folder / f'a{suffix}'
+    clip = np.repeat(np.uint8([0, 120, 250]), 16 * 16 * 3)
+    clip = clip.reshape(3, 16, 16, 3)
+    video.write_animation(path, clip, 8, min_side=16)
+    from PIL import Image
+    with Image.open(path) as image:
+      self.assertEqual(image.n_frames, 3)
+      image.seek(1)
+      np.testing.assert_allclose(np.asarray(image.convert('RGB')), clip[1],
+                                 atol=3)
+      self.assertIn(image.info['duration'], (120, 125))  # GIF: 10 ms ticks.
+
+  def test_png_and_npy_are_lossless(self):
+    clip = np.random.default_rng(0).integers(0, 256, (3, 7, 5, 3), np.uint8)
+    video.write_png(self.folder / 'a.png', clip[0])
+    np.testing.assert_array_equal(
+        video.read_video(self.folder / 'a.png')[0], clip[:1])
+    np.save(self.folder / 'a.npy', clip)
+    np.testing.assert_array_equal(
+        video.read_video(self.folder / 'a.npy')[0], clip)
+
+  @parameterized.parameters('a.mp4', 'a.npy', 'a.png', 'a.txt')
+  def test_unreadable_files_are_named(self, name):
+    path = self.folder / name
+    with self.assertRaisesRegex(errors.UserError, f'no such.*{name}'):
+      video.read_video(path)
+    path.write_bytes(b'this is no video')
+    with self.assertRaisesRegex(errors.UserError, name):
+      video.read_video(path)
+
+  def test_truncated_video_is_refused_or_shorter(self):
+    path = self.folder / 'a.mp4'
+    video.write_mp4(path, smooth_clip(17, 64, 64), 8)
+    path.write_bytes(path.read_bytes()[:500])
+    with self.assertRaisesRegex(errors.UserError, 'a.mp4'):
+      video.read_video(path)
+
+  @parameterized.parameters(((2, 4, 4, 3), np.float32), ((4, 4, 3), np.uint8),
+                            ((2, 4, 4, 1), np.uint8), ((0, 4, 4, 3), np.uint8))
+  def test_wrong_clips_are_refused(self, shape, dtype):
+    with self.assertRaises(ValueError):
+      video.write_mp4(self.folder / 'a.mp4', np.zeros(shape, dtype), 8)
+    self.assertEmpty(list(self.folder.iterdir()))
+
+
+if __name__ == '__main__':
+  absltest.main()
