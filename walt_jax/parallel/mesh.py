@@ -1,0 +1,75 @@
+"""The device mesh: axes `data`, `fsdp` and `tensor`."""
+from collections.abc import Sequence
+import math
+
+import jax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+from walt_jax import errors
+
+AXES = ('data', 'fsdp', 'tensor')
+# Rows of a batch are spread over both of these.
+BATCH_AXES = ('data', 'fsdp')
+
+
+def mesh_shape(
+    data: int, fsdp: int, tensor: int, num_devices: int
+) -> tuple[int, int, int]:
+  """Fills in the one axis that may be -1 (all remaining devices).
+
+  Raises:
+    UserError: If the axes do not multiply to the number of devices.
+  """
+  shape = (data, fsdp, tensor)
+  named = ', '.join(f'mesh.{n}={s}' for n, s in zip(AXES, shape, strict=True))
+  if any(size < 1 and size != -1 for size in shape):
+    raise errors.UserError(
+        f'{named}: an axis is a positive number, or -1 for all remaining '
+        'devices')
+  if shape.count(-1) > 1:
+    raise errors.UserError(f'{named}: only one axis may be -1')
+  known = math.prod(size for size in shape if size != -1)
+  if num_devices % known or (-1 not in shape and known != num_devices):
+    raise errors.UserError(
+        f'{named} does not fill {num_devices} device(s); make the product of '
+        'the axes equal to the device count, or set one axis to -1')
+  return tuple(
+      num_devices // known if size == -1 else size for size in shape)
+
+
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+  """Returns a mesh of `devices` (default: all) with automatic axes.
+
+  Explicit axes, JAX's default, would reject the reshapes of window attention.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  shape = mesh_shape(data, fsdp, tensor, len(devices))
+  return jax.make_mesh(
+      shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Returns the sharding of what every device holds whole."""
+  return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Returns the sharding of arrays whose first axis is rows of the batch."""
+  return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
+  """Returns into how many parts a batch's rows are cut."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def platform(mesh: jax.sharding.Mesh) -> str:
+  """Returns 'cpu', 'gpu' or 'tpu', of the mesh's own devices."""
+  return np.asarray(mesh.devices).flat[0].platform

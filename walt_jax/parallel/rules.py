@@ -1,0 +1,128 @@
+"""Partition rules: from the path of a leaf to the mesh axes that cut it.
+
+A rule is (path pattern, spec). The spec names the LAST axes of the leaf, the
+leaf's own; axes in front (a scan's layers, taps of a convolution) are
+replicated. The first match wins and a leaf without a match is an error.
+
+One table serves parameters, averages and moments. A matrix is written
+`Matrix(rows, columns)`, its input and its output axes: Adafactor factors it
+so, and its moments `moments/.../kernel/row` and `.../kernel/column` keep one
+half of the spec.
+"""
+import dataclasses
+import re
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+  """Spec of a linear map: mesh axes of its input and of its output axes."""
+  rows: P
+  columns: P
+
+
+Spec = P | Matrix
+Rules = tuple[tuple[str, Spec], ...]
+
+ROW_MOMENT = 'row'
+COLUMN_MOMENT = 'column'
+FULL_MOMENT = 'full'
+
+REPLICATED_RULES: Rules = ((r'', P()),)
+
+# Counters, step numbers and anything else that is a scalar.
+_SCALARS: Rules = ((r'(^|/)(count|mini_step|gradient_step|step)$', P()),)
+
+
+def find_spec(name: str, rules: Rules) -> Spec | None:
+  """Returns the spec of the first rule whose pattern is in `name`."""
+  for pattern, spec in rules:
+    if re.search(pattern, name):
+      return spec
+  return None
+
+
+def matrix_axes(name: str, ndim: int, rules: Rules) -> tuple[int, int, int]:
+  """Splits the axes of a leaf into (front, rows, columns).
+
+  Rows and columns are 0 where the leaf is no matrix; front then counts the
+  axes before the leaf's own.
+  """
+  spec = _require_spec(name, rules)
+  if isinstance(spec, Matrix):
+    _check_rank(name, P(*spec.rows, *spec.columns), ndim)
+    rows, columns = len(spec.rows), len(spec.columns)
+    return ndim - rows - columns, rows, columns
+  _check_rank(name, spec, ndim)
+  return ndim - len(spec), 0, 0
+
+
+def _require_spec(name: str, rules: Rules) -> Spec:
+  spec = find_spec(name, rules)
+  if spec is None:
+    raise ValueError(f'No partition rule matches {name}.')
+  return spec
+
+
+def _check_rank(name: str, spec: P, ndim: int) -> None:
+  if len(spec) > ndim:
+    raise ValueError(
+        f'The partition rule of {name}, {spec}, names more axes than its '
+        f'{ndim}.')
+
+
+def leaf_spec(name: str, shape: tuple[int, ...], rules: Rules) -> P:
+  """Returns the full spec of one leaf.
+
+  Raises:
+    ValueError: If no rule matches, or the rule names too many axes.
+  """
+  part = None
+  if re.search(r'(^|/)moments/', name):
+    name, _, part = name.rpartition('/')
+  spec = _require_spec(name, rules)
+  if isinstance(spec, Matrix):
+    halves = {ROW_MOMENT: spec.rows, COLUMN_MOMENT: spec.columns}
+    spec = halves.get(part, P(*spec.rows, *spec.columns))
+  _check_rank(name, spec, len(shape))
+  return P(*(None,) * (len(shape) - len(spec)), *spec)
+
+
+def tree_specs(tree: PyTree, rules: Rules) -> PyTree:
+  """Maps each leaf (an array or its shape) to its PartitionSpec."""
+  def spec(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return leaf_spec(name, leaf.shape, rules)
+  return jax.tree_util.tree_map_with_path(spec, tree)
+
+
+def tree_shardings(
+    tree: PyTree, mesh: jax.sharding.Mesh, rules: Rules) -> PyTree:
+  """Maps each leaf to a NamedSharding; a leaf without a rule is an error.
+
+  An axis that the mesh does not divide is left whole: mesh sizes are chosen
+  for the large matrices, and small ones cost little where they stand.
+  """
+  def sharding(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    spec = leaf_spec(name, leaf.shape, rules)
+    return NamedSharding(mesh, _divisible(spec, leaf.shape, mesh))
+  return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _divisible(
+    spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
+  entries = []
+  for size, entry in zip(shape, spec, strict=True):
+    names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+    parts = 1
+    for name in names:
+      parts *= mesh.shape[name]
+    entries.append(entry if size % parts == 0 else None)
+  return P(*entries)

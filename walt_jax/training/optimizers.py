@@ -1,0 +1,167 @@
+"""Optimizers, their schedules, and gradients in parts of a batch."""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from walt_jax.parallel import rules as partition
+from walt_jax.training import adafactor
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+  """Everything that decides an update from gradients.
+
+  Attributes:
+    name: 'adamw' or 'adafactor'.
+    peak_lr: Rate after the warm-up.
+    schedule: 'cosine', 'constant', or 'linear' (constant, then a straight line
+      to the end over the last `decay_fraction` of `decay_steps`).
+    warmup_steps: Steps of linear growth from 0.
+    decay_steps: The schedule's horizon, warm-up included. It, not the number of
+      steps trained, sets the rate: a run may stop and go on.
+    decay_fraction: Of `decay_steps`, for 'linear'.
+    final_lr: Rate at and after `decay_steps`, as a part of `peak_lr`.
+    clip_norm: Bound of the global gradient norm; 0: none.
+    b1: Decay of the first moment; Adafactor keeps none where it is 0.
+    b2: Decay of the second moment (AdamW).
+    eps: AdamW's.
+    weight_decay: Decoupled, on matrices alone.
+    parameter_scale: Adafactor: scale the rate by the size of each parameter.
+    min_factored: Adafactor: smallest side of a matrix that is factored.
+  """
+  name: str = 'adamw'
+  peak_lr: float = 5e-4
+  schedule: str = 'cosine'
+  warmup_steps: int = 5_000
+  decay_steps: int = 60_000
+  decay_fraction: float = 0.4
+  final_lr: float = 0.0
+  clip_norm: float = 1.0
+  b1: float = 0.9
+  b2: float = 0.99
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  parameter_scale: bool = False
+  min_factored: int = 128
+
+  def __post_init__(self):
+    if self.name not in ('adamw', 'adafactor'):
+      raise ValueError(f'optimizer.name={self.name!r} is neither adamw nor '
+                       'adafactor.')
+    if self.schedule not in ('cosine', 'constant', 'linear'):
+      raise ValueError(f'optimizer.schedule={self.schedule!r} is none of '
+                       'cosine, constant, linear.')
+    if self.schedule != 'constant' and self.decay_steps <= self.warmup_steps:
+      raise ValueError(
+          f'optimizer.decay_steps={self.decay_steps} must be above '
+          f'optimizer.warmup_steps={self.warmup_steps}.')
+    if not 0 < self.decay_fraction <= 1:
+      raise ValueError(f'optimizer.decay_fraction={self.decay_fraction} is '
+                       'not in (0, 1].')
+
+
+def learning_rate(options: OptimizerOptions) -> optax.Schedule:
+  """Returns the rate of the update that is `step` (from 0)."""
+  peak = options.peak_lr
+  warmup, end = options.warmup_steps, options.decay_steps
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.float32)
+    # The very first update already moves: its rate is peak / warmup.
+    grow = jnp.minimum((step + 1) / max(warmup, 1), 1.0)
+    if options.schedule == 'constant':
+      return peak * grow
+    if options.schedule == 'cosine':
+      done = jnp.clip((step - warmup) / (end - warmup), 0, 1)
+      shape = 0.5 * (1 + jnp.cos(jnp.pi * done))
+    else:
+      length = min(options.decay_fraction * end, end - warmup)
+      shape = jnp.clip((end - step) / length, 0, 1)
+    return peak * grow * (options.final_lr + (1 - options.final_lr) * shape)
+
+  return rate
+
+
+def make_optimizer(
+    options: OptimizerOptions, rules: partition.Rules
+) -> optax.GradientTransformation:
+  """Builds clipping, the optimizer and its schedule.
+
+  Args:
+    options: See `OptimizerOptions`.
+    rules: Partition rules of the parameters; they tell which leaves are
+      matrices (weight decay, Adafactor) and which axes are layers.
+  """
+  parts = []
+  if options.clip_norm:
+    parts.append(optax.clip_by_global_norm(options.clip_norm))
+  if options.name == 'adamw':
+    parts.append(optax.scale_by_adam(
+        options.b1, options.b2, options.eps, mu_dtype=jnp.float32))
+  else:
+    parts.append(adafactor.scale_by_adafactor(
+        rules, min_factored=options.min_factored))
+    if options.parameter_scale:
+      parts.append(adafactor.scale_by_parameter_size(rules))
+    if options.b1:
+      parts.append(optax.ema(options.b1, debias=False))
+  if options.weight_decay:
+    parts.append(optax.add_decayed_weights(
+        options.weight_decay, mask=lambda params: _is_matrix(params, rules)))
+  parts.append(optax.scale_by_learning_rate(learning_rate(options)))
+  return optax.chain(*parts)
+
+
+def _is_matrix(params: PyTree, rules: partition.Rules) -> PyTree:
+  def is_matrix(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return partition.matrix_axes(name, leaf.ndim, rules)[1] > 0
+  return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def value_and_grad(
+    loss_fn: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]],
+    num_parts: int = 1,
+):
+  """Returns `(params, batch, key) -> ((loss, metrics), gradients)`.
+
+  With more than one part the rows of the batch go through `loss_fn` in equal
+  parts, one after the other, and losses, metrics and gradients are averaged:
+  memory of a part, gradient of the whole. Part i takes the rows i, i + n, ...,
+  so that a batch sharded over devices stays where it is.
+
+  Args:
+    loss_fn: `loss_fn(params, batch, key) -> (mean loss, scalar metrics)`.
+    num_parts: n; must divide every row count.
+  """
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  if num_parts == 1:
+    return grad_fn
+
+  def split(rows):
+    if rows.shape[0] % num_parts:
+      raise ValueError(f'{rows.shape[0]} rows cannot be cut into {num_parts} '
+                       'equal parts.')
+    return jnp.swapaxes(
+        rows.reshape(-1, num_parts, *rows.shape[1:]), 0, 1)
+
+  def accumulated(params, batch, key):
+    def add(total, item):
+      part, index = item
+      out = grad_fn(params, part, jax.random.fold_in(key, index))
+      return jax.tree.map(lambda t, o: t + o / num_parts, total, out), None
+
+    parts = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(
+        grad_fn, params, jax.tree.map(lambda rows: rows[0], parts), key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(num_parts)))
+    return total
+
+  return accumulated
