@@ -1,0 +1,6 @@
+"""`python -m walt_jax` is the `walt` command."""
+import sys
+
+from walt_jax import cli
+
+sys.exit(cli.main())

@@ -1,0 +1,268 @@
+"""The `walt` command: flags in, one call of an entry point out.
+
+Nothing heavy is imported before a sub-command is chosen. Exit codes: 0 done;
+2 the user can mend it (one line on standard error); 1 a fault of the program
+(traceback); 75 stopped by preemption after saving; 130 interrupted.
+"""
+import argparse
+from collections.abc import Callable, Sequence
+import importlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import walt_jax
+from walt_jax import errors, flags
+
+EXIT_USER_ERROR = 2
+EXIT_FAULT = 1
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+_OVERRIDE_PREFIX = '--config.'
+
+
+class _Parser(argparse.ArgumentParser):
+  """Reports errors as exceptions; knows no abbreviated flags."""
+
+  def __init__(self, *args, **kwargs):
+    kwargs.setdefault('allow_abbrev', False)
+    super().__init__(*args, **kwargs)
+
+  def error(self, message: str) -> NoReturn:
+    raise errors.UserError(f'{message} (see {self.prog} --help)')
+
+
+def _add_train(commands) -> None:
+  parser = commands.add_parser(
+      'train', help='train a stage, or resume its training',
+      description='Trains the stage that a config describes. A work directory '
+      'with a checkpoint is resumed.')
+  _add_config(parser)
+  parser.add_argument('--workdir', required=True, metavar='DIR',
+                      help='config.json, metrics.jsonl, checkpoints/')
+  parser.add_argument('--replay', metavar='BUNDLE',
+                      help='repeat the step saved in a crash bundle')
+  parser.add_argument('--profile', type=flags.frame_range,
+                      metavar='FIRST:LAST',
+                      help='write a profiler trace of these steps')
+  parser.set_defaults(module='walt_jax.train')
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('--config', required=True, metavar='FILE[:variant]',
+                      help='a Python file with get_config; any key can be set '
+                      'with --config.KEY=VALUE')
+  parser.set_defaults(takes_overrides=True)
+
+
+def _add_sample(commands) -> None:
+  parser = commands.add_parser(
+      'sample', help='draw clips from trained stages',
+      description='Draws clips: an .mp4 and a lossless .npy each, and '
+      'samples.json. Lists by stage are separated by commas (guidance: '
+      'semicolons); one value serves all stages.')
+  parser.add_argument('--workdir', required=True,
+                      type=flags.separated(str), metavar='BASE[,SR1,SR2]')
+  parser.add_argument('--out', required=True, metavar='DIR')
+  what = parser.add_mutually_exclusive_group()
+  what.add_argument('--prompt', metavar='TEXT')
+  what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
+  what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
+                    'line: prompt or [[frame, prompt], ..], label, image, seed')
+  start = parser.add_mutually_exclusive_group()
+  start.add_argument('--image', metavar='FILE', help='the first frame')
+  start.add_argument('--video', metavar='FILE', help='a clip to continue')
+  parser.add_argument('--num_frames', type=flags.positive_int, metavar='N')
+  parser.add_argument('--num_samples', type=flags.positive_int, default=None,
+                      metavar='N', help='for each prompt or label')
+  parser.add_argument('--steps', type=flags.separated(flags.positive_int),
+                      metavar='50[,..]')
+  parser.add_argument('--sampler', metavar='ddim[,..]',
+                      type=flags.separated(str),
+                      help='ddim, ddpm or dpmpp_2m')
+  parser.add_argument('--guidance', type=flags.separated(flags.guidance, ';'),
+                      metavar='text=7.5,label=1,frames=2[;..]')
+  parser.add_argument('--noise_level', type=flags.separated(flags.noise_level),
+                      metavar='A[,B]', help='noise on the low-resolution '
+                      'input, one a super-resolution stage')
+  parser.add_argument('--seed', type=flags.natural, default=0, metavar='S')
+  parser.add_argument('--batch_size', type=flags.positive_int, metavar='N',
+                      help='samples drawn at once; changes no result')
+  parser.add_argument('--animation', choices=('gif', 'webp'),
+                      help='write this beside each .mp4')
+  parser.set_defaults(module='walt_jax.sample')
+
+
+def _add_evaluate(commands) -> None:
+  parser = commands.add_parser(
+      'evaluate', help='score clips or a checkpoint',
+      description='Scores clips. A PATH is a folder of videos or images, or '
+      'a .npy of uint8 [N, T, H, W, 3].')
+  metrics = parser.add_subparsers(dest='metric', required=True,
+                                  metavar='METRIC')
+  helps = {
+      'fvd': 'Frechet distance of I3D features of videos',
+      'fid': 'Frechet distance of Inception features of images',
+      'is': 'Inception score',
+      'reconstruction': 'PSNR, SSIM and more, clip by clip',
+      'control': 'does what was asked for appear (moving digits)',
+  }
+  for name, text in helps.items():
+    metric = metrics.add_parser(name, help=text, description=text + '.')
+    metric.add_argument('--real', metavar='PATH')
+    generated = metric.add_mutually_exclusive_group(required=True)
+    generated.add_argument('--generated', metavar='PATH')
+    generated.add_argument('--workdir', type=flags.separated(str),
+                           metavar='DIR', help='score samples of a checkpoint')
+    metric.add_argument('--follow', action='store_true', help='score each new '
+                        'checkpoint of --workdir until training ends')
+    metric.add_argument('--json', required=True, metavar='FILE')
+    metric.add_argument('--protocol', metavar='NAME', default='quick')
+    metric.add_argument('--frames', type=flags.positive_int, metavar='N',
+                        help='score the first N frames')
+    metric.add_argument('--network', metavar='FILE',
+                        help='weights of the feature network')
+    metric.add_argument('--num_samples', type=flags.positive_int, metavar='N',
+                        help='samples to draw from --workdir')
+    metric.add_argument('--batch_size', type=flags.positive_int, metavar='N')
+    metric.add_argument('--seed', type=flags.natural, default=0, metavar='S')
+  compare = metrics.add_parser(
+      'compare', help='compare two results, if they may be compared')
+  compare.add_argument('files', nargs=2, metavar='RESULT.json')
+  compare.add_argument('--json', metavar='FILE')
+  parser.set_defaults(module='walt_jax.evaluate')
+
+
+def _add_data(commands) -> None:
+  parser = commands.add_parser('data', help='prepare, render or inspect data')
+  actions = parser.add_subparsers(dest='action', required=True,
+                                  metavar='ACTION')
+  prepare = actions.add_parser(
+      'prepare', help='clips -> ArrayRecord data set with a manifest',
+      description='Reads clips (or images) from a folder and writes a sharded '
+      'data set and manifest.json. Clips that cannot be read are listed there '
+      'and skipped.')
+  prepare.add_argument('--input', required=True, metavar='DIR')
+  prepare.add_argument('--output', required=True, metavar='DIR')
+  prepare.add_argument('--latents', action='store_true',
+                       help='also cache latents of --workdir')
+  prepare.add_argument('--workdir', metavar='TOKENIZER')
+  prepare.add_argument('--size', type=flags.positive_int, metavar='N',
+                       help='shorter side of what is stored, in pixels')
+  prepare.add_argument('--fps', type=flags.positive, metavar='F',
+                       help='resample to this rate')
+  prepare.add_argument('--num_frames', type=flags.positive_int, metavar='N',
+                       help='shortest clip to accept')
+  prepare.add_argument('--num_shards', type=flags.positive_int, metavar='N')
+  prepare.add_argument('--workers', type=flags.positive_int, metavar='N')
+  render = actions.add_parser(
+      'render', help='write clips of the embedded data')
+  render.add_argument('name', choices=('moving_digits',))
+  render.add_argument('--split', default='test', metavar='S')
+  render.add_argument('--num', type=flags.positive_int, required=True,
+                      metavar='N')
+  render.add_argument('--output', required=True, metavar='DIR')
+  render.add_argument('--size', type=flags.positive_int, default=32,
+                      metavar='N')
+  render.add_argument('--num_frames', type=flags.positive_int, default=17,
+                      metavar='N')
+  render.add_argument('--difficulty', metavar='NAME')
+  inspect = actions.add_parser(
+      'inspect', help='summary and contact sheet of a data set')
+  inspect.add_argument('path', metavar='DIR')
+  parser.set_defaults(module='walt_jax.data_command')
+
+
+def _add_report(commands) -> None:
+  parser = commands.add_parser(
+      'report', help='one HTML page of a folder of runs',
+      description='Writes DIR/report.html: clips, curves, scores, timing. It '
+      'needs no other file.')
+  parser.add_argument('directory', metavar='DIR')
+  parser.add_argument('--out', metavar='FILE', help='default: DIR/report.html')
+  parser.add_argument('--max_clips', type=flags.positive_int, default=24,
+                      metavar='N', help='clips shown of each folder')
+  parser.set_defaults(module='walt_jax.report')
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """Builds the parser of the whole command line."""
+  parser = _Parser(prog='walt', description=walt_jax.__doc__)
+  parser.add_argument('--version', action='version',
+                      version=f'walt {walt_jax.__version__}')
+  parser.set_defaults(takes_overrides=False)
+  commands = parser.add_subparsers(dest='command', required=True,
+                                   metavar='COMMAND')
+  for add in (_add_train, _add_sample, _add_evaluate, _add_data, _add_report):
+    add(commands)
+  return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """Parses flags; `--config.key=value` become (key, value) in `overrides`.
+
+  Raises:
+    errors.UserError: Anything that `argparse` would refuse.
+  """
+  overrides, rest = [], []
+  for argument in argv:
+    if not argument.startswith(_OVERRIDE_PREFIX):
+      rest.append(argument)
+      continue
+    key, equals, value = argument.removeprefix(_OVERRIDE_PREFIX).partition('=')
+    if not equals or not key:
+      raise errors.UserError(
+          f'{argument} needs a value: --config.KEY=VALUE, without spaces')
+    overrides.append((key, value))
+  args = make_parser().parse_args(rest)
+  if overrides and not args.takes_overrides:
+    raise errors.UserError(
+        f'walt {args.command} takes no --config.{overrides[0][0]}; only a '
+        'command with --config does')
+  args.overrides = overrides
+  return args
+
+
+def _entry_point(module: str) -> Callable[[argparse.Namespace], None]:
+  return importlib.import_module(module).run
+
+
+def _say(message: str) -> None:
+  print(f'walt: {" ".join(message.split())}', file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command and returns its exit code."""
+  # TensorFlow, where CLU imports it, is silent about processor features.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  try:
+    args = parse(sys.argv[1:] if argv is None else argv)
+    _entry_point(args.module)(args)
+    sys.stdout.flush()
+    return 0
+  except errors.UserError as error:
+    _say(f'error: {error}')
+    return EXIT_USER_ERROR
+  except SystemExit as stop:  # --help and --version.
+    return stop.code if isinstance(stop.code, int) else 0
+  except KeyboardInterrupt:
+    _say('interrupted')
+    return EXIT_INTERRUPTED
+  except BrokenPipeError:
+    # The reader of our output has gone; nothing more may be flushed to it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
+  except Exception as error:  # pylint: disable=broad-except
+    # A run that was stopped on purpose, after saving, names its own code.
+    code = getattr(error, 'exit_code', None)
+    if isinstance(code, int):
+      _say(str(error))
+      return code
+    traceback.print_exc()
+    return EXIT_FAULT
+
+
+if __name__ == '__main__':
+  sys.exit(main())
