@@ -1,0 +1,102 @@
+"""Scaled dot-product attention in several forms, and its projections."""
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+# Builders choose the form for the devices of the mesh; all compute the same.
+FORMS = ('xla', 'cudnn')
+PROJECTION_INIT = nn.initializers.xavier_uniform()
+NORM_EPSILON = 1e-6
+
+
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, *,
+    bias: jax.Array | None = None, mask: jax.Array | None = None,
+    form: str = 'xla',
+) -> jax.Array:
+  """Attention of each window's queries to its own keys.
+
+  Args:
+    query: [..., L, K, d], any leading axes (batch, windows).
+    key: [..., S, K, d].
+    value: As key.
+    bias: [K, L, S], added to the logits of every window.
+    mask: bool [..., S], true at keys that may be seen.
+    form: One of `FORMS`.
+
+  Returns:
+    [..., L, K, d] in the type of `value`.
+  """
+  if form not in FORMS:
+    raise ValueError(f'Unknown attention form {form!r}; choose of {FORMS}.')
+  lead = query.shape[:-3]
+  flat = lambda x: x.reshape(-1, *x.shape[-3:])
+  if mask is not None:
+    mask = mask.reshape(-1, 1, 1, mask.shape[-1])
+  if bias is not None:
+    bias = bias[None].astype(query.dtype if form == 'cudnn' else jnp.float32)
+  out = jax.nn.dot_product_attention(
+      flat(query), flat(key), flat(value), bias=bias, mask=mask,
+      implementation=form)
+  return out.reshape(*lead, *out.shape[1:])
+
+
+class AttentionProjections(nn.Module):
+  """Queries, keys and values of tokens, and the way back; a base class.
+
+  Attributes:
+    width: D.
+    num_heads: K; must divide D.
+    use_qk_norm: LayerNorm (scale, no bias) of queries and keys (ViT-22B),
+      which bounds the logits.
+    zero_output: Whether the output projection starts at zero.
+    form: Form of the attention, one of `FORMS`.
+    dtype: Compute type; parameters stay float32.
+  """
+  width: int
+  num_heads: int
+  use_qk_norm: bool = True
+  zero_output: bool = False
+  form: str = 'xla'
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    if self.width % self.num_heads:
+      raise ValueError(f'num_heads {self.num_heads} does not divide width '
+                       f'{self.width}.')
+    heads = (self.num_heads, self.width // self.num_heads)
+    project = functools.partial(
+        nn.DenseGeneral, heads, dtype=self.dtype, kernel_init=PROJECTION_INIT)
+    self.query = project()
+    self.key = project()
+    self.value = project()
+    self.out = nn.DenseGeneral(
+        self.width, (-2, -1), dtype=self.dtype,
+        kernel_init=(nn.initializers.zeros if self.zero_output
+                     else PROJECTION_INIT))
+    if self.use_qk_norm:
+      norm = functools.partial(
+          nn.LayerNorm, epsilon=NORM_EPSILON, use_bias=False,
+          dtype=jnp.float32)
+      self.query_norm = norm()
+      self.key_norm = norm()
+
+  def queries(self, x: jax.Array) -> jax.Array:
+    """[..., D] to [..., K, d]."""
+    query = self.query(x)
+    if self.use_qk_norm:
+      query = self.query_norm(query).astype(self.dtype)
+    return query
+
+  def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[..., D] to keys and values [..., K, d]."""
+    key = self.key(x)
+    if self.use_qk_norm:
+      key = self.key_norm(key).astype(self.dtype)
+    return key, self.value(x)
+
+  def tokens(self, context: jax.Array) -> jax.Array:
+    """[..., K, d] to [..., D]."""
+    return self.out(context)

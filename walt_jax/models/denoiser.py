@@ -1,0 +1,231 @@
+"""The W.A.L.T denoiser: a windowed transformer over latents (section 4.2)."""
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from walt_jax import types
+from walt_jax.models import attention
+from walt_jax.models import blocks
+from walt_jax.models import conditioning as conditioning_lib
+from walt_jax.models import embeddings
+from walt_jax.models import modulation
+from walt_jax.models import super_resolution
+from walt_jax.models import windows
+
+TEXT_WINDOWS = ('spatial', 'own')
+
+
+class Denoiser(nn.Module):
+  """Predicts v (or eps, or x_0) of noisy latents.
+
+  Attributes:
+    width: D, of every token.
+    depth: Number of layers; even, spatial and spatiotemporal in turn. The
+      parameters are stacked over the pairs, however they are executed.
+    num_heads: K; must divide the width.
+    mlp_width: Width of the MLPs' hidden layer.
+    patch: p; latents are cut into p x p patches, each frame on its own.
+    spatial_window: (1, rows, columns) in tokens, of the spatial layers (SW).
+    spacetime_window: (frames, rows, columns) in tokens (STW).
+    num_classes: 0 for none; the null label has the id `num_classes`.
+    text_width: Width of the text token states; 0 for no text.
+    text_window: Whose window tokens text cross-attention sees besides the
+      text: 'spatial' always (joint training), or each layer's 'own'.
+    self_condition: Whether there is an input for the last estimate of x_0.
+    frame_condition: Whether there is one for given frames and their mask.
+    low_res_factor: Upscaling of the low-resolution condition; 0 for none.
+    use_noise_level: Whether the noise level of that condition is one too.
+    lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
+    use_qk_norm: LayerNorm of queries and keys.
+    use_relative_bias: A bias per head and relative offset in every window.
+    activation: 'gelu' (paper) or 'relu2'.
+    attention_form: One of `attention.FORMS`.
+    scan_unroll: How many pairs a step of the loop over layers executes.
+    remat_policy: A name of `remat.POLICIES`.
+    dtype: Type of matrix products and of the tokens between layers;
+      parameters, norms, modulation and output are float32.
+  """
+  width: int
+  depth: int
+  num_heads: int
+  mlp_width: int
+  patch: int
+  spatial_window: windows.Window
+  spacetime_window: windows.Window
+  num_classes: int = 0
+  text_width: int = 0
+  text_window: str = 'spatial'
+  self_condition: bool = True
+  frame_condition: bool = True
+  low_res_factor: int = 0
+  use_noise_level: bool = False
+  lora_rank: int = 2
+  use_qk_norm: bool = True
+  use_relative_bias: bool = True
+  activation: str = 'gelu'
+  attention_form: str = 'xla'
+  scan_unroll: int = 1
+  remat_policy: str = 'none'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+      self, x_t: jax.Array, timestep: jax.Array,
+      conditioning: types.Conditioning) -> jax.Array:
+    """Predicts from noisy latents.
+
+    Args:
+      x_t: [B, 1+t, h, w, c].
+      timestep: [B, F] in (0, 1], 1 pure noise; F = 1, or 1+t when rows may
+        hold independent images.
+      conditioning: A condition left at None has its null value. One that the
+        model was not built for is an error.
+
+    Returns:
+      float32 [B, 1+t, h, w, c].
+    """
+    self._check(x_t, timestep, conditioning)
+    is_image = conditioning.is_image
+
+    inputs = self._inputs(x_t, conditioning)
+    x = nn.Dense(
+        self.width, kernel_init=attention.PROJECTION_INIT,
+        name='patch_projection')(windows.patchify(inputs, self.patch))
+    x = embeddings.PositionEmbedding(name='position')(x, is_image)
+    x = x.astype(self.dtype)
+
+    embedding = nn.silu(self._global_embedding(x_t, timestep, conditioning))
+    text, text_mask = self._text(x_t, conditioning)
+    shared = None
+    if self.lora_rank:
+      shared = modulation.linear_modulation(
+          modulation.NUM_VECTORS, self.width, 'modulation')(embedding)
+    context = blocks.LayerContext(
+        embedding=embedding, shared_modulation=shared, text=text,
+        text_mask=text_mask, is_image=is_image)
+    x = self._layers(x, context)
+
+    shift, scale = jnp.split(
+        modulation.linear_modulation(2, self.width, 'final_modulation')(
+            embedding), 2, axis=-1)
+    x = nn.LayerNorm(epsilon=attention.NORM_EPSILON, use_bias=False,
+                     use_scale=False, dtype=jnp.float32, name='norm')(x)
+    x = modulation.modulate(x, shift, scale)
+    x = nn.Dense(
+        self.patch ** 2 * x_t.shape[-1], kernel_init=nn.initializers.zeros,
+        name='head')(x)
+    return windows.unpatchify(x, self.patch)
+
+  def _layers(self, x, context):
+    num_pairs = self.depth // 2
+    unroll = min(self.scan_unroll, num_pairs)
+    options = blocks.LayerOptions(
+        width=self.width, num_heads=self.num_heads, mlp_width=self.mlp_width,
+        spatial_window=tuple(self.spatial_window),
+        spacetime_window=tuple(self.spacetime_window),
+        text_window=self.text_window, lora_rank=self.lora_rank,
+        use_text=bool(self.text_width), use_qk_norm=self.use_qk_norm,
+        use_relative_bias=self.use_relative_bias, activation=self.activation,
+        attention_form=self.attention_form, dtype=self.dtype)
+    layers = nn.scan(
+        blocks.LayerPair, variable_axes={'params': 0},
+        split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,
+        unroll=unroll)
+    return layers(options, self.remat_policy, unroll == num_pairs,
+                  name='layers')(x, context)[0]
+
+  def _inputs(self, x_t, conditioning) -> jax.Array:
+    """Noisy latents and everything that is concatenated on channels."""
+    parts = [x_t]
+    if self.self_condition:
+      parts.append(_or_zeros(conditioning.self_cond, x_t.shape))
+    if self.frame_condition:
+      mask = _or_zeros(conditioning.frame_mask, x_t.shape[:2])
+      parts += [_or_zeros(conditioning.frame_cond, x_t.shape),
+                jnp.broadcast_to(mask[..., None, None, None],
+                                 (*x_t.shape[:-1], 1))]
+    if self.low_res_factor:
+      b, t, h, w, c = x_t.shape
+      low = (b, t, h // self.low_res_factor, w // self.low_res_factor, c)
+      parts.append(super_resolution.LatentUpscaler(
+          self.low_res_factor, name='low_res_upscaler')(
+              _or_zeros(conditioning.low_res, low)))
+    return jnp.concatenate([part.astype(jnp.float32) for part in parts], -1)
+
+  def _global_embedding(self, x_t, timestep, conditioning) -> jax.Array:
+    """The sum of the embeddings of time, label and noise level [B, F, D]."""
+    total = embeddings.TimestepEmbedding(
+        self.width, name='time_embedding')(timestep)
+    rows = (x_t.shape[0], 1)
+    if self.num_classes:
+      label = conditioning.label
+      if label is None:
+        label = jnp.full(rows, self.num_classes, jnp.int32)
+      table = nn.Embed(
+          self.num_classes + 1, self.width,
+          embedding_init=embeddings.TABLE_INIT, name='label_embedding')
+      total = total + table(label)
+    if self.use_noise_level:
+      total = total + embeddings.TimestepEmbedding(
+          self.width, name='noise_level_embedding')(
+              _or_zeros(conditioning.low_res_level, rows))
+    return total
+
+  def _text(self, x_t, conditioning):
+    """Text tokens of the model's width, and their mask; or two Nones."""
+    if not self.text_width:
+      return None, None
+    text = conditioning.text
+    if text is None:
+      text = jnp.zeros((x_t.shape[0], 1, 1, self.text_width))
+      mask = jnp.zeros(text.shape[:-1], bool)
+    else:
+      mask = conditioning_lib.text_mask(conditioning)
+    text = nn.Dense(self.width, dtype=self.dtype, name='text_projection')(text)
+    text = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,
+                        name='text_norm')(text)
+    return text.astype(self.dtype), mask
+
+  def _check(self, x_t, timestep, conditioning) -> None:
+    """Raises ValueError on settings or inputs that do not fit together."""
+    if self.depth < 2 or self.depth % 2:
+      raise ValueError(f'depth must be even and positive, not {self.depth}.')
+    if self.text_window not in TEXT_WINDOWS:
+      raise ValueError(f'Unknown text_window {self.text_window!r}; choose of '
+                       f'{TEXT_WINDOWS}.')
+    if self.activation not in blocks.ACTIVATIONS:
+      raise ValueError(f'Unknown activation {self.activation!r}; choose of '
+                       f'{tuple(blocks.ACTIVATIONS)}.')
+    if self.scan_unroll < 1:
+      raise ValueError(f'scan_unroll must be positive: {self.scan_unroll}.')
+    b, t = x_t.shape[:2]
+    frames = {(b, 1), (b, t)}
+    for name, value in dict(timestep=timestep, label=conditioning.label,
+                            low_res_level=conditioning.low_res_level).items():
+      if value is not None and value.shape not in frames:
+        raise ValueError(f'{name} has shape {value.shape}, expected one of '
+                         f'{sorted(frames)}.')
+    if conditioning.is_image is not None and self.spatial_window[0] != 1:
+      raise ValueError('Rows of images need a spatial window of one frame, '
+                       f'not {self.spatial_window}.')
+    if self.low_res_factor and any(
+        extent % self.low_res_factor for extent in x_t.shape[2:4]):
+      raise ValueError(f'Latent grid {x_t.shape[2:4]} is not a multiple of '
+                       f'low_res_factor {self.low_res_factor}.')
+    built_for = dict(
+        label=self.num_classes, text=self.text_width,
+        self_cond=self.self_condition, frame_cond=self.frame_condition,
+        frame_mask=self.frame_condition, low_res=self.low_res_factor,
+        low_res_level=self.use_noise_level)
+    for name, built in built_for.items():
+      if not built and getattr(conditioning, name) is not None:
+        raise ValueError(f'The model was built without {name}.')
+
+
+def _or_zeros(x: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+  """`x`, which must have `shape`, or zeros of it for None."""
+  if x is None:
+    return jnp.zeros(shape)
+  if x.shape[-len(shape) + 2:] != shape[2:] or x.ndim != len(shape):
+    raise ValueError(f'A condition has shape {x.shape}, expected {shape}.')
+  return x

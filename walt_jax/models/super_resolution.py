@@ -1,0 +1,23 @@
+"""Upscaling of the low-resolution latents that condition a stage (sec. 4.5)."""
+from flax import linen as nn
+import jax
+
+from walt_jax.models import windows
+
+
+class LatentUpscaler(nn.Module):
+  """A depth-to-space convolution, each latent frame on its own.
+
+  Attributes:
+    factor: How many times more rows and columns come out.
+  """
+  factor: int
+
+  @nn.compact
+  def __call__(self, low_res: jax.Array) -> jax.Array:
+    """Maps [B, 1+t, h/f, w/f, c] to [B, 1+t, h, w, c], float32."""
+    b, t, h, w, c = low_res.shape
+    x = nn.Conv(c * self.factor ** 2, (3, 3), name='conv')(
+        low_res.reshape(b * t, h, w, c))
+    x = windows.unpatchify(x[:, None], self.factor)
+    return x.reshape(b, t, h * self.factor, w * self.factor, c)

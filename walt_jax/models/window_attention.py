@@ -1,0 +1,86 @@
+"""Self-attention inside windows, with a learned relative position bias."""
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax.models import attention
+from walt_jax.models import windows
+
+BIAS_INIT = nn.initializers.truncated_normal(0.02)  # As in Swin.
+
+
+def relative_bias(table: jax.Array, window: windows.Window) -> jax.Array:
+  """Expands a table of relative offsets to every pair of tokens of a window.
+
+  One axis at a time by products with 0/1 matrices, whose gradients are
+  products too (a gather's gradient would be a scatter).
+
+  Args:
+    table: [2 wt - 1, 2 wh - 1, 2 ww - 1, K]; the entry for query minus key
+      offset 0 is in the middle.
+    window: (wt, wh, ww).
+
+  Returns:
+    [K, L, L] bias of query (second axis) and key (third), tokens in raster
+    order.
+  """
+  select = [_offset_selector(extent) for extent in window]
+  highest = jax.lax.Precision.HIGHEST  # Copies, not approximations.
+  x = jnp.moveaxis(table, -1, 0)
+  x = jnp.einsum('ktyx,xab->ktyab', x, select[2], precision=highest)
+  x = jnp.einsum('ktyab,ycd->ktcdab', x, select[1], precision=highest)
+  x = jnp.einsum('ktcdab,tef->kecafdb', x, select[0], precision=highest)
+  length = window[0] * window[1] * window[2]
+  return x.reshape(-1, length, length)
+
+
+def _offset_selector(extent: int) -> np.ndarray:
+  """float32 [2 n - 1, n, n]: 1 where query - key + n - 1 is the first index."""
+  position = np.arange(extent)
+  offset = position[:, None] - position[None] + extent - 1
+  index = np.arange(2 * extent - 1)[:, None, None]
+  return (index == offset).astype(np.float32)
+
+
+class WindowAttention(attention.AttentionProjections):
+  """Multi-head attention whose tokens only see their own window.
+
+  Attributes:
+    window: Extent of one window, in tokens.
+    use_relative_bias: A learned bias per head and relative offset.
+  """
+  window: windows.Window = (1, 1, 1)
+  use_relative_bias: bool = True
+
+  def setup(self):
+    super().setup()
+    if self.use_relative_bias:
+      shape = (*(2 * extent - 1 for extent in self.window), self.num_heads)
+      self.relative_bias = self.param('relative_bias', BIAS_INIT, shape)
+
+  def __call__(
+      self, x: jax.Array, is_image: jax.Array | None = None) -> jax.Array:
+    """Maps tokens [B, T, H, W, D] to [B, T, H, W, D].
+
+    Args:
+      x: Tokens.
+      is_image: bool [B]; rows whose tokens see themselves alone (identity
+        attention mask, section 4.2): each value passes through as it is.
+        None: no such row, and nothing is computed for it.
+    """
+    grid = x.shape[1:4]
+    tokens = windows.partition_windows(x, self.window)
+    tokens = nn.with_logical_constraint(
+        tokens, ('batch', 'windows', 'tokens', 'embed'))
+    query = self.queries(tokens)
+    key, value = self.keys_values(tokens)
+    bias = (relative_bias(self.relative_bias, self.window)
+            if self.use_relative_bias else None)
+    context = attention.attend(
+        query, key, value, bias=bias, form=self.form)
+    if is_image is not None:
+      identity = is_image[:, None, None, None, None]
+      context = jnp.where(identity, value, context)
+    out = self.tokens(context)
+    return windows.merge_windows(out, self.window, grid)
