@@ -9,10 +9,12 @@ One table serves parameters, averages and moments. A matrix is written
 so, and its moments `moments/.../kernel/row` and `.../kernel/column` keep one
 half of the spec.
 """
+import contextlib
 import dataclasses
 import re
 from typing import Any
 
+from flax import linen as nn
 import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -36,8 +38,46 @@ FULL_MOMENT = 'full'
 
 REPLICATED_RULES: Rules = ((r'', P()),)
 
-# Counters, step numbers and anything else that is a scalar.
-_SCALARS: Rules = ((r'(^|/)(count|mini_step|gradient_step|step)$', P()),)
+# Counters and running means, in optimizer states and in `extra`.
+_SCALARS: Rules = (
+    (r'(^|/)(count|step)$', P()),
+    (r'^extra/', P()),
+)
+_VECTORS: Rules = ((r'(^|/)(bias|scale)$', P(None)),)
+
+# Two-way cut of every large matrix: `tensor` over heads and MLP units (both
+# products of a pair need one reduction), `fsdp` over the model's width.
+DENOISER_RULES: Rules = (
+    *_SCALARS,
+    (r'/(query|key|value)/kernel$', Matrix(P('fsdp'), P('tensor', None))),
+    (r'/(query|key|value)/bias$', P('tensor', None)),
+    (r'/out/kernel$', Matrix(P('tensor', None), P('fsdp'))),
+    (r'/mlp_in/kernel$', Matrix(P('fsdp'), P('tensor'))),
+    (r'/mlp_in/bias$', P('tensor')),
+    (r'/mlp_out/kernel$', Matrix(P('tensor'), P('fsdp'))),
+    # AdaLN-LoRA: the rank is too short to cut.
+    (r'/down/kernel$', Matrix(P('fsdp'), P(None))),
+    (r'/up/kernel$', Matrix(P(None), P('fsdp'))),
+    (r'/kernel$', Matrix(P(None), P('fsdp'))),
+    # Tables: positions, relative biases, classes.
+    (r'/(space|time|relative_bias|embedding)$', P()),
+    *_VECTORS,
+)
+
+# Tokenizers are small: only optimizer memory is worth cutting, and every
+# kernel ends in its output channels.
+TOKENIZER_RULES: Rules = (
+    *_SCALARS,
+    (r'/kernel$', Matrix(P(None), P('fsdp'))),
+    *_VECTORS,
+)
+
+# What models call their activations' axes.
+LOGICAL_AXIS_RULES: tuple[tuple[str, Any], ...] = (
+    ('batch', ('data', 'fsdp')),
+    ('heads', 'tensor'),
+    ('mlp', 'tensor'),
+)
 
 
 def find_spec(name: str, rules: Rules) -> Spec | None:
@@ -126,3 +166,12 @@ def _divisible(
       parts *= mesh.shape[name]
     entries.append(entry if size % parts == 0 else None)
   return P(*entries)
+
+
+@contextlib.contextmanager
+def activate(
+    mesh: jax.sharding.Mesh,
+    axis_rules: tuple[tuple[str, Any], ...] = LOGICAL_AXIS_RULES):
+  """Makes the logical axes of models mean axes of this mesh."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules(axis_rules):
+    yield

@@ -25,7 +25,8 @@ class Stage:
     init: `init(key) -> TrainState`.
     train_step: `train_step(state, batch, key) -> (state, metrics)`; the batch
       is what `encode` returned, `key` is already that step's own, and metrics
-      are scalars.
+      are scalars. With `step_uses_frozen`: `train_step(state, batch, key,
+      frozen)`.
     rules: Partition rules for every leaf of the state.
     encode: `encode(frozen, batch, key) -> batch of the train step`, or None
       where the train step takes the batch as it is.
@@ -34,11 +35,12 @@ class Stage:
       evaluation. Nothing that it does may change the training stream.
     frozen: Parameters that do not train (tokenizer, text encoder).
     frozen_rules: Partition rules for `frozen`.
+    step_uses_frozen: Whether the train step needs them too (the network of a
+      perceptual loss).
   """
   name: str
   init: Callable[[jax.Array], TrainState]
-  train_step: Callable[
-      [TrainState, PyTree, jax.Array], tuple[TrainState, Metrics]]
+  train_step: Callable[..., tuple[TrainState, Metrics]]
   rules: partition.Rules
   encode: Callable[[PyTree, PyTree, jax.Array], PyTree] | None = None
   evaluate: Callable[
@@ -46,3 +48,4 @@ class Stage:
       tuple[dict[str, float], dict[str, Any]]] | None = None
   frozen: PyTree = dataclasses.field(default_factory=dict)
   frozen_rules: partition.Rules = partition.REPLICATED_RULES
+  step_uses_frozen: bool = False

@@ -1,0 +1,89 @@
+"""Several processes: which rows each reads, and how arrays come together."""
+from typing import Any
+
+import jax
+import numpy as np
+
+from walt_jax.parallel import mesh as mesh_lib
+
+PyTree = Any
+
+
+def is_main() -> bool:
+  """Returns whether this process writes logs and small files."""
+  return jax.process_index() == 0
+
+
+def process_rows(mesh: jax.sharding.Mesh, num_rows: int) -> tuple[int, int]:
+  """Returns [start, stop): the rows of a global batch this process reads.
+
+  Raises:
+    ValueError: If the rows do not divide over the mesh, or the mesh gives
+      this process rows that are not contiguous.
+  """
+  shards = mesh_lib.num_batch_shards(mesh)
+  if num_rows % shards:
+    raise ValueError(
+        f'A batch of {num_rows} rows does not divide over mesh.data * '
+        f'mesh.fsdp = {shards}; make it a multiple.')
+  sharding = mesh_lib.batch_sharding(mesh)
+  indices = sharding.addressable_devices_indices_map((num_rows,)).values()
+  pieces = sorted({index[0].indices(num_rows)[:2] for index in indices})
+  start, stop = pieces[0]
+  for piece_start, piece_stop in pieces[1:]:
+    if piece_start != stop:
+      raise ValueError(
+          f'Process {jax.process_index()} owns the rows {pieces} of a batch, '
+          'which are not contiguous; put `tensor` inside a host.')
+    stop = piece_stop
+  return start, stop
+
+
+def global_batch(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
+  """Joins the processes' rows into arrays sharded over the batch axes.
+
+  Args:
+    tree: NumPy arrays whose first axis is this process's rows.
+    mesh: The mesh.
+
+  Returns:
+    jax.Arrays with all processes' rows.
+  """
+  sharding = mesh_lib.batch_sharding(mesh)
+  if jax.process_count() == 1:
+    _check_rows(tree, mesh)
+    return jax.device_put(tree, sharding)
+
+  def join(rows):
+    total = _global_rows(rows.shape[0], mesh)
+    return jax.make_array_from_process_local_data(
+        sharding, np.asarray(rows), (total, *rows.shape[1:]))
+  return jax.tree.map(join, tree)
+
+
+def _check_rows(tree: PyTree, mesh: jax.sharding.Mesh) -> None:
+  shards = mesh_lib.num_batch_shards(mesh)
+  for leaf in jax.tree.leaves(tree):
+    if leaf.shape[0] % shards:
+      raise ValueError(
+          f'A batch of {leaf.shape[0]} rows does not divide over mesh.data * '
+          f'mesh.fsdp = {shards}; make it a multiple.')
+
+
+def _global_rows(local_rows: int, mesh: jax.sharding.Mesh) -> int:
+  """Returns the row count of the whole batch from this process's."""
+  shards = mesh_lib.num_batch_shards(mesh)
+  start, stop = process_rows(mesh, shards)
+  return local_rows * shards // (stop - start)
+
+
+def put(tree: PyTree, shardings: PyTree) -> PyTree:
+  """Puts host arrays, the same in every process, where `shardings` say."""
+  if jax.process_count() == 1:
+    return jax.device_put(tree, shardings)
+
+  def place(leaf, sharding):
+    leaf = np.asarray(leaf)
+    return jax.make_array_from_callback(
+        leaf.shape, sharding, lambda index: leaf[index])
+  return jax.tree.map(place, tree, shardings)

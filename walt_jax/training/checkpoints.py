@@ -1,0 +1,255 @@
+"""Checkpoints of a run: train state, data position and config, together.
+
+A work directory holds `config.json`, `metrics.jsonl`, `checkpoints/STEP/`,
+`eval/` and `tokenizer/`. Everything in it is relative: it can be moved.
+"""
+from collections.abc import Mapping
+import json
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from walt_jax import errors
+from walt_jax.parallel import multihost
+from walt_jax.parallel import rules as partition
+
+PyTree = Any
+CONFIG_FILE = 'config.json'
+
+# Keys that a resumed run may set otherwise: they do not change what is learnt
+# by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
+_FREE_KEYS = re.compile(
+    r'^(train|mesh)(\.|$)'
+    r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
+
+
+class Checkpoints:
+  """Saves and restores one run in `workdir`.
+
+  Attributes:
+    workdir: The run's directory.
+    config: The run's config, as plain JSON values.
+  """
+
+  def __init__(
+      self,
+      workdir: str | pathlib.Path,
+      config: Mapping[str, Any],
+      *,
+      max_to_keep: int = 2,
+      keep_every: int | None = None,
+  ):
+    """Opens a work directory, new or old; writes nothing yet.
+
+    Args:
+      workdir: Created by the first write.
+      config: The config to train with, compared with the saved one.
+      max_to_keep: Newest checkpoints that stay.
+      keep_every: Checkpoints at multiples of this step stay as well.
+
+    Raises:
+      UserError: If the directory holds a run of another config.
+    """
+    self.workdir = pathlib.Path(workdir).absolute()
+    self.config = json.loads(json.dumps(config))
+    if self.workdir.exists() and not self.workdir.is_dir():
+      raise errors.UserError(f'--workdir {workdir} is a file, not a directory')
+    saved = read_config(self.workdir, missing_ok=True)
+    if saved is not None:
+      check_resume(saved, self.config)
+    self._options = ocp.CheckpointManagerOptions(
+        max_to_keep=max_to_keep, keep_period=keep_every,
+        cleanup_tmp_directories=True, enable_async_checkpointing=True)
+    self._opened: ocp.CheckpointManager | None = None
+
+  @property
+  def _manager(self) -> ocp.CheckpointManager:
+    if self._opened is None:
+      self.workdir.mkdir(parents=True, exist_ok=True)
+      self._opened = ocp.CheckpointManager(
+          self.workdir / 'checkpoints', options=self._options,
+          item_names=('state', 'data', 'config'))
+    return self._opened
+
+  def write_config(self) -> None:
+    """Writes `config.json`, whole or not at all."""
+    if multihost.is_main():
+      self.workdir.mkdir(parents=True, exist_ok=True)
+      partial = self.workdir / (CONFIG_FILE + '.partial')
+      partial.write_text(
+          json.dumps(self.config, indent=2, sort_keys=True) + '\n')
+      partial.replace(self.workdir / CONFIG_FILE)
+
+  def latest_step(self) -> int | None:
+    """Returns the step of the newest whole checkpoint."""
+    return latest_step(self.workdir)
+
+  def save(self, step: int, state: PyTree, next_batch: int) -> None:
+    """Copies the state off the devices and writes it in the background.
+
+    Args:
+      step: Steps taken.
+      state: The train state; it may be donated as soon as this returns.
+      next_batch: Index of the next global batch to train on.
+    """
+    self._manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(state),
+        data=ocp.args.JsonSave({'next_batch': next_batch}),
+        config=ocp.args.JsonSave(self.config)), force=True)
+
+  def restore(self, abstract_state: PyTree) -> tuple[PyTree, int]:
+    """Restores the newest checkpoint, written on whatever mesh.
+
+    Args:
+      abstract_state: Shapes, types and shardings to restore to.
+
+    Returns:
+      The state and the index of the next global batch.
+    """
+    restored = self._manager.restore(
+        self._manager.latest_step(), args=ocp.args.Composite(
+            state=_restore_args(abstract_state),
+            data=ocp.args.JsonRestore()))
+    return restored['state'], restored['data']['next_batch']
+
+  def wait(self) -> None:
+    """Waits until the checkpoint under way is whole."""
+    if self._opened is not None:
+      self._opened.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and ends the background threads."""
+    if self._opened is not None:
+      self._opened.close()
+      self._opened = None
+
+
+def _restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
+  return ocp.args.PyTreeRestore(
+      item=abstract,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
+
+
+def read_config(
+    workdir: str | pathlib.Path, *, missing_ok: bool = False
+) -> dict[str, Any] | None:
+  """Reads the config of a run.
+
+  Raises:
+    UserError: If there is none (unless `missing_ok`), or it cannot be read.
+  """
+  path = pathlib.Path(workdir) / CONFIG_FILE
+  if not path.exists():
+    if missing_ok:
+      return None
+    raise errors.UserError(
+        f'{workdir} is no work directory: it has no {CONFIG_FILE}; '
+        '`walt train` writes one')
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise errors.UserError(
+        f'{path} is not JSON ({error}); restore it from a checkpoint\'s '
+        'config/ or start in a new --workdir') from error
+
+
+def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+  """Refuses to go on with a config that another run was begun with.
+
+  Only `train.*`, `mesh`, worker counts and paths may differ.
+
+  Raises:
+    UserError: Names the first key that differs, both values, and the mend.
+  """
+  old, now = _flat(saved), _flat(new)
+  for key in sorted(old.keys() | now.keys()):
+    if old.get(key) == now.get(key) and (key in old) == (key in now):
+      continue
+    if not _FREE_KEYS.search(key):
+      was = json.dumps(old[key]) if key in old else 'absent'
+      wants = json.dumps(now[key]) if key in now else 'absent'
+      raise errors.UserError(
+          f'config key {key} is {wants} but the work directory was begun with '
+          f'{was}; set --config.{key}={was} or use a new --workdir')
+
+
+def _flat(tree: Any, prefix: str = '') -> dict[str, Any]:
+  """Returns {'a.b': value}; tuples and lists compare equal."""
+  if isinstance(tree, Mapping) and tree:
+    flat = {}
+    for key, value in tree.items():
+      flat |= _flat(value, f'{prefix}.{key}' if prefix else str(key))
+    return flat
+  return {prefix: json.loads(json.dumps(tree))}
+
+
+def latest_step(workdir: str | pathlib.Path) -> int | None:
+  """Returns the newest whole checkpoint's step, or None without one."""
+  directory = pathlib.Path(workdir) / 'checkpoints'
+  if not directory.is_dir():
+    return None
+  # Orbax renames a checkpoint to its number when it is whole.
+  steps = [int(path.name) for path in directory.iterdir()
+           if path.name.isdigit()]
+  return max(steps, default=None)
+
+
+def restore_params(
+    workdir: str | pathlib.Path,
+    *,
+    ema: bool = True,
+    step: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: partition.Rules | None = None,
+) -> PyTree:
+  """Reads the parameters alone: no optimizer is built, no moment is read.
+
+  Args:
+    workdir: A run's directory.
+    ema: The average of the longest memory, where the run kept one; a run
+      without averages gives its parameters.
+    step: Which checkpoint; the newest by default.
+    mesh: Restores onto this mesh by `rules`; without it, into host memory.
+    rules: Partition rules of the parameters.
+
+  Returns:
+    Nested dict of float32 arrays: jax.Arrays with a mesh, else NumPy's.
+
+  Raises:
+    UserError: If there is no such checkpoint.
+  """
+  step = latest_step(workdir) if step is None else step
+  path = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step)
+  if step is None or not path.is_dir():
+    which = 'checkpoint' if step is None else f'checkpoint of step {step}'
+    raise errors.UserError(
+        f'{workdir} has no {which}; train it first with `walt train`')
+  handler = ocp.PyTreeCheckpointHandler()
+  try:
+    saved = handler.metadata(path / 'state').tree
+    averages = saved.get('ema') or {}
+    if ema and averages:
+      decay = max(averages, key=float)
+      item = {'ema': {decay: averages[decay]}}
+    else:
+      item = {'params': saved['params']}
+    item = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
+    if mesh is None:
+      how = jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    else:
+      item = jax.tree.map(
+          lambda leaf, sharding: jax.ShapeDtypeStruct(
+              leaf.shape, leaf.dtype, sharding=sharding),
+          item, partition.tree_shardings(item, mesh, rules or ()))
+      how = ocp.checkpoint_utils.construct_restore_args(item)
+    restored = handler.restore(path / 'state', args=ocp.args.PyTreeRestore(
+        item=item, restore_args=how, partial_restore=True))
+  finally:
+    handler.close()
+  return restored['ema'][decay] if 'ema' in restored else restored['params']

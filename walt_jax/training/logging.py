@@ -1,0 +1,176 @@
+"""Where metrics go: `metrics.jsonl` always, TensorBoard where it can be."""
+from collections.abc import Iterator, Mapping
+import importlib
+import json
+import os
+import pathlib
+import queue
+import threading
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+class Writer:
+  """Writes scalars and images of one run; one process of a run has one.
+
+  A line of `metrics.jsonl` is an object with `step` and scalars. Floats are
+  printed so that they read back exactly. Images become `eval/*.png`.
+  """
+
+  def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True):
+    self._workdir = pathlib.Path(workdir)
+    self._path = self._workdir / METRICS_FILE
+    self._workdir.mkdir(parents=True, exist_ok=True)
+    self._tensorboard = (
+        _TensorBoard(self._workdir / 'tensorboard') if tensorboard else None)
+
+  def resume(self, step: int) -> None:
+    """Drops what an interrupted run wrote beyond the step now restored.
+
+    Args:
+      step: Steps taken; -1 drops every line.
+    """
+    if not self._path.exists():
+      return
+    kept = [line for line in _complete_lines(self._path)
+            if json.loads(line)['step'] <= step]
+    partial = self._path.with_suffix('.partial')
+    partial.write_text(''.join(line + '\n' for line in kept))
+    partial.replace(self._path)
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Appends one line; values are Python or NumPy numbers."""
+    values = {name: _number(value) for name, value in scalars.items()}
+    with open(self._path, 'a') as file:
+      file.write(json.dumps({'step': step} | values) + '\n')
+    self.write_curves(step, values)
+
+  def write_curves(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes to TensorBoard alone what no two runs have equal (timings)."""
+    if self._tensorboard:
+      self._tensorboard.put('write_scalars', step, dict(scalars))
+
+  def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+    """Writes uint8 images [H, W, 3]."""
+    if not images:
+      return
+    directory = self._workdir / 'eval'
+    directory.mkdir(exist_ok=True)
+    for name, image in images.items():
+      image = np.asarray(image)
+      if image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError(f'The image {name!r} is {image.dtype}{image.shape}, '
+                         'not uint8 [H, W, 3].')
+      file = f'step_{step:08d}_{name.replace("/", "_")}.png'
+      Image.fromarray(image).save(directory / file)
+    if self._tensorboard:
+      self._tensorboard.put(
+          'write_images', step,
+          {name: np.asarray(image)[None] for name, image in images.items()})
+
+  def flush(self) -> None:
+    """Makes the lines written so far survive a crash of the machine."""
+    if self._path.exists():
+      with open(self._path, 'a') as file:
+        os.fsync(file.fileno())
+
+  def close(self) -> None:
+    """Flushes, and waits until TensorBoard's files are written."""
+    self.flush()
+    if self._tensorboard:
+      self._tensorboard.close()
+
+
+class NullWriter(Writer):
+  """Writes nothing: for the processes beyond the first."""
+
+  def __init__(self):
+    pass
+
+  def resume(self, step):
+    pass
+
+  def write_scalars(self, step, scalars):
+    pass
+
+  def write_curves(self, step, scalars):
+    pass
+
+  def write_images(self, step, images):
+    pass
+
+  def flush(self):
+    pass
+
+  def close(self):
+    pass
+
+
+def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, float]]:
+  """Returns the lines of a run's `metrics.jsonl`, in order."""
+  path = pathlib.Path(workdir) / METRICS_FILE
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in _complete_lines(path)]
+
+
+def _complete_lines(path: pathlib.Path) -> Iterator[str]:
+  """Yields lines that end in a newline: a kill may cut the last one short."""
+  for line in path.read_text().splitlines(keepends=True):
+    if line.endswith('\n') and line.strip():
+      yield line.rstrip('\n')
+
+
+def _number(value: Any) -> int | float:
+  """Turns a scalar of any kind into the Python number equal to it."""
+  value = np.asarray(value)
+  if value.ndim:
+    raise ValueError(f'A metric has shape {value.shape}; it must be a scalar.')
+  if value.dtype.kind in 'biu':
+    return int(value)
+  return float(value)
+
+
+class _TensorBoard:
+  """CLU's summary writer on a thread of its own.
+
+  CLU imports TensorFlow, which takes seconds: the thread imports while the
+  first step compiles.
+  """
+
+  def __init__(self, directory: pathlib.Path):
+    self._directory = directory
+    self._queue: queue.Queue = queue.Queue()
+    # A daemon: an error elsewhere must not wait for TensorFlow's import.
+    self._thread = threading.Thread(target=self._work, daemon=True)
+    self._thread.start()
+
+  def put(self, method: str, step: int, values: dict[str, Any]) -> None:
+    self._queue.put((method, step, values))
+
+  def close(self) -> None:
+    self._queue.put(None)
+    self._thread.join()
+
+  def _work(self) -> None:
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    # TensorFlow computes nothing here, and would announce that it could.
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+    try:
+      metric_writers = importlib.import_module('clu.metric_writers')
+    except ImportError as error:
+      print(f'No TensorBoard files ({error}); metrics.jsonl has every scalar.',
+            flush=True)
+      writer = None
+    else:
+      writer = metric_writers.SummaryWriter(str(self._directory))
+    while (item := self._queue.get()) is not None:
+      if writer:
+        method, step, values = item
+        getattr(writer, method)(step, values)
+    if writer:
+      writer.close()
