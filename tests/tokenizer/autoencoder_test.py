@@ -1,0 +1,165 @@
+"""Tests of the autoencoder: causality above all."""
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax.tokenizer import autoencoder
+
+# The paper's networks at a width that a test can afford.
+FULL = dict(base_channels=4, channel_multipliers=(1, 2, 2, 4),
+            blocks_per_level=1, middle_blocks=1, latent_channels=3,
+            num_groups=2)
+MODULES = {
+    'full': autoencoder.Autoencoder(**FULL, bottleneck='kl'),
+    'position': autoencoder.Autoencoder(**FULL, norm='position',
+                                        conv_form='stacked'),
+    'quick': autoencoder.Autoencoder(
+        base_channels=8, channel_multipliers=(1,), time_downsample=(),
+        blocks_per_level=1, middle_blocks=0, latent_channels=3,
+        norm='position', adaptive_decoder=False, stem_patch=(4, 4, 4),
+        stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), conv_form='stacked'),
+}
+
+
+@functools.cache
+def _params(name):
+  """Random parameters, none of them zero (as biases start)."""
+  module = MODULES[name]
+  clip = jnp.zeros((1, 5, module.f_s, module.f_s, 3))
+  params = jax.jit(module.init)(jax.random.key(0), clip)['params']
+  leaves, treedef = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return jax.tree.unflatten(treedef, [
+      leaf + 0.1 * jax.random.normal(key, leaf.shape)
+      for key, leaf in zip(keys, leaves, strict=True)])
+
+
+# Parameters are arguments: as constants they would be folded, slowly.
+@functools.cache
+def _method(name, method):
+  apply = jax.jit(lambda p, x: MODULES[name].apply(
+      {'params': p}, x, method=method))
+  return functools.partial(apply, _params(name))
+
+
+def _encode(name):
+  return _method(name, 'encode')
+
+
+def _decode(name):
+  return _method(name, 'decode')
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _dependence(name, method, params, x):
+  """Gradients of one random sum a frame of the output: [frame, *x.shape]."""
+  def apply(x):
+    out = MODULES[name].apply({'params': params}, x, method=method)
+    return out if method == 'decode' else out.mean
+
+  out, pull_back = jax.vjp(apply, x)
+  weights = jax.random.normal(jax.random.key(3), out.shape)
+  one_frame = jax.vmap(lambda i: weights * (
+      jnp.arange(out.shape[1]) == i)[None, :, None, None, None])(
+          jnp.arange(out.shape[1]))
+  return jax.vmap(lambda ct: pull_back(ct)[0])(one_frame)
+
+
+def _clip(name, frames, seed=2):
+  size = 2 * MODULES[name].f_s
+  return jax.random.uniform(jax.random.key(seed), (1, frames, size, size, 3),
+                            minval=-1, maxval=1)
+
+
+@parameterized.named_parameters((name, name) for name in MODULES)
+class CausalityTest(parameterized.TestCase):
+
+  def test_latent_frame_j_depends_on_frames_up_to_4j_only(self, name):
+    x = _clip(name, 9)
+    gradients = _dependence(name, 'encode', _params(name), x)
+    used = np.abs(gradients).max((1, 3, 4, 5)) > 0  # [latent, frame].
+    for j in range(3):
+      self.assertFalse(used[j, 4 * j + 1:].any(), (j, used[j]))
+      self.assertTrue(used[j, 4 * j], (j, used[j]))
+
+  def test_decoded_frame_i_depends_on_latents_up_to_i_over_4_only(self, name):
+    z = jax.random.normal(jax.random.key(4), _encode(name)(
+        _clip(name, 9)).mean.shape)
+    gradients = _dependence(name, 'decode', _params(name), z)
+    used = np.abs(gradients).max((1, 3, 4, 5)) > 0  # [frame, latent].
+    for i in range(9):
+      last = -(-i // 4)
+      self.assertFalse(used[i, last + 1:].any(), (i, used[i]))
+      self.assertTrue(used[i, last], (i, used[i]))
+
+  def test_prefix_of_a_clip_gives_the_prefix_of_its_latents(self, name):
+    x = _clip(name, 9)
+    whole = _encode(name)(x)
+    for frames, latent_frames in ((1, 1), (5, 2)):
+      prefix = _encode(name)(x[:, :frames])
+      for a, b in zip(jax.tree.leaves(prefix), jax.tree.leaves(whole),
+                      strict=True):
+        np.testing.assert_allclose(a, b[:, :latent_frames], atol=1e-4)
+      np.testing.assert_allclose(
+          _decode(name)(prefix.mean),
+          _decode(name)(whole.mean)[:, :frames], atol=1e-4)
+
+  def test_shapes_and_compression(self, name):
+    module = MODULES[name]
+    x = _clip(name, 9)
+    latents = _encode(name)(x).mean
+    self.assertEqual(latents.shape, module.latent_shape(x.shape))
+    self.assertEqual(latents.shape, (1, 3, 2, 2, 3))
+    self.assertEqual(_decode(name)(latents).shape, x.shape)
+    self.assertEqual(module.f_t, 4)
+    self.assertEqual(module.f_s, 4 if name == 'quick' else 8)
+
+
+class AutoencoderTest(parameterized.TestCase):
+
+  def test_forms_of_convolution_agree(self):
+    x = _clip('full', 5)
+    stacked = MODULES['full'].clone(conv_form='stacked', remat=True)
+    ours = jax.jit(lambda p, x: stacked.apply({'params': p}, x))(
+        _params('full'), x)[0]
+    native = _decode('full')(_encode('full')(x).mean)
+    np.testing.assert_allclose(ours, native, atol=1e-4)
+
+  def test_position_norm_sees_a_bounded_neighbourhood(self):
+    # With GroupNorm a far pixel changes every latent; with this norm it does
+    # not, which is what exact tiling of frames needs.
+    module = MODULES['quick']
+    x = jax.random.uniform(jax.random.key(0), (1, 1, 48, 48, 3))
+    encode = _encode('quick')
+    delta = encode(x).mean - encode(x.at[0, 0, 0, 0].add(1.0)).mean
+    self.assertEqual(module.blocks_per_level, 1)
+    self.assertTrue(np.abs(delta[0, 0, :3, :3]).max() > 0)
+    self.assertFalse(np.abs(delta[0, 0, 3:]).any())
+    self.assertFalse(np.abs(delta[0, 0, :, 3:]).any())
+
+  def test_kl_bottleneck_keeps_mean_and_logvar(self):
+    posterior = _encode('full')(_clip('full', 5))
+    self.assertEqual(posterior.mean.shape, posterior.logvar.shape)
+    self.assertIsNone(_encode('quick')(_clip('quick', 5)).logvar)
+
+  @parameterized.parameters((4, 16, 16), (5, 15, 16), (5, 16, 20))
+  def test_a_clip_that_does_not_fit_is_refused(self, *size):
+    with self.assertRaisesRegex(ValueError, 'x'.join(map(str, size))):
+      jax.eval_shape(_encode('full'), jnp.zeros((1, *size, 3)))
+
+  def test_paper_size_counts(self):
+    module = autoencoder.Autoencoder()
+    shapes = jax.eval_shape(module.init, jax.random.key(0),
+                            jnp.zeros((1, 17, 128, 128, 3)))
+    self.assertEqual(module.latent_shape((1, 17, 128, 128, 3)),
+                     (1, 5, 16, 16, 8))
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    self.assertBetween(count, 300e6, 400e6)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,314 @@
+"""One training step of the tokenizer and, with a GAN, its discriminators."""
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from walt_jax import types
+from walt_jax.tokenizer import autoencoder as autoencoder_lib
+from walt_jax.tokenizer import frozen
+from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.tokenizer import losses
+from walt_jax.training import state as train_state
+
+Metrics = dict[str, jax.Array]
+Params = Any
+TrainState = train_state.TrainState
+# Images [N, H, W, 3] in [-1, 1] to feature maps, given frozen parameters.
+FeatureFn = Callable[[Params, jax.Array], list[jax.Array]]
+LECAM_DECAY = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerLosses:
+  """What the tokenizer minimises.
+
+  Attributes:
+    reconstruction: 'l1' or 'l2'.
+    kl_weight: Of the KL divergence ('kl' bottleneck).
+    perceptual_weight: Of the perceptual distance; 0 for none.
+    perceptual_frames: Frames of each clip that it is measured on, drawn anew
+      each step.
+    adversarial: 'hinge' or 'non_saturating'.
+    adversarial_weight: Of the adversarial loss.
+    adaptive_weight: Whether that weight is further multiplied so that both
+      gradients at the decoded pixels are equally long.
+    adversarial_start: First step with discriminators in play.
+    lecam_weight: Of LeCam regularisation; 0 for none.
+    r1_weight: Of the gradient penalty at real clips; 0 for none.
+  """
+  reconstruction: str = 'l1'
+  kl_weight: float = 1e-6
+  perceptual_weight: float = 0.0
+  perceptual_frames: int = 4
+  adversarial: str = 'non_saturating'
+  adversarial_weight: float = 0.1
+  adaptive_weight: bool = False
+  adversarial_start: int = 0
+  lecam_weight: float = 0.001
+  r1_weight: float = 0.0
+
+
+def create_state(
+    key: jax.Array,
+    autoencoder: autoencoder_lib.Autoencoder,
+    optimizer: optax.GradientTransformation,
+    *,
+    discriminators: Mapping[str, nn.Module] | None = None,
+    discriminator_optimizer: optax.GradientTransformation | None = None,
+    ema_decays: tuple[float, ...] = (),
+    clip_shape: tuple[int, int, int] = (5, 32, 32),
+) -> TrainState:
+  """Builds the state at step 0; pure, to be jitted.
+
+  `params` and `opt_state` have the entries 'autoencoder' and, with a GAN,
+  'discriminator' (by kind: 'videos', 'images'). Averages are of the
+  autoencoder's parameters alone. `extra` counts skipped steps and, by kind,
+  holds LeCam's running means.
+
+  Args:
+    key: Draws the parameters.
+    autoencoder: The network.
+    optimizer: Of the autoencoder.
+    discriminators: By the kind of rows they judge, 'videos' and/or 'images'.
+    discriminator_optimizer: Of all discriminators.
+    ema_decays: One average of the autoencoder for each.
+    clip_shape: Frames, rows and columns of any clip that fits.
+  """
+  discriminators = dict(discriminators or {})
+  keys = jax.random.split(key, 1 + len(discriminators))
+  clip = jnp.zeros((1, *clip_shape, 3))
+  params = {'autoencoder': autoencoder.init(keys[0], clip)['params']}
+  opt_state = {'autoencoder': optimizer.init(params['autoencoder'])}
+  zero = lambda dtype: jnp.zeros((), dtype)
+  extra = {'skipped_in_a_row': zero(jnp.int32), 'skipped': zero(jnp.int32)}
+  if discriminators:
+    params['discriminator'] = {
+        kind: module.init(one, clip)['params']
+        for one, (kind, module) in zip(
+            keys[1:], sorted(discriminators.items()), strict=True)}
+    opt_state['discriminator'] = discriminator_optimizer.init(
+        params['discriminator'])
+    extra['lecam'] = {
+        kind: {'real': zero(jnp.float32), 'fake': zero(jnp.float32)}
+        for kind in discriminators}
+  ema = {str(decay): jax.tree.map(jnp.array, params['autoencoder'])
+         for decay in ema_decays}
+  return TrainState(step=zero(jnp.int32), params=params, opt_state=opt_state,
+                    ema=ema, extra=extra)
+
+
+def clips_of(batch: types.Batch) -> dict[str, jax.Array]:
+  """Pixels in [-1, 1] by kind; each image becomes a clip of one frame."""
+  clips = {}
+  if batch.videos is not None:
+    clips['videos'] = frozen.to_unit_range(batch.videos.pixels)
+  if batch.images is not None:
+    pixels = frozen.to_unit_range(batch.images.pixels)
+    clips['images'] = pixels.reshape(-1, 1, *pixels.shape[2:])
+  if not clips:
+    raise ValueError('A batch holds neither videos nor images.')
+  return clips
+
+
+def make_tokenizer_step(
+    autoencoder: autoencoder_lib.Autoencoder,
+    options: TokenizerLosses,
+    optimizer: optax.GradientTransformation,
+    *,
+    discriminators: Mapping[str, nn.Module] | None = None,
+    discriminator_optimizer: optax.GradientTransformation | None = None,
+    features: FeatureFn | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Builds `train_step(state, batch, key, feature_params=None)`.
+
+  Both players are updated in one step from one forward pass: the
+  discriminators judge the decoded clips as they were before the
+  autoencoder's update. Rows of images and of videos weigh by their number of
+  pixels. A step whose loss or gradients are not finite changes nothing but
+  the counters `skipped` and `skipped_in_a_row`.
+
+  Args:
+    autoencoder: The network.
+    options: Losses and their weights.
+    optimizer: Of the autoencoder.
+    discriminators: By kind of rows, 'videos' and/or 'images'; None trains
+      without a GAN. A kind of rows without discriminator has no GAN loss.
+    discriminator_optimizer: Of all discriminators.
+    features: Network of the perceptual loss; its parameters are the step's
+      last argument.
+
+  Returns:
+    The pure update `(state, batch, key, feature_params) -> (state, metrics)`.
+    `key` is this step's own.
+  """
+  discriminators = dict(discriminators or {})
+  if options.perceptual_weight and features is None:
+    raise ValueError('perceptual_weight is set, but no features were given.')
+  if discriminators and discriminator_optimizer is None:
+    raise ValueError('Discriminators need a discriminator_optimizer.')
+
+  def forward(params, clips, key):
+    """Decodes every kind of clips; the posteriors go to the KL."""
+    decoded, posteriors = {}, {}
+    for index, (kind, pixels) in enumerate(clips.items()):
+      posterior = autoencoder.apply({'params': params}, pixels,
+                                    method='encode')
+      latents = latents_lib.sample_posterior(
+          posterior, jax.random.fold_in(key, index))
+      decoded[kind] = autoencoder.apply({'params': params}, latents,
+                                        method='decode')
+      posteriors[kind] = posterior
+    return decoded, posteriors
+
+  def reconstruction_loss(outputs, clips, key, feature_params):
+    decoded, posteriors = outputs
+    sizes = {kind: pixels.size for kind, pixels in clips.items()}
+    total, metrics = 0.0, {}
+    for index, (kind, pixels) in enumerate(clips.items()):
+      share = sizes[kind] / sum(sizes.values())
+      parts = {'reconstruction': losses.reconstruction(
+          decoded[kind], pixels, options.reconstruction)}
+      loss = parts['reconstruction']
+      if posteriors[kind].logvar is not None:
+        parts['kl'] = losses.kl(posteriors[kind])
+        loss += options.kl_weight * parts['kl']
+      if options.perceptual_weight:
+        parts['perceptual'] = losses.perceptual(
+            lambda x: features(feature_params, x),
+            *_some_frames(jax.random.fold_in(key, index),
+                          (decoded[kind], pixels), options.perceptual_frames))
+        loss += options.perceptual_weight * parts['perceptual']
+      total += share * loss
+      parts['psnr'] = losses.psnr(decoded[kind], pixels).mean()
+      prefix = '' if kind == 'videos' or len(clips) == 1 else 'image_'
+      metrics |= {prefix + name: value for name, value in parts.items()}
+    return total, metrics
+
+  def adversarial_loss(decoded, params):
+    sizes = {kind: decoded[kind].size for kind in decoded
+             if kind in discriminators}
+    return sum(
+        size / sum(sizes.values()) * losses.generator_loss(
+            discriminators[kind].apply({'params': params[kind]},
+                                       decoded[kind]), options.adversarial)
+        for kind, size in sizes.items())
+
+  def discriminator_loss(params, decoded, clips, means):
+    total, metrics, new_means = 0.0, {}, dict(means)
+    kinds = [kind for kind in clips if kind in discriminators]
+    for kind in kinds:
+      apply = lambda x, kind=kind: discriminators[kind].apply(
+          {'params': params[kind]}, x)
+      real, fake = apply(clips[kind]), apply(decoded[kind])
+      loss = losses.discriminator_loss(real, fake, options.adversarial)
+      parts = {
+          'discriminator_loss': loss,
+          'logit_gap': real.mean() - fake.mean(),
+          'discriminator_accuracy': 0.5 * ((real > 0).mean() +
+                                           (fake < 0).mean())}
+      new_means[kind] = {
+          side: optax.incremental_update(
+              jax.lax.stop_gradient(logits.mean()), means[kind][side],
+              1.0 - LECAM_DECAY)
+          for side, logits in (('real', real), ('fake', fake))}
+      if options.lecam_weight:
+        parts['lecam'] = losses.lecam(real, fake, new_means[kind]['real'],
+                                      new_means[kind]['fake'])
+        loss += options.lecam_weight * parts['lecam']
+      if options.r1_weight:
+        parts['r1'] = losses.r1(apply, clips[kind])
+        loss += options.r1_weight * parts['r1']
+      total += loss
+      prefix = '' if kind == 'videos' or len(kinds) == 1 else 'image_'
+      metrics |= {prefix + name: value for name, value in parts.items()}
+    return total, (metrics, new_means)
+
+  def adversarial_update(state, outputs, clips, pixel_grads):
+    """Gradients of both players once the discriminators are in play."""
+    decoded, _ = outputs
+    params = state.params['discriminator']
+    loss, grads = jax.value_and_grad(adversarial_loss)(decoded, params)
+    weight = jnp.asarray(options.adversarial_weight, jnp.float32)
+    if options.adaptive_weight:
+      weight *= losses.adaptive_weight(pixel_grads, grads)
+    grads = jax.tree.map(lambda g: weight * g, grads)
+    (d_loss, (metrics, means)), d_grads = jax.value_and_grad(
+        discriminator_loss, has_aux=True)(
+            params, decoded, clips, state.extra['lecam'])
+    updates, opt_state = discriminator_optimizer.update(
+        d_grads, state.opt_state['discriminator'], params)
+    metrics |= {'adversarial': loss, 'adversarial_weight': weight,
+                'discriminator_grad_norm': optax.tree.norm(d_grads)}
+    finite = jnp.isfinite(d_loss + optax.tree.norm(d_grads))
+    return (grads, optax.apply_updates(params, updates), opt_state, means,
+            metrics, finite)
+
+  def train_step(state: TrainState, batch: types.Batch, key: jax.Array,
+                 feature_params: Params = None
+                 ) -> tuple[TrainState, Metrics]:
+    key_latents, key_frames = jax.random.split(key)
+    clips = clips_of(batch)
+    params = dict(state.params)
+    opt_state = dict(state.opt_state)
+    extra = dict(state.extra)
+    outputs, pull_back = jax.vjp(
+        lambda p: forward(p, clips, key_latents), params['autoencoder'])
+    (loss, metrics), cotangents = jax.value_and_grad(
+        reconstruction_loss, has_aux=True)(
+            outputs, clips, key_frames, feature_params)
+    finite = jnp.isfinite(loss)
+    if any(kind in discriminators for kind in clips):
+      update = lambda: adversarial_update(state, outputs, clips,
+                                          cotangents[0])
+      (pixel_grads, params['discriminator'], opt_state['discriminator'],
+       extra['lecam'], gan_metrics, gan_finite) = jax.lax.cond(
+           state.step >= options.adversarial_start, update,
+           lambda: _idle(update, state))
+      cotangents = (jax.tree.map(jnp.add, cotangents[0], pixel_grads),
+                    cotangents[1])
+      metrics |= gan_metrics
+      finite &= gan_finite
+    (grads,) = pull_back(cotangents)
+    grad_norm = optax.tree.norm(grads)
+    finite &= jnp.isfinite(grad_norm)
+    updates, opt_state['autoencoder'] = optimizer.update(
+        grads, opt_state['autoencoder'], params['autoencoder'])
+    params['autoencoder'] = optax.apply_updates(params['autoencoder'],
+                                                updates)
+    updated = state.replace(
+        params=params, opt_state=opt_state, extra=extra,
+        ema=train_state.update_ema(state.ema, params['autoencoder']))
+    updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old),
+                           updated, state)
+    skipped = jnp.where(finite, 0, 1)
+    counters = {
+        'skipped_in_a_row': (state.extra['skipped_in_a_row'] + 1) * skipped,
+        'skipped': state.extra['skipped'] + skipped}
+    state = updated.replace(step=state.step + 1,
+                            extra=updated.extra | counters)
+    return state, metrics | {
+        'loss': loss, 'grad_norm': grad_norm,
+        'skipped_in_a_row': counters['skipped_in_a_row']}
+
+  return train_step
+
+
+def _some_frames(key, clips, count):
+  """The same few frames of every clip, as images [N, H, W, 3]."""
+  frames = losses.pick_frames(key, clips[0].shape[1], count)
+  return tuple(clip[:, frames].reshape(-1, *clip.shape[2:]) for clip in clips)
+
+
+def _idle(update, state):
+  """What `update` returns while the discriminators wait for their start."""
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
+                       jax.eval_shape(update))
+  grads, _, _, _, metrics, _ = zeros
+  return (grads, state.params['discriminator'],
+          state.opt_state['discriminator'], state.extra['lecam'], metrics,
+          jnp.asarray(True))
