@@ -160,7 +160,7 @@ def _add_data(commands) -> None:
   render = actions.add_parser(
       'render', help='write clips of the embedded data')
   render.add_argument('name', choices=('moving_digits',))
-  render.add_argument('--split', default='test', metavar='S')
+  render.add_argument('--split', default='heldout', metavar='S')
   render.add_argument('--num', type=flags.positive_int, required=True,
                       metavar='N')
   render.add_argument('--output', required=True, metavar='DIR')
