@@ -1,0 +1,146 @@
+"""The latent cache: what was encoded is what is read, for one tokenizer."""
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+
+from walt_jax import errors, types
+from walt_jax.data import clips, latent_cache, moving_digits, pipeline
+
+
+def _encode(pixels):
+  """A stand-in for a causal tokenizer: 4 frames and 8x8 pixels a latent."""
+  groups = np.concatenate([pixels[:, :1]] * 3 + [pixels], axis=1)
+  b, t, h, w, c = groups.shape
+  mean = groups.reshape(b, t // 4, 4, h // 8, 8, w // 8, 8, c).mean((2, 4, 6))
+  return types.Posterior(mean=mean / 128 - 1, logvar=-mean / 64)
+
+
+def _embed(texts):
+  states = np.zeros((len(texts), 6, 4), np.float32)
+  mask = np.zeros((len(texts), 6), bool)
+  for row, text in enumerate(texts):
+    words = text.split()
+    mask[row, :len(words)] = True
+    states[row, :len(words), 0] = [len(word) for word in words]
+  return states, mask
+
+
+_SETTINGS = latent_cache.CacheSettings(
+    tokenizer_sha256='ab' * 32, num_frames=9, size=32, low_res_factor=2,
+    images_per_clip=2, text_sha256='cd' * 32)
+
+
+class LatentCacheTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.path = pathlib.Path(folder) / 'cache'
+    self.splits = {
+        'train': moving_digits.MovingDigits(num_examples=11, num_frames=9),
+        'heldout': moving_digits.MovingDigits(split='heldout', num_examples=3,
+                                              num_frames=9)}
+
+  def _write(self, encode=_encode, settings=_SETTINGS):
+    return latent_cache.write_cache(
+        self.splits, self.path, settings, encode=encode, embed_text=_embed,
+        batch_size=4, clips_per_shard=5)
+
+  def _open(self, split='train', **kwargs):
+    return latent_cache.LatentCache(
+        self.path, split, tokenizer_sha256='ab' * 32, **kwargs)
+
+  def test_reads_what_was_encoded(self):
+    self._write()
+    for split, source in self.splits.items():
+      cache = self._open(split)
+      self.assertLen(cache, len(source))
+      self.assertEqual(cache.classes, source.classes)
+      for index in range(len(source)):
+        got, example = cache[index], source[index]
+        video = example['video'][None]
+        near = dict(rtol=2**-8)  # bfloat16.
+        want = _encode(video)
+        np.testing.assert_allclose(got['mean'], want.mean[0], **near)
+        np.testing.assert_allclose(got['logvar'], want.logvar[0], **near)
+        low = _encode(clips.downsample(video, 2))
+        np.testing.assert_allclose(got['low_mean'], low.mean[0], **near)
+        last = _encode(video[:, -1:])
+        self.assertEqual(got['image_mean'].shape, (2, 4, 4, 3))
+        np.testing.assert_allclose(got['image_mean'][1], last.mean[0, 0],
+                                   **near)
+        states, mask = _embed([example['caption']])
+        np.testing.assert_allclose(got['text'], states[0], **near)
+        np.testing.assert_array_equal(got['text_mask'], mask[0])
+        for name in ('label', 'caption', 'fps', 'key'):
+          self.assertEqual(got[name], example[name])
+
+  def test_distinct_captions_are_stored_once_a_shard(self):
+    self.splits['train'] = moving_digits.MovingDigits(num_examples=90,
+                                                      num_frames=9)
+    manifest = latent_cache.write_cache(
+        self.splits, self.path, _SETTINGS, encode=_encode, embed_text=_embed,
+        batch_size=8)
+    self.assertEqual(manifest['splits']['train']['text'][0]['num_examples'], 40)
+
+  def test_feeds_the_pipeline(self):
+    self._write()
+    options = pipeline.BatchOptions(video_rows=2, image_rows=3,
+                                    images_per_row=3, shuffle=False)
+    batch = next(pipeline.make_batches(self._open(), options)(0))
+    self.assertIsNone(batch.videos.pixels)
+    self.assertEqual(batch.videos.posterior.mean.shape, (2, 3, 4, 4, 3))
+    self.assertEqual(batch.videos.low_res.logvar.shape, (2, 3, 2, 2, 3))
+    self.assertEqual(batch.videos.text.shape, (2, 1, 6, 4))
+    self.assertEqual(batch.images.posterior.mean.shape, (3, 3, 4, 4, 3))
+    self.assertEqual(batch.images.low_res.mean.shape, (3, 3, 2, 2, 3))
+    self.assertEqual(batch.images.text_mask.shape, (3, 3, 6))
+    first = _encode(self.splits['train'][0]['video'][None, :1]).mean[0, 0]
+    np.testing.assert_allclose(batch.images.posterior.mean[0, 0], first,
+                               rtol=2**-8)
+    flips = pipeline.BatchOptions(video_rows=1, flip=True)
+    with self.assertRaisesRegex(ValueError, 'cannot be flipped'):
+      next(pipeline.make_batches(self._open(), flips)(0))
+
+  def test_refuses_another_tokenizer_and_text_encoder(self):
+    self._write()
+    with self.assertRaisesRegex(errors.UserError, 'tokenizer abab.*not by 12'):
+      latent_cache.LatentCache(self.path, tokenizer_sha256='12' * 32)
+    with self.assertRaisesRegex(errors.UserError, 'text encoder cdcd'):
+      self._open(text_sha256='12' * 32)
+    with self.assertRaisesRegex(errors.UserError, "no split 'test'"):
+      self._open('test')
+
+  def test_takes_up_interrupted_work_and_does_nothing_when_done(self):
+    calls = []
+
+    def failing(pixels):
+      calls.append(len(pixels))
+      if len(calls) == 14:  # In the second of four shards.
+        raise KeyboardInterrupt
+      return _encode(pixels)
+
+    with self.assertRaises(KeyboardInterrupt):
+      self._write(failing)
+    self.assertFalse((self.path / 'manifest.json').exists())
+    calls.clear()
+    self._write(lambda pixels: calls.append(0) or _encode(pixels))
+    self.assertLen(calls, 6 * 6 - 2 * 6)  # Not the first shard again.
+    before = {p.name: p.read_bytes() for p in self.path.iterdir()}
+    self._write(encode=None)  # Not called.
+    elsewhere = self.path
+    self.path = self.path.with_name('again')
+    self._write()
+    after = {p.name: p.read_bytes() for p in self.path.iterdir()}
+    self.assertEqual(before, after)
+    self.path = elsewhere
+    with self.assertRaisesRegex(errors.UserError, 'other settings'):
+      self._write(settings=latent_cache.CacheSettings(
+          tokenizer_sha256='ef' * 32, num_frames=9, size=32,
+          text_sha256='cd' * 32))
+
+
+if __name__ == '__main__':
+  absltest.main()

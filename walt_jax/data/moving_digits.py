@@ -1,0 +1,439 @@
+"""Moving digits: real handwritten digits over textured backgrounds.
+
+The data of the quickstart and of the tests, generated with no download. A
+scene is described in units of 1/32 of the frame, so that the same index shows
+the same scene at any size and any length: a larger clip only has finer detail
+(smooth digit edges, fine background texture), a longer one only goes on.
+
+The world is a torus with the period of the frame: a digit that leaves on one
+side enters on the other, so that its direction stays defined in clips of any
+length. The first 17 frames never cross the border.
+
+Where the exemplars go. scikit-learn's 1797 digits come from 13 writers in
+runs; within each digit, counted in that order, every 18 exemplars give 10 to
+`train` (1000 in all), 3 to `heldout` and 5 to `reader`. The three sets share
+no exemplar. They do share writers: with whole writers left out, the digit
+reader that scores controllability would measure handwriting (86-95% on
+held-out writers) rather than the model (96%).
+
+Difficulties (`DIFFICULTIES`): `quick` moves digits exactly 1 pixel a frame (at
+32 pixels) from edge to edge on three lanes over four fixed backgrounds; `free`
+draws lane, speed, start, digit colour and background afresh for each scene.
+"""
+from collections.abc import Sequence
+import dataclasses
+import functools
+
+import numpy as np
+
+WORDS = ('zero', 'one', 'two', 'three', 'four',
+         'five', 'six', 'seven', 'eight', 'nine')
+DIRECTIONS = ('left', 'right', 'up', 'down')
+FPS = 8.0
+
+UNITS = 32  # Extent of the frame.
+DIGIT_UNITS = 16  # Extent of a digit's box: half the frame.
+BACKGROUND_STD = 0.18  # Of luminance, as a fraction of the range.
+BACKGROUND_MEAN = 0.36
+
+_EXEMPLAR_CELLS = 8
+_SPLITS = {'train': range(0, 10), 'heldout': range(10, 13),
+           'reader': range(13, 18)}  # Rank within the digit, modulo 18.
+_SPLIT_PERIOD = 18
+_CANONICAL_SIZE = 128  # Scenes have detail down to a pixel of this frame.
+_CLIP_FRAMES = 17  # A path crosses no border within this many frames.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+  """What is fixed in all scenes; None means drawn afresh for each.
+
+  Attributes:
+    lanes: Offsets of the digit's box across its motion, in units.
+    speed: Units a frame; None draws from [0.5, 1].
+    num_backgrounds: Number of fixed backgrounds.
+  """
+  lanes: tuple[int, ...] | None
+  speed: float | None
+  num_backgrounds: int | None
+
+
+DIFFICULTIES = {
+    'quick': Difficulty(lanes=(0, 8, 16), speed=1.0, num_backgrounds=4),
+    'free': Difficulty(lanes=None, speed=None, num_backgrounds=None),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+  """What the generator knows of one clip.
+
+  Attributes:
+    digit: 0..9.
+    direction: Index into DIRECTIONS.
+    lane: Offset of the box across its motion, in pixels.
+    speed: Pixels a frame.
+    background: Index of the fixed background, or None for a fresh one.
+    boxes: float [T, 4], (top, left, height, width) of the digit's box in
+      pixels; top and left in [0, size), boxes wrap around the frame.
+  """
+  digit: int
+  direction: int
+  lane: float
+  speed: float
+  background: int | None
+  boxes: np.ndarray
+
+
+def caption(digit: int, direction: int) -> str:
+  """The caption of a scene: 'a seven moves left', 'an eight moves up'."""
+  article = 'an' if digit == 8 else 'a'
+  return f'{article} {WORDS[digit]} moves {DIRECTIONS[direction]}'
+
+
+def class_names(labels: str) -> tuple[str, ...]:
+  """Names by label id: 'digit_direction' (digit * 4 + direction) or 'digit'."""
+  if labels == 'digit':
+    return WORDS
+  if labels == 'digit_direction':
+    return tuple(f'{word} {way}' for word in WORDS for way in DIRECTIONS)
+  raise ValueError(
+      f'Unknown labels {labels!r}: use "digit_direction" or "digit".')
+
+
+def parse_name(text: str) -> tuple[int, int | None]:
+  """Reads (digit, direction) back from a caption or a class name."""
+  words = text.replace('_', ' ').split()
+  digits = [WORDS.index(word) for word in words if word in WORDS]
+  ways = [DIRECTIONS.index(word) for word in words if word in DIRECTIONS]
+  if len(digits) != 1 or len(ways) > 1:
+    raise ValueError(f'Names no moving digit: {text!r}.')
+  return digits[0], ways[0] if ways else None
+
+
+def paths(direction: int, *, size: int, num_frames: int,
+          difficulty: str = 'quick') -> np.ndarray:
+  """The boxes of every lane of a difficulty with fixed lanes and speed.
+
+  Returns:
+    float [lanes, T, 4], boxes as in `Truth`.
+  """
+  fixed = _difficulty(difficulty)
+  if fixed.lanes is None or fixed.speed is None:
+    raise ValueError(f'Difficulty {difficulty!r} has no fixed lanes.')
+  start = _first_offset(direction, fixed.speed, slack=0.0)
+  return np.stack([
+      _boxes(direction, lane, start, fixed.speed, size, num_frames)
+      for lane in fixed.lanes])
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+  """All exemplars: alpha float32 [N, 8, 8] in [0, 1], and digit [N]."""
+  from sklearn import datasets  # Slow to import; only needed here.
+  bunch = datasets.load_digits()
+  return (bunch.images / 16).astype(np.float32), bunch.target
+
+
+@functools.cache
+def _members(split: str) -> tuple[np.ndarray, ...]:
+  _, digits = _digits()
+  ranks = [np.flatnonzero(digits == digit) for digit in range(10)]
+  wanted = _SPLITS[split]
+  return tuple(rows[np.isin(np.arange(len(rows)) % _SPLIT_PERIOD, wanted)]
+               for rows in ranks)
+
+
+def exemplars(split: str) -> tuple[np.ndarray, np.ndarray]:
+  """The split's handwritten digits: float32 [N, 8, 8] in [0, 1], int [N]."""
+  if split not in _SPLITS:
+    raise ValueError(f'Unknown split {split!r}: use {", ".join(_SPLITS)}.')
+  alpha, digits = _digits()
+  rows = np.sort(np.concatenate(_members(split)))
+  return alpha[rows], digits[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingDigits:
+  """A source of moving digit clips with random access by index.
+
+  Attributes:
+    split: Whose exemplars: 'train', 'heldout' or 'reader'.
+    num_examples: Length; example i does not depend on it.
+    size: Pixels a side.
+    num_frames: Frames a clip.
+    difficulty: A key of DIFFICULTIES.
+    labels: What the label ids name, see `class_names`.
+    seed: Another seed gives other scenes of the same split.
+  """
+  split: str = 'train'
+  num_examples: int = 2048
+  size: int = 32
+  num_frames: int = 17
+  difficulty: str = 'quick'
+  labels: str = 'digit_direction'
+  seed: int = 0
+
+  def __post_init__(self):
+    if self.split not in _SPLITS:
+      raise ValueError(
+          f'Unknown split {self.split!r}: use {", ".join(_SPLITS)}.')
+    _difficulty(self.difficulty)
+    class_names(self.labels)
+    if min(self.num_examples, self.num_frames) < 1 or self.size < 16:
+      raise ValueError(
+          'Moving digits need at least one example, one frame and 16 pixels, '
+          f'got {self.num_examples}, {self.num_frames} and {self.size}.')
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    return class_names(self.labels)
+
+  def __len__(self) -> int:
+    return self.num_examples
+
+  def __getitem__(self, index: int) -> dict:
+    """Returns video uint8 [T, size, size, 3], label, caption, fps and key."""
+    scene = self._scene(index)
+    label = scene.digit
+    if self.labels == 'digit_direction':
+      label = scene.digit * len(DIRECTIONS) + scene.direction
+    return dict(video=_render(scene, self.size, self.num_frames),
+                label=label, caption=caption(scene.digit, scene.direction),
+                fps=FPS, key=f'{self.split}-{index:06d}')
+
+  def truth(self, index: int) -> Truth:
+    """What was drawn in clip `index`, and where."""
+    scene = self._scene(index)
+    scale = self.size / UNITS
+    return Truth(
+        digit=scene.digit, direction=scene.direction,
+        lane=scene.lane * scale, speed=scene.speed * scale,
+        background=scene.background,
+        boxes=_boxes(scene.direction, scene.lane, scene.start, scene.speed,
+                     self.size, self.num_frames))
+
+  def _scene(self, index: int) -> '_Scene':
+    if not 0 <= index < self.num_examples:
+      raise IndexError(f'Example {index} of {self.num_examples}.')
+    fixed = _difficulty(self.difficulty)
+    rng = np.random.default_rng(
+        [self.seed, list(_SPLITS).index(self.split), index])
+    # 13 is prime to 40: any 40 neighbours show every digit and direction.
+    digit, direction = divmod(13 * index % 40, len(DIRECTIONS))
+    exemplar = int(rng.choice(_members(self.split)[digit]))
+    if fixed.lanes is None:
+      lane = rng.uniform(0, UNITS - DIGIT_UNITS)
+    else:
+      lane = float(rng.choice(fixed.lanes))
+    speed = rng.uniform(0.5, 1.0) if fixed.speed is None else fixed.speed
+    start = _first_offset(direction, speed, slack=rng.uniform())
+    if fixed.num_backgrounds is None:
+      background, colour = None, tuple(rng.uniform(0.75, 1.0, 3))
+    else:
+      background = int(rng.integers(fixed.num_backgrounds))
+      colour = (1.0, 1.0, 0.92)
+    return _Scene(digit, direction, exemplar, lane, speed, start, background,
+                  int(rng.integers(2**31)), colour)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scene:
+  digit: int
+  direction: int
+  exemplar: int
+  lane: float  # Units, as the next two.
+  speed: float
+  start: float
+  background: int | None
+  background_seed: int
+  colour: tuple[float, ...]
+
+
+def _difficulty(name: str) -> Difficulty:
+  if name not in DIFFICULTIES:
+    raise ValueError(
+        f'Unknown difficulty {name!r}: use {", ".join(DIFFICULTIES)}.')
+  return DIFFICULTIES[name]
+
+
+def _first_offset(direction: int, speed: float, slack: float) -> float:
+  """Where a path starts so that 17 frames of it stay inside, in units."""
+  room = UNITS - DIGIT_UNITS
+  offset = slack * (room - speed * (_CLIP_FRAMES - 1))
+  return offset if DIRECTIONS[direction] in ('right', 'down') else room - offset
+
+
+def _offsets(direction: int, start: float, speed: float,
+             num_frames: int) -> np.ndarray:
+  """Offsets along the motion, [T] in [0, UNITS)."""
+  sign = 1 if DIRECTIONS[direction] in ('right', 'down') else -1
+  return (start + sign * speed * np.arange(num_frames)) % UNITS
+
+
+def _boxes(direction: int, lane: float, start: float, speed: float, size: int,
+           num_frames: int) -> np.ndarray:
+  moving = _offsets(direction, start, speed, num_frames)
+  still = np.full(num_frames, lane, float)
+  side = np.full(num_frames, DIGIT_UNITS, float)
+  horizontal = DIRECTIONS[direction] in ('left', 'right')
+  first, second = (still, moving) if horizontal else (moving, still)
+  return np.stack([first, second, side, side], axis=1) * (size / UNITS)
+
+
+def _area_weights(offsets: np.ndarray, cell: float, cells: int,
+                  size: int) -> np.ndarray:
+  """Share of each pixel that each cell of a row of cells covers.
+
+  Args:
+    offsets: [T] where the row starts, in pixels, in [0, size).
+    cell: Extent of a cell in pixels.
+    cells: Number of cells, K; the row wraps around the frame.
+    size: Pixels, S.
+
+  Returns:
+    float32 [T, S, K].
+  """
+  low = offsets[:, None, None] + cell * np.arange(cells)
+  pixel = np.arange(size)[None, :, None]
+  share = 0.0
+  for shift in (0, size):
+    share = share + np.clip(
+        np.minimum(low + cell - shift, pixel + 1)
+        - np.maximum(low - shift, pixel), 0, None)
+  return share.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=64)
+def _path_weights(direction: int, start: float, speed: float, size: int,
+                  num_frames: int, cells: int) -> np.ndarray:
+  scale = size / UNITS
+  offsets = _offsets(direction, start, speed, num_frames) * scale
+  return _area_weights(offsets % size, DIGIT_UNITS * scale / cells, cells, size)
+
+
+@functools.cache
+def _enlarge(cells: int) -> np.ndarray:
+  """Catmull-Rom interpolation of 8 exemplar cells, zeros outside: [K, 8]."""
+  where = (np.arange(cells) + 0.5) * _EXEMPLAR_CELLS / cells - 0.5
+  x = np.abs(where[:, None] - np.arange(_EXEMPLAR_CELLS))
+  near = 1.5 * x**3 - 2.5 * x**2 + 1
+  far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+  return np.where(x < 1, near, np.where(x < 2, far, 0)).astype(np.float32)
+
+
+def _sprite(exemplar: int, cells: int) -> np.ndarray:
+  """A digit's opacity with smooth edges, float32 [K, K] in [0, 1]."""
+  alpha, _ = _digits()
+  enlarge = _enlarge(cells)
+  ink = np.clip((enlarge @ alpha[exemplar] @ enlarge.T - 0.2) / 0.5, 0, 1)
+  return ink * ink * (3 - 2 * ink)
+
+
+def _render(scene: _Scene, size: int, num_frames: int) -> np.ndarray:
+  """Draws uint8 [T, size, size, 3]; every pixel is the mean over its area."""
+  cells = max(_CANONICAL_SIZE, size) * DIGIT_UNITS // UNITS
+  sprite = _sprite(scene.exemplar, cells)
+  scale = size / UNITS
+  across = _area_weights(np.array([scene.lane * scale]),
+                         DIGIT_UNITS * scale / cells, cells, size)[0]
+  along = _path_weights(scene.direction, scene.start, scene.speed, size,
+                        num_frames, cells)
+  if scene.background is None:
+    background = _background(scene.background_seed, size)
+  else:
+    background = _fixed_background(scene.background, size)
+  lane = slice(*(np.flatnonzero(across.any(axis=1))[[0, -1]] + (0, 1)))
+  # The motion is along the second image axis here; transposed below if not.
+  horizontal = DIRECTIONS[scene.direction] in ('left', 'right')
+  if not horizontal:
+    sprite, background = sprite.T, background.transpose(1, 0, 2)
+  alpha = (across[lane] @ sprite) @ along.transpose(0, 2, 1)  # [T, lane, S]
+  backdrop = background[lane]
+  ink = np.asarray(scene.colour, np.float32) * 255 - backdrop
+  video = np.empty((num_frames, *background.shape), np.uint8)
+  video[:] = np.rint(background)
+  video[:, lane] = np.rint(backdrop + alpha[..., None] * ink)
+  if not horizontal:
+    video = np.ascontiguousarray(video.transpose(0, 2, 1, 3))
+  return video
+
+
+@functools.lru_cache(maxsize=64)
+def _fixed_background(number: int, size: int) -> np.ndarray:
+  return _background(number, size, kind=number % len(_PATTERNS))
+
+
+def _waves(u: np.ndarray, v: np.ndarray, angle: float, wavelength: float,
+           phase: float) -> np.ndarray:
+  turn = 2 * np.pi / wavelength
+  return np.sin(turn * (np.cos(angle) * u + np.sin(angle) * v) + phase)
+
+
+def _stripes(u, v, draw):
+  return _waves(u, v, draw[0] * np.pi, 9 + 6 * draw[1], 6.3 * draw[2])
+
+
+def _checks(u, v, draw):
+  angle, wavelength = draw[0] * np.pi, 14 + 6 * draw[1]
+  return (_waves(u, v, angle, wavelength, 6.3 * draw[2])
+          * _waves(u, v, angle + np.pi / 2, wavelength, 6.3 * draw[3]))
+
+
+def _rings(u, v, draw):
+  radius = np.hypot(u - UNITS * draw[0], v - UNITS * draw[1])
+  return np.sin(2 * np.pi * radius / (9 + 6 * draw[2]) + 6.3 * draw[3])
+
+
+def _blobs(u, v, draw):
+  return (_waves(u, v, draw[0] * np.pi, 12 + 8 * draw[1], 6.3 * draw[2])
+          + _waves(u, v, (draw[0] + 0.35) * np.pi, 12 + 8 * draw[3],
+                   6.3 * draw[4]))
+
+
+_PATTERNS = (_stripes, _checks, _rings, _blobs)
+
+
+def _background(seed: int, size: int, kind: int | None = None) -> np.ndarray:
+  """A still, textured, coloured frame, float32 [size, size, 3] in [0, 255].
+
+  A coarse two-coloured pattern carries the contrast; fine lines, only where
+  the pattern is bright, are detail that frames under 128 pixels lose.
+  """
+  rng = np.random.default_rng([seed, 71])
+  draw = rng.uniform(size=6).astype(np.float32)
+  fine = rng.uniform(size=3).astype(np.float32)
+  tint = rng.permutation([1.1, 1.0, 0.94]).astype(np.float32)
+  shade = rng.permutation([1.12, 1.0, 0.8]).astype(np.float32)
+  if kind is None:
+    kind = int(rng.integers(len(_PATTERNS)))
+  canonical = max(_CANONICAL_SIZE, size)
+  axis = ((np.arange(canonical, dtype=np.float32) + 0.5)
+          * np.float32(UNITS / canonical))
+  v, u = axis[:, None], axis[None, :]
+  pattern = _PATTERNS[kind](u, v, draw)
+  pattern = (pattern - pattern.mean()) / pattern.std()
+  lines = _waves(u, v, fine[0] * np.pi, 0.9 + 0.5 * fine[1], 6.3 * fine[2])
+  lines = 0.13 * lines * np.clip(0.5 + pattern, 0, 1)
+  bright = BACKGROUND_STD / (tint @ _LUMA)
+  image = (BACKGROUND_MEAN * shade + (bright * tint) * pattern[..., None]
+           + lines[..., None])
+  image = np.clip(image, 0, 1) * np.float32(255)
+  if canonical != size:
+    shrink = _shrink(canonical, size)
+    image = np.einsum('ik,kwc->iwc', shrink, image, optimize=True)
+    image = np.einsum('jk,ikc->ijc', shrink, image, optimize=True)
+  return image
+
+
+@functools.cache
+def _shrink(cells: int, size: int) -> np.ndarray:
+  weights = _area_weights(np.zeros(1), size / cells, cells, size)[0]
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
+def centre(boxes: np.ndarray | Sequence) -> np.ndarray:
+  """Centres (row, column) of boxes [..., 4], in pixels, not wrapped."""
+  boxes = np.asarray(boxes)
+  return boxes[..., :2] + boxes[..., 2:] / 2
