@@ -71,12 +71,12 @@ def line_chart(series: Sequence[Series], *, label: str) -> str:
       f'<span class="key"><i class="s{i % NUM_COLOURS}"></i>'
       f'{html.escape(line.name)} <b>{number(points[-1][1])}</b></span>'
       for i, (line, points) in enumerate(cleaned))
-  points = html.escape(json.dumps(data, separators=(',', ':')))
+  drawn = html.escape(json.dumps(data, separators=(',', ':')))
   return (
       f'<figure class="chart"><figcaption>{html.escape(label)}</figcaption>'
       f'<div class="legend">{legend}</div>'
       f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-      f'aria-label="{html.escape(label)}" data-series="{points}">'
+      f'aria-label="{html.escape(label)}" data-series="{drawn}">'
       f'{axes}{"".join(shapes)}<g class="hover"></g></svg></figure>')
 
 

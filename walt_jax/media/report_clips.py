@@ -92,7 +92,7 @@ def reconstructions(sets: Sequence[samples.SampleSet], name: Name,
       if entry.original:
         columns.insert(0, ('real', 'real', clip_html(
             sample_set, entry.original, f'original of {_title(entry)}')))
-        note = _psnr_note(sample_set, entry)
+        note = _psnr_note(sample_set, entry.stem, entry.original)
       cards.append(_card(entry, columns, note))
     parts.append(
         f'<h3>{html.escape(name(sample_set.directory))}</h3>'
@@ -124,7 +124,7 @@ def match(entries: Sequence[samples.Entry], real: Sequence[samples.SampleSet]
     for key in _keys(item[1]):
       by_key.setdefault(key, []).append(item)
   used: dict[str, int] = {}
-  found = []
+  found: list[tuple[samples.SampleSet, samples.Entry] | None] = []
   for entry in entries:
     keys = _keys(entry)
     key = next((key for key in keys if key in by_key), '')
@@ -148,9 +148,9 @@ def psnr(clip: np.ndarray, truth: np.ndarray) -> float:
   return math.inf if error == 0 else 10 * math.log10(255 ** 2 / error)
 
 
-def _psnr_note(sample_set: samples.SampleSet, entry: samples.Entry) -> str:
+def _psnr_note(sample_set: samples.SampleSet, stem: str, original: str) -> str:
   try:
-    clip, truth = sample_set.clip(entry.stem), sample_set.clip(entry.original)
+    clip, truth = sample_set.clip(stem), sample_set.clip(original)
   except errors.UserError:
     return ''
   return f'{psnr(clip, truth):.1f} dB' if clip.shape == truth.shape else ''

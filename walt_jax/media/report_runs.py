@@ -58,14 +58,14 @@ def _workdir(path: pathlib.Path, name: str) -> str:
     lead += f' {bad} values are not finite.'
   losses = [key for key in values if key.rsplit('/', 1)[-1] in _LOSSES]
   losses.sort(key=lambda key: not key.startswith('train/'))
-  parts = [key for key in values if _PART.match(key)]
+  matches = {key: _PART.match(key) for key in values}
+  parts = {key: found['name'] for key, found in matches.items() if found}
   others = [key for key in values if key not in losses and key not in parts]
   main = [_chart(values, losses, 'Loss')]
   if not any(not key.startswith('train/') for key in losses):
     lead += ' No held-out loss was written.'
-  families = sorted({_PART.match(key)['name'] for key in parts})
-  for family in families:
-    keys = sorted(key for key in parts if _PART.match(key)['name'] == family)
+  for family in sorted(set(parts.values())):
+    keys = sorted(key for key in parts if parts[key] == family)
     label = f'{family.rsplit("/", 1)[-1]} by quarter of diffusion time'
     main.append(_chart(values, keys, label + ' (q1 nearly clean)'))
   small = [_chart(values, [key], key) for key in sorted(others)]

@@ -62,10 +62,10 @@ class TextEncoder:
 
     States at padding are zero.
     """
-    flat = self.module.apply(
+    flat: Any = self.module.apply(
         {'params': params}, ids.reshape(-1, ids.shape[-1]),
         mask.reshape(-1, ids.shape[-1]))
-    return flat.reshape(*ids.shape, self.width)
+    return jnp.reshape(flat, (*ids.shape, self.width))
 
   def embed(self, prompts: Sequence[str], batch_size: int = 64
             ) -> tuple[np.ndarray, np.ndarray]:
