@@ -1,0 +1,1 @@
+"""From configs to typed objects: the only room that reads a `ConfigDict`."""

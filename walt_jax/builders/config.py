@@ -1,0 +1,171 @@
+"""Loading, overriding and saving experiment configs."""
+import ast
+from collections.abc import Mapping, Sequence
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import types
+from typing import Any, TypeVar
+
+from ml_collections import config_dict
+
+from walt_jax import errors
+
+T = TypeVar('T')
+
+# Section of a work directory's `config.json` that no config file has: what
+# was found when the run was built (class names, the tokenizer's hash).
+DERIVED = 'derived'
+
+
+def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
+         ) -> config_dict.ConfigDict:
+  """Reads `FILE[:variant]` and applies `--config.key=value` overrides.
+
+  Args:
+    spec: Path of a Python file with `get_config(variant)`, and a variant.
+    overrides: (dotted key, text) pairs; the text is read as the Python
+      literal that the key's present value has the type of.
+
+  Raises:
+    UserError: On a file that cannot be read, an unknown variant or key, or a
+      value of the wrong type.
+  """
+  path, _, variant = spec.partition(':')
+  if not pathlib.Path(path).is_file():
+    raise errors.UserError(
+        f'config file {path!r} does not exist; give a path such as '
+        'configs/quickstart.py:base')
+  module_spec = importlib.util.spec_from_file_location('walt_config', path)
+  module = importlib.util.module_from_spec(module_spec)
+  try:
+    module_spec.loader.exec_module(module)
+  except (SyntaxError, ImportError) as e:
+    raise errors.UserError(f'config file {path!r} does not load: {e}') from e
+  if not hasattr(module, 'get_config'):
+    raise errors.UserError(f'config file {path!r} has no get_config(variant)')
+  try:
+    config = module.get_config(variant) if variant else module.get_config()
+  except ValueError as e:
+    raise errors.UserError(f'config {spec!r}: {e}') from e
+  for key, text in overrides:
+    _override(config, key, text)
+  config.lock()
+  return config
+
+
+def _override(config: config_dict.ConfigDict, key: str, text: str) -> None:
+  """Sets one dotted key, which must exist, keeping its type."""
+  *parents, leaf = key.split('.')
+  section = config
+  for name in parents:
+    if not isinstance(section, config_dict.ConfigDict) or name not in section:
+      raise _unknown_key(key, section, name)
+    section = section[name]
+  if not isinstance(section, config_dict.ConfigDict) or leaf not in section:
+    raise _unknown_key(key, section, leaf)
+  old = section[leaf]
+  if isinstance(old, config_dict.ConfigDict):
+    raise errors.UserError(
+        f'config key {key!r} is a section; set one of its keys: '
+        f'{", ".join(f"{key}.{name}" for name in sorted(old))}')
+  section[leaf] = _parse(key, text, old)
+
+
+def _unknown_key(key: str, section: Any, name: str) -> errors.UserError:
+  known = (', '.join(sorted(section))
+           if isinstance(section, config_dict.ConfigDict) else 'none')
+  return errors.UserError(
+      f'unknown config key {key!r}: there is no {name!r} here; known: {known}')
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+  """Reads `text` as a value of the type of `old`."""
+  if isinstance(old, str):
+    return text
+  if isinstance(old, bool) and text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    value = ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    value = text
+  if isinstance(old, float) and type(value) is int:
+    value = float(value)
+  if isinstance(old, tuple) and isinstance(value, list):
+    value = tuple(value)
+  if old is not None and type(value) is not type(old):
+    raise errors.UserError(
+        f'config key {key!r} is {type(old).__name__} (now {old!r}), '
+        f'but {text!r} was given')
+  return value
+
+
+def typed(section: Mapping[str, Any] | config_dict.ConfigDict, cls: type[T], where: str,
+          extra: Mapping[str, Any] = types.MappingProxyType({})) -> T:
+  """Builds a dataclass from a section; every key must be a field.
+
+  Args:
+    section: Keys to pass.
+    cls: A dataclass (a Flax module is one).
+    where: The section's name, for the error.
+    extra: Fields that the builder itself supplies.
+
+  Raises:
+    UserError: On a key that is no field.
+  """
+  fields = {f.name for f in dataclasses.fields(cls) if f.init}
+  if 'parent' in fields:  # A Flax module's own two fields.
+    fields -= {'parent', 'name'}
+  values = {k: _plain(v) for k, v in section.items()}
+  check_keys(values, fields - set(extra), where)
+  return cls(**values, **extra)
+
+
+def check_keys(section: Any, known: set[str], where: str) -> None:
+  """Raises UserError if `section` holds a key that nobody reads."""
+  unknown = sorted(set(section) - known)
+  if unknown:
+    raise errors.UserError(
+        f'unknown config key {f"{where}.{unknown[0]}"!r}; known in {where}: '
+        f'{", ".join(sorted(known))}')
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, list):
+    return tuple(value)
+  return value
+
+
+def to_dict(config: config_dict.ConfigDict) -> dict[str, Any]:
+  """The config as JSON holds it: tuples become lists."""
+  return json.loads(config.to_json())
+
+
+def from_dict(values: dict[str, Any]) -> config_dict.ConfigDict:
+  """The inverse of `to_dict`: JSON lists become tuples."""
+
+  def revive(value):
+    if isinstance(value, dict):
+      return {k: revive(v) for k, v in value.items()}
+    if isinstance(value, list):
+      return tuple(revive(v) for v in value)
+    return value
+
+  config = config_dict.ConfigDict(revive(values))
+  config.lock()
+  return config
+
+
+def read_workdir(workdir: str) -> config_dict.ConfigDict:
+  """Reads the `config.json` of a work directory or an export.
+
+  Raises:
+    UserError: If there is none.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.is_file():
+    raise errors.UserError(
+        f'{workdir!r} is no work directory (it has no config.json); make one '
+        'with: walt train --config FILE --workdir DIR')
+  return from_dict(json.loads(path.read_text()))

@@ -1,0 +1,205 @@
+"""The run of a denoiser config, base or super-resolution."""
+import functools
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+import numpy as np
+
+from walt_jax import errors
+from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import data as data_lib
+from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import runs
+from walt_jax.builders import tokenizers
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import noise
+from walt_jax.media import contact_sheet
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import multihost
+from walt_jax.parallel import rules
+from walt_jax.text import encoder as text_encoder
+from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.training import denoiser_eval
+from walt_jax.training import denoiser_step
+from walt_jax.training import latents as latents_lib
+from walt_jax.training import optimizers
+from walt_jax.training import stage as stage_lib
+
+SECTIONS = {
+    'seed', 'stage', 'init_from', 'mesh', 'data', 'tokenizer', 'latents',
+    'text', 'model', 'diffusion', 'optimizer', 'ema', 'sampler', 'train'}
+
+
+def load_text_encoder(config: config_dict.ConfigDict
+                      ) -> text_encoder.TextEncoder | None:
+  """The config's text encoder, or None without text.
+
+  Raises:
+    UserError: On unknown keys or weights of another width.
+  """
+  section = config.text
+  if not section.name:
+    return None
+  encoder = text_encoder.load_text_encoder(
+      section.name, section.path or None, max_tokens=section.max_tokens)
+  if encoder.width != section.width:
+    raise errors.UserError(
+        f'config key text.width is {section.width}, but {section.name} has '
+        f'token states of width {encoder.width}; set it to that')
+  return encoder
+
+
+def denoiser_run(config: config_dict.ConfigDict, workdir: str,
+                 mesh: jax.sharding.Mesh) -> runs.Run:
+  """Builds the run of a `denoiser` or `super_resolution` config.
+
+  Args:
+    config: Every section is read, and no unknown key accepted.
+    workdir: Gets a copy of the tokenizer.
+    mesh: Devices to train on.
+
+  Raises:
+    UserError: On anything in the config that does not fit.
+  """
+  runs.check_sections(config, SECTIONS)
+  platform = mesh_lib.platform(mesh)
+  objective = diffusion_lib.objective(config, platform)
+  optimizer = optimizers.make_optimizer(
+      diffusion_lib.optimizer_options(config.optimizer), rules.DENOISER_RULES)
+  tokenizer = _tokenizer(config, workdir, platform)
+  _check_latents(config, tokenizer)
+  text = load_text_encoder(config)
+  open_split = functools.partial(
+      data_lib.source, config, tokenizer_sha256=tokenizer.sha256,
+      text_sha256=text.sha256 if text else None)
+  train, held_out = open_split(data_lib.TRAIN), open_split(data_lib.HELD_OUT)
+  data_lib.check_classes(config, train.classes)
+  tokenize = text.tokenize if text else None
+  encode = latents_lib.LatentEncoder(
+      tokenizer=tokenizer.module,
+      encode_text=text.encode if text else None,
+      low_res_factor=objective.denoiser.low_res_factor,
+      num_shards=mesh_lib.num_batch_shards(mesh))
+  frozen = dict(tokenizer=tokenizer.frozen)
+  if text:
+    frozen['text'] = text.params
+  tokenizers.copy_tokenizer(config.tokenizer.workdir, workdir)
+  stage = stage_lib.Stage(
+      name=config.stage,
+      init=denoiser_step.make_init(
+          objective, _example_latents(config), optimizer, tuple(config.ema)),
+      encode=encode,
+      train_step=denoiser_step.make_train_step(objective, optimizer),
+      evaluate=DenoiserEvaluation(
+          config, objective, encode, tokenizer, train.classes,
+          [multihost.global_batch(batch, mesh) for batch in
+           data_lib.held_out_batches(config, mesh, held_out, tokenize)]),
+      frozen=frozen, rules=rules.DENOISER_RULES)
+  return runs.Run(
+      stage, data_lib.train_batches(config, mesh, train, tokenize),
+      dict(classes=list(train.classes),
+           tokenizer_sha256=tokenizer.sha256))
+
+
+def _check_latents(config, tokenizer: frozen_lib.Tokenizer) -> None:
+  """The config's latent shape must be what the tokenizer makes of its clips."""
+  data, latents = config.data, config.latents
+  try:
+    shape = tokenizer.module.latent_shape(
+        (1, data.num_frames, data.height, data.width, 3))[1:]
+  except ValueError as e:
+    raise errors.UserError(f'config section data: {e}') from e
+  wanted = (latents.frames, latents.height, latents.width, latents.channels)
+  if shape != wanted:
+    raise errors.UserError(
+        f'config section latents is {wanted}, but the tokenizer makes {shape} '
+        f'of {data.num_frames} x {data.height} x {data.width} pixels; set '
+        'latents to that, or give another tokenizer')
+
+
+def _example_latents(config) -> types.LatentBatch:
+  """Shapes of one row, for initialisation."""
+  latents, text = config.latents, config.text
+  shape = (1, latents.frames, latents.height, latents.width, latents.channels)
+  factor = config.model.low_res_factor
+  frames = latents.frames if config.data.image_rows else 1
+  struct = jax.ShapeDtypeStruct
+  low = (1, latents.frames, latents.height // max(factor, 1),
+         latents.width // max(factor, 1), latents.channels)
+  return types.LatentBatch(
+      latents=struct(shape, jnp.float32), is_image=struct((1,), jnp.bool_),
+      label=struct((1, frames), jnp.int32),
+      text=(struct((1, frames, text.max_tokens, text.width), jnp.float32)
+            if text.name else None),
+      text_mask=(struct((1, frames, text.max_tokens), jnp.bool_)
+                 if text.name else None),
+      low_res=struct(low, jnp.float32) if factor else None)
+
+
+class DenoiserEvaluation:
+  """Held-out loss by quartile of time, and a grid of EMA samples."""
+
+  def __init__(self, config, objective, encode, tokenizer, classes, batches):
+    self._num_samples = config.train.eval_samples
+    self._objective = objective
+    self._classes = classes
+    self._batches = batches
+    self._encode = jax.jit(encode)
+    self._losses = jax.jit(functools.partial(
+        denoiser_eval.quartile_sums, objective.held_out_loss))
+    draw = diffusion_lib.stage_sampler_of(objective, config).make(
+        diffusion_lib.sampler_options(config), guidance_lib.Guidance())
+    module = tokenizer.module
+
+    def clips(params, frozen, conditioning, keys):
+      latents = draw(params, keys, conditioning, jnp.float32(0))
+      pixels = frozen_lib.decode_pixels(
+          module, frozen['tokenizer']['params'],
+          frozen['tokenizer']['statistics'], latents)
+      return frozen_lib.to_uint8(pixels)
+
+    self._clips = jax.jit(clips)
+
+  def __call__(self, state, frozen, key):
+    params = (state.ema[max(state.ema, key=float)] if state.ema
+              else state.params)
+    sums, count, first = np.zeros(denoiser_eval.NUM_QUARTILES), 0, None
+    for index, batch in enumerate(self._batches):
+      batch_key = jax.random.fold_in(key, index)
+      latents = self._encode(frozen, batch, batch_key)
+      sums += np.asarray(self._losses(params, latents, batch_key))
+      count += latents.latents.shape[0]
+      first = latents if first is None else first
+    if first is None:
+      return {}, {}
+    return (denoiser_eval.metrics(sums / count),
+            self._samples(params, frozen, first, key))
+
+  def _samples(self, params, frozen, batch, key) -> dict[str, np.ndarray]:
+    count = min(self._num_samples, batch.latents.shape[0])
+    if count == 0 or jax.process_count() > 1:
+      return {}  # A picture is for one host to look at.
+    first = jax.tree.map(lambda x: x[:count], batch)
+    clips = np.asarray(self._clips(
+        params, frozen, self._objective.conditioning(first),
+        noise.row_keys(key, count)))
+    return {'samples': contact_sheet.contact_sheet(
+        clips, self._captions(first))}
+
+  def _captions(self, batch) -> list[str]:
+    if batch.label is None or not self._classes:
+      return [str(i) for i in range(batch.latents.shape[0])]
+    return [self._classes[int(i)] for i in np.asarray(batch.label)[:, 0]]
+
+
+def _tokenizer(config: config_dict.ConfigDict, workdir: str,
+               platform: str) -> frozen_lib.Tokenizer:
+  """The tokenizer given, the one already in `workdir`, or a random one."""
+  section = config.tokenizer
+  config_lib.check_keys(section, {'workdir', 'random'}, 'tokenizer')
+  if not section.workdir and section.random:
+    tokenizers.save_random_tokenizer(
+        section.random, workdir, data_lib.some_pixels(config))
+  return tokenizers.load_tokenizer(section.workdir or workdir, platform)

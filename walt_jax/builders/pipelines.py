@@ -1,0 +1,115 @@
+"""Trained work directories -> a pipeline that draws clips."""
+from collections.abc import Sequence
+import hashlib
+
+import jax
+import numpy as np
+
+from walt_jax import errors
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import denoiser_runs
+from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import tokenizers
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import rules
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.training import checkpoints
+
+# Frames a second of clips whose config keeps the rate of the data.
+DEFAULT_FRAME_RATE = 8.0
+
+
+def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
+                  step: int | None = None,
+                  low_res_given: bool = False) -> pipeline_lib.Pipeline:
+  """Loads base and super-resolution stages that share one tokenizer.
+
+  Args:
+    workdirs: Base first, then each super-resolution stage in order.
+    mesh: Devices to sample on.
+    step: Checkpoint of the base; the newest by default, and of the others.
+    low_res_given: Whether the first is a super-resolution stage, whose
+      low-resolution latents the caller will give.
+
+  Raises:
+    UserError: On a directory without a checkpoint, stages of different
+      tokenizers, or stages that do not follow each other.
+  """
+  platform = mesh_lib.platform(mesh)
+  configs = [config_lib.read_workdir(workdir) for workdir in workdirs]
+  for workdir, config in zip(workdirs, configs, strict=True):
+    if config.stage == 'tokenizer':
+      raise errors.UserError(
+          f'{workdir!r} holds a tokenizer; give a denoiser to sample from')
+  loaded = [tokenizers.load_tokenizer(w, platform) for w in workdirs]
+  for workdir, tokenizer in zip(workdirs, loaded, strict=True):
+    if tokenizer.sha256 != loaded[0].sha256:
+      raise errors.UserError(
+          f'{workdir!r} was trained with another tokenizer '
+          f'({tokenizer.sha256[:12]}) than {workdirs[0]!r} '
+          f'({loaded[0].sha256[:12]}); train it on the same one')
+  if not low_res_given:
+    _check_base(workdirs[0], configs[0])
+  _check_chain(workdirs, configs)
+  stages = tuple(
+      _load_stage(index, workdir, config, mesh,
+                  step if index == 0 else None)
+      for index, (workdir, config) in enumerate(
+          zip(workdirs, configs, strict=True)))
+  texts = [c for c in configs if c.text.name]
+  return pipeline_lib.Pipeline(
+      tokenizer=loaded[0], stages=stages,
+      text=denoiser_runs.load_text_encoder(texts[0]) if texts else None,
+      frame_rate=configs[0].data.frame_rate or DEFAULT_FRAME_RATE)
+
+
+def _check_base(workdir, config) -> None:
+  if config.model.low_res_factor:
+    raise errors.UserError(
+        f'{workdir!r} is a super-resolution stage; give the base first: '
+        '--workdir BASE,SR1,SR2')
+
+
+def _check_chain(workdirs, configs) -> None:
+  """Each stage must take the latents of the one before."""
+  for i, (before, config) in enumerate(
+      zip(configs[:-1], configs[1:], strict=True), 1):
+    factor = config.model.low_res_factor
+    if not factor:
+      raise errors.UserError(
+          f'{workdirs[i]!r} is a base stage and cannot follow '
+          f'{workdirs[i - 1]!r}; only super-resolution stages can')
+    made, wanted = before.latents, config.latents
+    have = (made.frames, made.height, made.width)
+    want = (wanted.frames, wanted.height // factor, wanted.width // factor)
+    if have != want:
+      raise errors.UserError(
+          f'{workdirs[i]!r} takes latents of {want}, but {workdirs[i - 1]!r} '
+          f'makes {have}; give stages that were trained for each other')
+
+
+def _load_stage(index: int, workdir: str, config, mesh,
+                step: int | None) -> pipeline_lib.TrainedStage:
+  step = checkpoints.latest_step(workdir) if step is None else step
+  params = checkpoints.restore_params(
+      workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
+  objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
+  ema = f'ema/{max(config.ema)}' if config.ema else 'params'
+  return pipeline_lib.TrainedStage(
+      name='base' if index == 0 else f'sr{index}', workdir=str(workdir),
+      step=step, sha256=params_sha256(params), weights=ema,
+      sampler=diffusion_lib.stage_sampler_of(objective, config),
+      params=params,
+      classes=(tuple(config[config_lib.DERIVED].classes)
+               if config.model.num_classes else ()),
+      uses_text=bool(config.text.name),
+      defaults=diffusion_lib.sampler_options(config))
+
+
+def params_sha256(params) -> str:
+  """Hash of parameters, whatever the mesh they lie on."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+  return digest.hexdigest()

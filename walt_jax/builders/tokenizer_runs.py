@@ -1,0 +1,183 @@
+"""The run of a tokenizer config."""
+from collections.abc import Callable
+import functools
+import itertools
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+import numpy as np
+
+from walt_jax import errors
+from walt_jax import progress
+from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import data as data_lib
+from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import models
+from walt_jax.builders import runs
+from walt_jax.builders import tokenizers
+from walt_jax.media import contact_sheet
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import multihost
+from walt_jax.parallel import rules
+from walt_jax.pretrained import efficientnet
+from walt_jax.tokenizer import autoencoder as autoencoder_lib
+from walt_jax.tokenizer import discriminator as discriminator_lib
+from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.tokenizer import losses as losses_lib
+from walt_jax.training import optimizers
+from walt_jax.training import stage as stage_lib
+from walt_jax.training import state as train_state
+from walt_jax.training import tokenizer_step
+
+SECTIONS = {
+    'seed', 'stage', 'init_from', 'mesh', 'data', 'model', 'losses',
+    'perceptual', 'discriminator', 'optimizer', 'discriminator_optimizer',
+    'ema', 'statistics', 'train'}
+
+
+def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
+                  mesh: jax.sharding.Mesh) -> runs.Run:
+  """Builds the run of a `tokenizer` config.
+
+  Raises:
+    UserError: On anything in the config that does not fit.
+  """
+  runs.check_sections(config, SECTIONS)
+  module = models.autoencoder(config.model, mesh_lib.platform(mesh))
+  data = config.data
+  try:
+    module.latent_shape((1, data.num_frames, data.height, data.width, 3))
+    options = config_lib.typed(
+        config.losses, tokenizer_step.TokenizerLosses, 'losses')
+  except ValueError as e:
+    raise errors.UserError(f'config: {e}') from e
+  train = data_lib.source(config, data_lib.TRAIN)
+  held_out = data_lib.source(config, data_lib.HELD_OUT)
+  discriminators = _discriminators(config)
+  features, feature_params = _features(config)
+  make = lambda section: optimizers.make_optimizer(
+      diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
+  optimizer = make(config.optimizer)
+  discriminator_optimizer = (
+      make(config.discriminator_optimizer) if discriminators else None)
+  players = dict(discriminators=discriminators,
+                 discriminator_optimizer=discriminator_optimizer)
+  stage = stage_lib.Stage(
+      name='tokenizer',
+      init=lambda key: tokenizer_step.create_state(
+          key, module, optimizer, ema_decays=tuple(config.ema),
+          clip_shape=(data.num_frames, data.height, data.width), **players),
+      train_step=tokenizer_step.make_tokenizer_step(
+          module, options, optimizer, features=features, **players),
+      evaluate=TokenizerEvaluation(
+          module, [multihost.global_batch(batch, mesh) for batch in
+                   data_lib.held_out_batches(config, mesh, held_out, None)],
+          config.train.eval_samples),
+      frozen=feature_params, rules=rules.TOKENIZER_RULES)
+  batches = data_lib.train_batches(config, mesh, train, None)
+  return runs.Run(
+      stage, batches, dict(classes=list(train.classes)),
+      finish=functools.partial(
+          _export, config, workdir, module, batches))
+
+
+def _discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
+  """By kind of rows; none when the section is empty."""
+  section = config.discriminator
+  if not section:
+    return {}
+  kinds = {'videos': 'video'} if config.data.image_rows < (
+      config.data.batch_size) else {}
+  if config.data.image_rows:
+    kinds['images'] = 'image'
+  return {
+      rows: models.module(section, discriminator_lib.Discriminator,
+                          'discriminator', dict(kind=kind))
+      for rows, kind in kinds.items()}
+
+
+def _features(config) -> tuple[Any, Any]:
+  """The perceptual loss's network and its parameters; (None, {}) without."""
+  if not config.losses.perceptual_weight:
+    return None, {}
+  config_lib.check_keys(config.perceptual, {'path'}, 'perceptual')
+  params, _ = efficientnet.load(config.perceptual.path or None)
+  return efficientnet.features, params
+
+
+class TokenizerEvaluation:
+  """Held-out PSNR and perceptual picture of an EMA tokenizer."""
+
+  def __init__(self, module: autoencoder_lib.Autoencoder,
+               batches: list[types.Batch], num_samples: int):
+    self._batches = batches
+    self._num_samples = num_samples
+
+    def reconstruct(params, batch):
+      clips = tokenizer_step.clips_of(batch)
+      decoded = {
+          kind: module.apply({'params': params}, pixels)[0]
+          for kind, pixels in clips.items()}
+      psnr = {kind: losses_lib.psnr(decoded[kind], pixels)
+              for kind, pixels in clips.items()}
+      return psnr, {k: frozen_lib.to_uint8(v) for k, v in decoded.items()}
+
+    self._reconstruct = jax.jit(reconstruct)
+
+  def __call__(self, state, frozen, key):
+    del frozen, key
+    params = best_params(state)
+    scores: dict[str, list[np.ndarray]] = {}
+    images: dict[str, np.ndarray] = {}
+    for batch in self._batches:
+      psnr, decoded = self._reconstruct(params, batch)
+      for kind, values in psnr.items():
+        scores.setdefault(kind, []).append(float(values.mean()))
+      if not images and self._num_samples and batch.videos is not None and (
+          jax.process_count() == 1):
+        images = {'reconstructions': self._sheet(batch, decoded['videos'])}
+    names = {'videos': 'psnr', 'images': 'image_psnr'}
+    return {names[k]: float(np.mean(v)) for k, v in scores.items()}, images
+
+  def _sheet(self, batch, decoded) -> np.ndarray:
+    """Real clips, each above its reconstruction."""
+    real = np.asarray(batch.videos.pixels[:self._num_samples])
+    decoded = np.asarray(decoded[:self._num_samples])
+    clips = [clip for pair in zip(real, decoded, strict=True) for clip in pair]
+    names = ['real', 'reconstruction'] * len(real)
+    return contact_sheet.contact_sheet(clips, names)
+
+
+def best_params(state: train_state.TrainState) -> Any:
+  """The autoencoder's average of the longest memory, or its parameters."""
+  if state.ema:
+    return state.ema[max(state.ema, key=float)]
+  return state.params['autoencoder']
+
+
+def _export(config, workdir: str, module, batches: Callable,
+            state: train_state.TrainState) -> None:
+  """Measures the latents of training clips and writes the export."""
+  config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
+  params = best_params(state)
+  encode = jax.jit(lambda p, x: frozen_lib.encode_posterior(module, p, x))
+  moments = latents_lib.empty_moments(module.latent_channels)
+  count = config.statistics.num_batches
+  with progress.bar(count, 'latent statistics', 'batch') as bar:
+    for batch in itertools.islice(batches(0), count):
+      for rows, is_video in ((batch.videos, True), (batch.images, False)):
+        if rows is not None:
+          pixels = rows.pixels if is_video else (
+              rows.pixels.reshape(-1, 1, *rows.pixels.shape[2:]))
+          moments = latents_lib.merge(
+              moments, latents_lib.moments_of(encode(params, pixels)))
+      bar.update(1)
+  if multihost.is_main():
+    frozen_lib.save_tokenizer(
+        pathlib.Path(workdir) / tokenizers.EXPORT_DIR,
+        jax.tree.map(np.asarray, params), latents_lib.finalise(moments),
+        dict(model=config_lib.to_dict(config.model)))

@@ -1,0 +1,99 @@
+"""Where a denoiser's frozen tokenizer comes from."""
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+
+from walt_jax import errors
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import models
+from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.training import exports
+
+# Where a tokenizer's work directory keeps its export, and a denoiser's its
+# copy of it.
+EXPORT_DIR = 'export'
+COPY_DIR = 'tokenizer'
+
+
+def load_tokenizer(workdir: str, platform: str = 'cpu') -> frozen_lib.Tokenizer:
+  """Loads the tokenizer of any work directory.
+
+  Args:
+    workdir: Of a tokenizer run (its export), of a denoiser (its copy), or an
+      export itself.
+    platform: 'cpu', 'gpu' or 'tpu', which decides the convolution's form.
+
+  Raises:
+    UserError: If there is none; a tokenizer run that has not finished has no
+      export yet.
+  """
+  root = pathlib.Path(workdir)
+  for directory in (root / EXPORT_DIR, root / COPY_DIR, root):
+    if (directory / exports.MODEL_FILE).is_file():
+      return frozen_lib.load_tokenizer(
+          directory, lambda config: models.autoencoder(
+              config_lib.from_dict(config['model']), platform))
+  raise errors.UserError(
+      f'{workdir!r} holds no trained tokenizer (no {EXPORT_DIR}/'
+      f'{exports.MODEL_FILE}); train one with: walt train --config '
+      'configs/tokenizer_video.py --workdir DIR')
+
+
+def copy_tokenizer(source: str, workdir: str) -> None:
+  """Makes a work directory self-contained: copies the tokenizer's export.
+
+  Raises:
+    UserError: If `workdir` already holds another tokenizer.
+  """
+  target = pathlib.Path(workdir) / COPY_DIR
+  if not source:
+    if not (target / exports.MODEL_FILE).is_file():
+      raise errors.UserError(
+          'config key tokenizer.workdir is empty; give the work directory of '
+          'a trained tokenizer: --config.tokenizer.workdir=DIR')
+    return
+  root = pathlib.Path(source)
+  found = next((d for d in (root / EXPORT_DIR, root / COPY_DIR, root)
+                if (d / exports.MODEL_FILE).is_file()), None)
+  if found is None:
+    load_tokenizer(source)  # Raises, with the mend.
+  if (target / exports.MODEL_FILE).is_file():
+    old = exports.file_sha256(target / exports.MODEL_FILE)
+    new = exports.file_sha256(found / exports.MODEL_FILE)
+    if old != new:
+      raise errors.UserError(
+          f'{workdir!r} was trained with another tokenizer ({old[:12]}) than '
+          f'tokenizer.workdir={source!r} holds ({new[:12]}); use a new '
+          '--workdir, or the old tokenizer')
+    return
+  partial = target.with_name(COPY_DIR + '.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  for name in (exports.MODEL_FILE, exports.CONFIG_FILE):
+    shutil.copyfile(found / name, partial / name)
+  partial.rename(target)
+
+
+def save_random_tokenizer(section, workdir: str, pixels: np.ndarray) -> None:
+  """Writes a fixed random tokenizer, for runs that only try the machinery.
+
+  Args:
+    section: `tokenizer.random`: `seed` and `model` (fields of `Autoencoder`).
+    workdir: Of the denoiser run.
+    pixels: uint8 [B, T, H, W, 3], for the latent statistics.
+  """
+  target = pathlib.Path(workdir) / COPY_DIR
+  if (target / exports.MODEL_FILE).is_file():
+    return
+  module = models.autoencoder(section.model, 'cpu')
+  clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
+  params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
+  encode = jax.jit(
+      lambda p, x: frozen_lib.encode_posterior(module, p, x))
+  moments = latents_lib.moments_of(encode(params, pixels))
+  frozen_lib.save_tokenizer(
+      target, params, latents_lib.finalise(moments),
+      dict(model=config_lib.to_dict(section.model), random_seed=section.seed))

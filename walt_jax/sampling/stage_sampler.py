@@ -1,0 +1,63 @@
+"""One trained stage, ready to draw latents."""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from walt_jax import types
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import noise
+from walt_jax.diffusion import prediction as prediction_lib
+from walt_jax.diffusion import samplers
+from walt_jax.diffusion import schedules
+from walt_jax.models import denoiser as denoiser_lib
+
+Shape = tuple[int, int, int, int]
+_SAMPLE, _LOW_RES = 0, 1  # Uses of a row's key.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StageSampler:
+  """How one stage draws latents; its parameters come with each call.
+
+  Attributes:
+    denoiser: The network.
+    schedule: Noise schedule.
+    prediction: What the network predicts.
+    shape: (1+t, h, w, c) of one sample's latents.
+  """
+  denoiser: denoiser_lib.Denoiser
+  schedule: schedules.Schedule
+  prediction: prediction_lib.Prediction
+  shape: Shape
+
+  def make(self, options: samplers.SamplerOptions,
+           guidance: guidance_lib.Guidance) -> Callable[..., jax.Array]:
+    """Returns the pure `draw(params, keys, conditioning, level) -> latents`.
+
+    `conditioning` holds clean low-resolution latents where the stage takes
+    them; they are noised here at `level` in [0, 1] (section 4.5), and the
+    denoiser is told so.
+    """
+    guidance = dataclasses.replace(
+        guidance, null_label=self.denoiser.num_classes)
+
+    def draw(params: Any, keys: jax.Array, conditioning: types.Conditioning,
+             level: jax.Array) -> jax.Array:
+      if conditioning.low_res is not None:
+        levels = jnp.broadcast_to(level, (keys.shape[0], 1))
+        conditioning = conditioning.replace(
+            low_res=noise.augment_low_res(
+                self.schedule, noise.fold(keys, _LOW_RES),
+                conditioning.low_res, levels),
+            low_res_level=levels)
+      return samplers.sample(
+          lambda x_t, timestep, conditions: self.denoiser.apply(
+              {'params': params}, x_t, timestep, conditions), noise.fold(keys, _SAMPLE), self.shape,
+          schedule=self.schedule, prediction=self.prediction,
+          conditioning=conditioning, options=options, guidance=guidance,
+          self_condition=self.denoiser.self_condition)
+
+    return draw

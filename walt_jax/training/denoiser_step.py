@@ -1,0 +1,126 @@
+"""The train step of every denoiser: base and super-resolution alike."""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from walt_jax import types
+from walt_jax.diffusion import loss as loss_lib
+from walt_jax.diffusion import noise
+from walt_jax.diffusion import prediction as prediction_lib
+from walt_jax.diffusion import schedules
+from walt_jax.models import conditioning as conditioning_lib
+from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.training import state as train_state
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserObjective:
+  """A denoiser with all that its loss needs.
+
+  Attributes:
+    denoiser: The network.
+    schedule: Noise schedule.
+    prediction: What the network predicts.
+    options: Probabilities and weights of the loss.
+    has_images: Whether rows of independent images can occur.
+  """
+  denoiser: denoiser_lib.Denoiser
+  schedule: schedules.Schedule
+  prediction: prediction_lib.Prediction
+  options: loss_lib.LossOptions
+  has_images: bool = False
+
+  def apply(self, params: Params, x_t: jax.Array, timestep: jax.Array,
+            conditioning: types.Conditioning) -> jax.Array:
+    """The network's output [B, 1+t, h, w, c] for noisy latents of its shape."""
+    return self.denoiser.apply({'params': params}, x_t, timestep, conditioning)
+
+  def conditioning(self, batch: types.LatentBatch) -> types.Conditioning:
+    """The clean conditions of a batch that this denoiser was built for."""
+    return conditioning_lib.from_batch(
+        batch, use_label=self.denoiser.num_classes > 0,
+        use_text=self.denoiser.text_width > 0,
+        use_low_res=self.denoiser.low_res_factor > 0,
+        use_images=self.has_images)
+
+  def loss(self, params: Params, batch: types.LatentBatch, key: jax.Array
+           ) -> tuple[jax.Array, loss_lib.LossParts]:
+    """Mean training loss of the global batch, and its parts."""
+    return loss_lib.diffusion_loss(
+        self.apply, params, batch.latents, self.conditioning(batch), key,
+        schedule=self.schedule, prediction=self.prediction,
+        options=self.options)
+
+  def held_out_loss(self, params: Params, batch: types.LatentBatch,
+                    timestep: jax.Array, key: jax.Array) -> jax.Array:
+    """Squared error [B] at given times [B], nothing dropped or given.
+
+    The network sees its conditions, no estimate of its own (zeros) and clean
+    low-resolution latents.
+    """
+    keys = noise.row_keys(key, batch.latents.shape[0])
+    eps = noise.normal(keys, batch.latents.shape[1:])
+    time = timestep[:, None]
+    alpha, sigma = self.schedule.alpha_sigma(time[..., None, None, None])
+    x_t = alpha * batch.latents + sigma * eps
+    conditioning = self.conditioning(batch)
+    if conditioning.low_res is not None:
+      conditioning = conditioning.replace(low_res_level=jnp.zeros_like(time))
+    output = self.apply(params, x_t, time, conditioning).astype(jnp.float32)
+    target = self.prediction.target(batch.latents, eps, alpha, sigma)
+    return jnp.square(output - target).mean(axis=(1, 2, 3, 4))
+
+
+def make_init(
+    objective: DenoiserObjective, example: types.LatentBatch,
+    optimizer: optax.GradientTransformation, ema_decays: tuple[float, ...]
+) -> Callable[[jax.Array], train_state.TrainState]:
+  """Builds the pure `init(key) -> TrainState`.
+
+  Args:
+    objective: The denoiser.
+    example: Shapes of one row (arrays or `jax.ShapeDtypeStruct`s).
+    optimizer: Whose state is made too.
+    ema_decays: One average of the parameters each.
+  """
+
+  def init(key: jax.Array) -> train_state.TrainState:
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
+    timestep = jnp.ones((batch.latents.shape[0], 1))
+    params = objective.denoiser.init(
+        key, batch.latents, timestep, objective.conditioning(batch))['params']
+    return train_state.create(params, optimizer, ema_decays)
+
+  return init
+
+
+def make_train_step(objective: DenoiserObjective,
+                    optimizer: optax.GradientTransformation) -> Callable:
+  """Builds the pure update `(state, batch, key, frozen) -> (state, metrics)`.
+
+  Metrics: the mean loss, the same without weights, the gradient's norm. The
+  loss by quartile of time is measured on held-out rows, where it is not noise.
+  """
+  grad_fn = jax.value_and_grad(objective.loss, has_aux=True)
+
+  def train_step(state: train_state.TrainState, batch: types.LatentBatch,
+                 key: jax.Array, frozen: Any = None):
+    del frozen  # The tokenizer and the text encoder have done their work.
+    (loss, parts), grads = grad_fn(state.params, batch, key)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    state = state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state,
+        ema=train_state.update_ema(state.ema, params))
+    metrics = dict(loss=loss, mse=parts.mse.mean(),
+                   grad_norm=optax.tree.norm(grads))
+    return state, metrics
+
+  return train_step

@@ -1,0 +1,133 @@
+"""The frozen half of a denoiser's training step: pixels to latents and text.
+
+`encode` is a program of its own (design: two programs a step). Its weights
+are an argument, never a closure, so that they are sharded like any others.
+"""
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from walt_jax import types
+from walt_jax.tokenizer import autoencoder
+from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.tokenizer import latents as latents_lib
+
+EncodeText = Callable[..., jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentEncoder:
+  """Turns a `Batch` into a `LatentBatch`.
+
+  Attributes:
+    tokenizer: The network; its parameters come with each call.
+    encode_text: `(params, ids [.., L], mask [.., L]) -> [.., L, D]`, or None.
+    low_res_factor: 0, or how many times smaller the low-resolution input of a
+      super-resolution stage is.
+    num_shards: Data shards of the batch; each joins its own rows.
+  """
+  tokenizer: autoencoder.Autoencoder
+  encode_text: EncodeText | None = None
+  low_res_factor: int = 0
+  num_shards: int = 1
+
+  def __call__(self, frozen: dict, batch: types.Batch,
+               key: jax.Array) -> types.LatentBatch:
+    """Encodes, samples the posteriors, normalises and joins the rows.
+
+    Args:
+      frozen: `tokenizer` (`Tokenizer.frozen`) and `text` parameters.
+      batch: Pixels, or cached posteriors.
+      key: Draws the posterior's sample; unused by a plain autoencoder.
+
+    Raises:
+      ValueError: If the batch holds no rows.
+    """
+    parts = []
+    for index, (rows, is_image) in enumerate(
+        ((batch.videos, False), (batch.images, True))):
+      if rows is not None:
+        parts.append(self._rows(
+            frozen, rows, is_image, jax.random.fold_in(key, index)))
+    if not parts:
+      raise ValueError('A batch holds neither videos nor images.')
+    if len(parts) == 1:
+      return parts[0]
+    videos, images = parts
+    frames = images.latents.shape[1]
+    return join_rows(_repeat_conditions(videos, frames), images,
+                     self.num_shards)
+
+  def _rows(self, frozen, rows, is_image, key) -> types.LatentBatch:
+    key_high, key_low = jax.random.split(key)
+    encode = frozen_lib.encode_images if is_image else (
+        frozen_lib.encode_posterior)
+    params = frozen['tokenizer']['params']
+    posterior, low_res = rows.posterior, rows.low_res
+    if posterior is None:
+      pixels = frozen_lib.to_unit_range(rows.pixels)
+      posterior = encode(self.tokenizer, params, pixels)
+      if self.low_res_factor:
+        low_res = encode(
+            self.tokenizer, params, downsample(pixels, self.low_res_factor))
+    normalised = lambda p, k: latents_lib.normalise(
+        latents_lib.sample_posterior(_as_float32(p), k),
+        frozen['tokenizer']['statistics'])
+    text = rows.text
+    if text is None and rows.text_ids is not None:
+      text = self.encode_text(frozen['text'], rows.text_ids, rows.text_mask)
+    return types.LatentBatch(
+        latents=normalised(posterior, key_high),
+        is_image=jnp.full((posterior.mean.shape[0],), is_image),
+        label=rows.label, text=text, text_mask=rows.text_mask,
+        low_res=(normalised(low_res, key_low) if self.low_res_factor
+                 else None))
+
+
+def _as_float32(posterior: types.Posterior) -> types.Posterior:
+  """Cached posteriors are bfloat16."""
+  return jax.tree.map(lambda x: x.astype(jnp.float32), posterior)
+
+
+def downsample(pixels: jax.Array, factor: int) -> jax.Array:
+  """Antialiased spatial downsampling [B, T, H, W, 3] by a whole factor.
+
+  The triangle filter widened by `factor`, as `jax.image.resize` and Pillow's
+  BILINEAR do it, rounded to the 256 levels that stored pixels have.
+  """
+  b, t, h, w, c = pixels.shape
+  if h % factor or w % factor:
+    raise ValueError(f'{h} x {w} pixels are not a multiple of {factor}.')
+  small = jax.image.resize(
+      pixels, (b, t, h // factor, w // factor, c), 'linear', antialias=True)
+  return jnp.round((small + 1.0) * 127.5) / 127.5 - 1.0
+
+
+def _repeat_conditions(batch: types.LatentBatch,
+                       frames: int) -> types.LatentBatch:
+  """Gives each frame of a video row the row's label and text."""
+
+  def spread(x):
+    if x is None or x.shape[1] == frames:
+      return x
+    return jnp.repeat(x, frames, axis=1)
+
+  return batch.replace(label=spread(batch.label), text=spread(batch.text),
+                       text_mask=spread(batch.text_mask))
+
+
+def join_rows(a: types.LatentBatch, b: types.LatentBatch,
+              num_shards: int) -> types.LatentBatch:
+  """Concatenates the rows of two batches shard by shard.
+
+  Concatenating along the sharded axis itself would send rows between devices.
+  """
+
+  def join(x, y):
+    split = lambda z: z.reshape(num_shards, -1, *z.shape[1:])
+    joined = jnp.concatenate([split(x), split(y)], axis=1)
+    return joined.reshape(-1, *x.shape[1:])
+
+  return jax.tree.map(join, a, b)
