@@ -282,35 +282,47 @@ def _boxes(direction: int, lane: float, start: float, speed: float, size: int,
   return np.stack([first, second, side, side], axis=1) * (size / UNITS)
 
 
-def _area_weights(offsets: np.ndarray, cell: float, cells: int,
-                  size: int) -> np.ndarray:
-  """Share of each pixel that each cell of a row of cells covers.
+def _integrate_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+  """Integrals from 0 of a piecewise constant function, zero past its end.
+
+  Written with cumulative sums: small matrix products would do the same, but
+  wake up a BLAS that spins on all cores.
 
   Args:
-    offsets: [T] where the row starts, in pixels, in [0, size).
-    cell: Extent of a cell in pixels.
-    cells: Number of cells, K; the row wraps around the frame.
+    values: [..., K], one a cell.
+    ends: [...] >= 0, in cells.
+
+  Returns:
+    float64 [(front of values), (shape of ends)].
+  """
+  total = np.zeros((*values.shape[:-1], values.shape[-1] + 2))
+  np.cumsum(values, axis=-1, out=total[..., 1:-1])
+  total[..., -1] = total[..., -2]
+  cells = np.minimum(np.floor(ends), values.shape[-1]).astype(int)
+  part = np.clip(ends - cells, 0, 1)
+  low = total[..., cells]
+  return low + part * (total[..., cells + 1] - low)
+
+
+def _cover(values: np.ndarray, offsets: np.ndarray, cell: float,
+           size: int) -> np.ndarray:
+  """Mean over each pixel of a row of cells on a torus, zero elsewhere.
+
+  Args:
+    values: [..., K].
+    offsets: [T] where the row of cells starts, in pixels.
+    cell: Extent of a cell in pixels; the row is shorter than the frame.
     size: Pixels, S.
 
   Returns:
-    float32 [T, S, K].
+    float32 [..., T, S].
   """
-  low = offsets[:, None, None] + cell * np.arange(cells)
-  pixel = np.arange(size)[None, :, None]
-  share = 0.0
-  for shift in (0, size):
-    share = share + np.clip(
-        np.minimum(low + cell - shift, pixel + 1)
-        - np.maximum(low - shift, pixel), 0, None)
-  return share.astype(np.float32)
-
-
-@functools.lru_cache(maxsize=64)
-def _path_weights(direction: int, start: float, speed: float, size: int,
-                  num_frames: int, cells: int) -> np.ndarray:
-  scale = size / UNITS
-  offsets = _offsets(direction, start, speed, num_frames) * scale
-  return _area_weights(offsets % size, DIGIT_UNITS * scale / cells, cells, size)
+  edges = np.arange(size + 1) - offsets[:, None]
+  turns = np.floor(edges / size)
+  covered = _integrate_to(values, (edges - turns * size) / cell)
+  whole = values.sum(axis=-1, dtype=float)[..., None, None] * turns
+  share = np.diff(covered + whole, axis=-1) * cell
+  return np.where(share > 1e-9, share, 0).astype(np.float32)
 
 
 @functools.cache
@@ -327,34 +339,36 @@ def _sprite(exemplar: int, cells: int) -> np.ndarray:
   """A digit's opacity with smooth edges, float32 [K, K] in [0, 1]."""
   alpha, _ = _digits()
   enlarge = _enlarge(cells)
-  ink = np.clip((enlarge @ alpha[exemplar] @ enlarge.T - 0.2) / 0.5, 0, 1)
+  large = np.einsum('ia,ab->ib', enlarge, alpha[exemplar])
+  large = np.einsum('ib,jb->ij', large, enlarge)
+  ink = np.clip((large - 0.2) / 0.5, 0, 1)
   return ink * ink * (3 - 2 * ink)
 
 
 def _render(scene: _Scene, size: int, num_frames: int) -> np.ndarray:
   """Draws uint8 [T, size, size, 3]; every pixel is the mean over its area."""
   cells = max(_CANONICAL_SIZE, size) * DIGIT_UNITS // UNITS
-  sprite = _sprite(scene.exemplar, cells)
-  scale = size / UNITS
-  across = _area_weights(np.array([scene.lane * scale]),
-                         DIGIT_UNITS * scale / cells, cells, size)[0]
-  along = _path_weights(scene.direction, scene.start, scene.speed, size,
-                        num_frames, cells)
+  # Below, the motion is along the second image axis; transposed if it is not.
+  horizontal = DIRECTIONS[scene.direction] in ('left', 'right')
   if scene.background is None:
     background = _background(scene.background_seed, size)
   else:
     background = _fixed_background(scene.background, size)
-  lane = slice(*(np.flatnonzero(across.any(axis=1))[[0, -1]] + (0, 1)))
-  # The motion is along the second image axis here; transposed below if not.
-  horizontal = DIRECTIONS[scene.direction] in ('left', 'right')
+  sprite = _sprite(scene.exemplar, cells)
   if not horizontal:
     sprite, background = sprite.T, background.transpose(1, 0, 2)
-  alpha = (across[lane] @ sprite) @ along.transpose(0, 2, 1)  # [T, lane, S]
+  scale = size / UNITS
+  cell = DIGIT_UNITS * scale / cells
+  across = _cover(sprite.T, np.array([scene.lane * scale]), cell, size)[:, 0].T
+  lane = slice(*(np.flatnonzero(across.any(axis=1))[[0, -1]] + (0, 1)))
+  moving = _offsets(scene.direction, scene.start, scene.speed, num_frames)
+  alpha = _cover(across[lane], moving * scale, cell, size)
+  alpha = alpha.transpose(1, 0, 2)[..., None]  # [T, lane, S, 1].
   backdrop = background[lane]
   ink = np.asarray(scene.colour, np.float32) * 255 - backdrop
   video = np.empty((num_frames, *background.shape), np.uint8)
   video[:] = np.rint(background)
-  video[:, lane] = np.rint(backdrop + alpha[..., None] * ink)
+  video[:, lane] = np.rint(backdrop + alpha * ink)
   if not horizontal:
     video = np.ascontiguousarray(video.transpose(0, 2, 1, 3))
   return video
@@ -421,16 +435,18 @@ def _background(seed: int, size: int, kind: int | None = None) -> np.ndarray:
            + lines[..., None])
   image = np.clip(image, 0, 1) * np.float32(255)
   if canonical != size:
-    shrink = _shrink(canonical, size)
-    image = np.einsum('ik,kwc->iwc', shrink, image, optimize=True)
-    image = np.einsum('jk,ikc->ijc', shrink, image, optimize=True)
+    for _ in range(2):  # Rows, then columns.
+      image = _shrink(image.transpose(1, 2, 0), size)
+      image = image.transpose(0, 2, 1)
   return image
 
 
-@functools.cache
-def _shrink(cells: int, size: int) -> np.ndarray:
-  weights = _area_weights(np.zeros(1), size / cells, cells, size)[0]
-  return weights / weights.sum(axis=1, keepdims=True)
+def _shrink(values: np.ndarray, size: int) -> np.ndarray:
+  """Means of [..., K] over S equal pixels, [..., S]."""
+  cell = values.shape[-1] / size
+  ends = np.arange(size + 1) * cell
+  means = np.diff(_integrate_to(values, ends), axis=-1) / cell
+  return means.astype(np.float32)
 
 
 def centre(boxes: np.ndarray | Sequence) -> np.ndarray:
