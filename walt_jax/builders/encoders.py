@@ -1,0 +1,57 @@
+"""The frozen encoders of a work directory, for caching what they make."""
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import numpy as np
+
+from walt_jax import types
+from walt_jax.builders import tokenizers
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.text import encoder as text_encoder
+from walt_jax.tokenizer import frozen as frozen_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoders:
+  """A tokenizer's encoder and, if asked for, a text encoder.
+
+  Attributes:
+    encode: Clips uint8 [B, T, H, W, 3] to their posterior, on the host.
+    sha256: The tokenizer's hash.
+    embed_text: Texts to states [N, L, D] and mask [N, L], or None.
+    text_sha256: The text encoder's hash, or None.
+  """
+  encode: Callable[[np.ndarray], types.Posterior]
+  sha256: str
+  embed_text: Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None
+  text_sha256: str | None
+
+
+def load(workdir: str, text_name: str = '', text_path: str | None = None,
+         max_tokens: int = 64) -> FrozenEncoders:
+  """Loads the encoders.
+
+  Args:
+    workdir: Of a tokenizer or denoiser run, or a tokenizer's export.
+    text_name: 'minilm', 't5', or '' for no text.
+    text_path: Folder of the text encoder's weights, if not packaged.
+    max_tokens: L; longer captions are cut.
+
+  Raises:
+    UserError: On weights that are missing.
+  """
+  tokenizer = tokenizers.load_tokenizer(
+      workdir, mesh_lib.platform(mesh_lib.make_mesh()))
+  program = jax.jit(lambda params, pixels: frozen_lib.encode_posterior(
+      tokenizer.module, params, pixels))
+  params = jax.device_put(tokenizer.params)
+  text = None
+  if text_name:
+    text = text_encoder.load_text_encoder(
+        text_name, text_path, max_tokens=max_tokens)
+  return FrozenEncoders(
+      encode=lambda pixels: jax.device_get(program(params, pixels)),
+      sha256=tokenizer.sha256,
+      embed_text=text.embed if text else None,
+      text_sha256=text.sha256 if text else None)
