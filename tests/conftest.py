@@ -1,6 +1,12 @@
-"""Shared set-up: one compilation cache, and our own deprecations as errors."""
+"""Shared set-up: eight simulated devices and one compilation cache."""
 import os
 import pathlib
+
+# Tests of one device take the first. Set before anything imports JAX; costs
+# tests of one device nothing.
+_FLAG = '--xla_force_host_platform_device_count'
+if _FLAG not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8"
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',

@@ -35,8 +35,9 @@ def mesh_shape(
     raise errors.UserError(
         f'{named} does not fill {num_devices} device(s); make the product of '
         'the axes equal to the device count, or set one axis to -1')
-  return tuple(
+  data, fsdp, tensor = (
       num_devices // known if size == -1 else size for size in shape)
+  return data, fsdp, tensor
 
 
 def make_mesh(

@@ -28,7 +28,8 @@ def process_rows(mesh: jax.sharding.Mesh, num_rows: int) -> tuple[int, int]:
         f'mesh.fsdp = {shards}; make it a multiple.')
   sharding = mesh_lib.batch_sharding(mesh)
   indices = sharding.addressable_devices_indices_map((num_rows,)).values()
-  pieces = sorted({index[0].indices(num_rows)[:2] for index in indices})
+  pieces = sorted({
+      index[0].indices(num_rows)[:2] for index in indices if index})
   start, stop = pieces[0]
   for piece_start, piece_stop in pieces[1:]:
     if piece_start != stop:

@@ -49,18 +49,21 @@ _VECTORS: Rules = ((r'(^|/)(bias|scale)$', P(None)),)
 # products of a pair need one reduction), `fsdp` over the model's width.
 DENOISER_RULES: Rules = (
     *_SCALARS,
-    (r'/(query|key|value)/kernel$', Matrix(P('fsdp'), P('tensor', None))),
-    (r'/(query|key|value)/bias$', P('tensor', None)),
-    (r'/out/kernel$', Matrix(P('tensor', None), P('fsdp'))),
-    (r'/mlp_in/kernel$', Matrix(P('fsdp'), P('tensor'))),
-    (r'/mlp_in/bias$', P('tensor')),
-    (r'/mlp_out/kernel$', Matrix(P('tensor'), P('fsdp'))),
+    (r'(^|/)(query|key|value)/kernel$', Matrix(P('fsdp'), P('tensor', None))),
+    (r'(^|/)(query|key|value)/bias$', P('tensor', None)),
+    (r'(^|/)out/kernel$', Matrix(P('tensor', None), P('fsdp'))),
+    (r'(^|/)mlp_in/kernel$', Matrix(P('fsdp'), P('tensor'))),
+    (r'(^|/)mlp_in/bias$', P('tensor')),
+    (r'(^|/)mlp_out/kernel$', Matrix(P('tensor'), P('fsdp'))),
     # AdaLN-LoRA: the rank is too short to cut.
-    (r'/down/kernel$', Matrix(P('fsdp'), P(None))),
-    (r'/up/kernel$', Matrix(P(None), P('fsdp'))),
-    (r'/kernel$', Matrix(P(None), P('fsdp'))),
-    # Tables: positions, relative biases, classes.
-    (r'/(space|time|relative_bias|embedding)$', P()),
+    (r'(^|/)down/kernel$', Matrix(P('fsdp'), P(None))),
+    (r'(^|/)up/kernel$', Matrix(P(None), P('fsdp'))),
+    (r'(^|/)kernel$', Matrix(P(None), P('fsdp'))),
+    # Tables of positions, relative offsets (heads last) and classes.
+    (r'(^|/)position/space$', P(None, None, None)),
+    (r'(^|/)position/time$', P(None, None)),
+    (r'(^|/)relative_bias$', P(None, None, None, 'tensor')),
+    (r'(^|/)label_embedding/embedding$', P(None, None)),
     *_VECTORS,
 )
 
@@ -68,7 +71,7 @@ DENOISER_RULES: Rules = (
 # kernel ends in its output channels.
 TOKENIZER_RULES: Rules = (
     *_SCALARS,
-    (r'/kernel$', Matrix(P(None), P('fsdp'))),
+    (r'(^|/)kernel$', Matrix(P(None), P('fsdp'))),
     *_VECTORS,
 )
 
@@ -123,7 +126,7 @@ def leaf_spec(name: str, shape: tuple[int, ...], rules: Rules) -> P:
   Raises:
     ValueError: If no rule matches, or the rule names too many axes.
   """
-  part = None
+  part = ''
   if re.search(r'(^|/)moments/', name):
     name, _, part = name.rpartition('/')
   spec = _require_spec(name, rules)

@@ -180,7 +180,7 @@ def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 def _flat(tree: Any, prefix: str = '') -> dict[str, Any]:
   """Returns {'a.b': value}; tuples and lists compare equal."""
   if isinstance(tree, Mapping) and tree:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
       flat |= _flat(value, f'{prefix}.{key}' if prefix else str(key))
     return flat

@@ -1,0 +1,74 @@
+"""Which configs may resume which runs."""
+import json
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+
+from walt_jax import errors
+from walt_jax.training import checkpoints
+
+SAVED = {
+    'seed': 0, 'train': {'num_steps': 10, 'save_every': 5},
+    'mesh': {'data': -1, 'fsdp': 1},
+    'data': {'path': '/a', 'num_workers': 0, 'size': 32},
+    'tokenizer': {'workdir': 'runs/a', 'sha256': 'ab'},
+    'model': {'window': [1, 4, 4]},
+}
+
+
+def changed(key, value):
+  config = json.loads(json.dumps(SAVED))
+  *parents, leaf = key.split('.')
+  node = config
+  for parent in parents:
+    node = node.setdefault(parent, {})
+  node[leaf] = value
+  return config
+
+
+class CheckResumeTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('train.num_steps', 20), ('train.tensorboard', False), ('mesh.fsdp', 8),
+      ('data.path', '/b'), ('data.num_workers', 4),
+      ('tokenizer.workdir', 'elsewhere'), ('model.window', (1, 4, 4)))
+  def test_free_keys(self, key, value):
+    checkpoints.check_resume(SAVED, changed(key, value))
+
+  @parameterized.parameters(
+      ('seed', 1), ('data.size', 64), ('tokenizer.sha256', 'cd'),
+      ('model.window', (1, 4, 8)), ('model.depth', 2), ('optimizer', {}),
+      ('data.flip', None))
+  def test_other_keys_are_named_with_both_values(self, key, value):
+    with self.assertRaises(errors.UserError) as caught:
+      checkpoints.check_resume(SAVED, changed(key, value))
+    message = str(caught.exception)
+    self.assertIn(f'config key {key} is {json.dumps(value)}', message)
+    self.assertIn('--workdir', message)
+    self.assertNotIn('\n', message)
+
+  def test_a_key_that_vanished_is_named(self):
+    with self.assertRaisesRegex(errors.UserError, 'seed is absent'):
+      checkpoints.check_resume(
+          SAVED, {key: SAVED[key] for key in SAVED if key != 'seed'})
+
+  def test_damaged_config_is_one_line(self):
+    workdir = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+    (workdir / 'config.json').write_text('{"a": ')
+    with self.assertRaisesRegex(errors.UserError, 'is not JSON'):
+      checkpoints.Checkpoints(workdir, {})
+
+  def test_missing_workdir_is_one_line(self):
+    path = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory())) / 'nothing'
+    with self.assertRaisesRegex(errors.UserError, 'no work directory'):
+      checkpoints.read_config(path)
+    with self.assertRaisesRegex(errors.UserError, 'has no checkpoint'):
+      checkpoints.restore_params(path)
+    self.assertFalse(path.exists())
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,206 @@
+"""The loop: resuming, lines of metrics, evaluation, signals, meshes."""
+import dataclasses
+import os
+import shutil
+import signal
+import tempfile
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from tests.training import toy_stage
+from walt_jax import errors
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import logging as logging_lib
+from walt_jax.training import loop, preemption
+
+
+def evaluate(state, frozen, key):
+  """Held-out metrics that use the state, and random numbers of their own."""
+  del frozen
+  size = np.abs(state.params['layer']['kernel']).sum()
+  noise = jax.random.normal(key)
+  image = np.full((4, 4, 3), int(state.step), np.uint8)
+  return {'size': float(size), 'noise': float(noise)}, {'grid': image}
+
+
+def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
+          shape=(1, 1, 1), **options):
+  mesh = mesh_lib.make_mesh(
+      *shape, devices=jax.devices()[:int(np.prod(shape))])
+  options = dict(log_every=2, save_every=3, eval_every=4) | options
+  return loop.run(
+      stage or toy_stage.make_stage(evaluate=evaluate), batches, mesh,
+      loop.LoopOptions(num_steps=num_steps, **options),
+      checkpoints_lib.Checkpoints(
+          workdir, {'train': {'num_steps': num_steps}, 'width': 8}),
+      logging_lib.Writer(workdir, tensorboard=False))
+
+
+def stopping_batches(at, action):
+  """Batches that call `action` when batch number `at` is asked for."""
+  def batches(start):
+    for index, batch in enumerate(toy_stage.batches(start), start):
+      if index == at:
+        action()
+      yield batch
+  return batches
+
+
+def assert_equal_trees(a, b):
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(a),
+               jax.device_get(b))
+
+
+class KilledError(Exception):
+  pass
+
+
+class LoopTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.unbroken_dir = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.unbroken = train(cls.unbroken_dir, 10)
+    cls.unbroken_lines = logging_lib.read_metrics(cls.unbroken_dir)
+
+  def new_dir(self):
+    return self.enterContext(tempfile.TemporaryDirectory())
+
+  def test_lines_are_one_a_logged_step_and_evaluation(self):
+    steps = lambda name: [
+        line['step'] for line in self.unbroken_lines if name in line]
+    self.assertEqual(steps('train/loss'), [2, 4, 6, 8, 10])
+    self.assertEqual(steps('eval/size'), [0, 4, 8, 10])
+    self.assertLen({line['eval/noise'] for line in self.unbroken_lines
+                    if 'eval/noise' in line}, 1)
+    files = sorted(os.listdir(os.path.join(self.unbroken_dir, 'eval')))
+    self.assertEqual(files, [
+        f'step_{step:08d}_grid.png' for step in (0, 4, 8, 10)])
+
+  def test_training_lowers_the_loss_and_moves_the_average(self):
+    self.assertEqual(int(self.unbroken.step), 10)
+    self.assertFalse(np.array_equal(
+        self.unbroken.ema['0.9']['layer']['kernel'],
+        self.unbroken.params['layer']['kernel']))
+
+  def test_kill_and_resume_equals_unbroken(self):
+    workdir = self.new_dir()
+
+    def die():
+      raise KilledError
+
+    # Step 8 is trained and its line written; the checkpoint is of step 6.
+    with self.assertRaises(KilledError):
+      train(workdir, 10, batches=stopping_batches(9, die))
+    state = train(workdir, 10)
+    assert_equal_trees(state, self.unbroken)
+    self.assertEqual(
+        logging_lib.read_metrics(workdir), self.unbroken_lines)
+
+  def test_stop_at_n_then_on_to_2n_equals_unbroken(self):
+    workdir = self.new_dir()
+    for num_steps in (0, 4, 10):
+      state = train(workdir, num_steps)
+    assert_equal_trees(state, self.unbroken)
+    self.assertEqual(
+        logging_lib.read_metrics(workdir), self.unbroken_lines)
+
+  def test_evaluation_does_not_change_training(self):
+    state = train(self.new_dir(), 10, eval_every=0)
+    assert_equal_trees(state, self.unbroken)
+
+  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+  def test_signal_saves_and_exits_75(self, number):
+    workdir = self.new_dir()
+    before = signal.getsignal(number)
+    action = lambda: os.kill(os.getpid(), number)
+    with self.assertRaises(SystemExit) as caught:
+      train(workdir, 10, batches=stopping_batches(5, action))
+    self.assertIsInstance(caught.exception, preemption.Preempted)
+    self.assertEqual(caught.exception.code, 75)
+    self.assertEqual(checkpoints_lib.latest_step(workdir), 5)
+    self.assertIs(signal.getsignal(number), before)
+    assert_equal_trees(train(workdir, 10), self.unbroken)
+
+  def test_zero_steps_save_the_initial_state(self):
+    workdir = self.new_dir()
+    state = train(workdir, 0)
+    self.assertEqual(checkpoints_lib.latest_step(workdir), 0)
+    assert_equal_trees(
+        checkpoints_lib.restore_params(workdir, ema=False), state.params)
+
+  def test_params_restore_without_the_optimizer(self):
+    assert_equal_trees(
+        checkpoints_lib.restore_params(self.unbroken_dir),
+        self.unbroken.ema['0.9'])
+    assert_equal_trees(
+        checkpoints_lib.restore_params(self.unbroken_dir, ema=False),
+        self.unbroken.params)
+    with self.assertRaisesRegex(errors.UserError, 'no checkpoint of step 7'):
+      checkpoints_lib.restore_params(self.unbroken_dir, step=7)
+
+  @parameterized.parameters(((8, 1, 1),), ((1, 8, 1),), ((2, 2, 2),))
+  def test_meshes_agree_and_restore_each_others_checkpoints(self, shape):
+    workdir = self.new_dir()
+    train(workdir, 5, shape=shape)
+    state = train(workdir, 10)  # On one device.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),
+        jax.device_get(state), jax.device_get(self.unbroken))
+    state = train(self.unbroken_copy(), 12, shape=shape)
+    kernel = state.params['layer']['kernel']
+    self.assertEqual(
+        kernel.addressable_shards[0].data.shape,
+        (toy_stage.WIDTH // shape[1], toy_stage.WIDTH // shape[2]))
+    self.assertEqual(int(state.step), 12)
+
+  def unbroken_copy(self):
+    path = os.path.join(self.new_dir(), 'copy')
+    return shutil.copytree(self.unbroken_dir, path)
+
+  def test_another_config_is_refused_before_anything_is_written(self):
+    before = sorted(os.listdir(self.unbroken_dir))
+    with self.assertRaisesRegex(errors.UserError, 'width'):
+      checkpoints_lib.Checkpoints(self.unbroken_dir, {'width': 9})
+    self.assertEqual(sorted(os.listdir(self.unbroken_dir)), before)
+
+  def test_frozen_parameters_can_reach_the_train_step(self):
+    stage = toy_stage.make_stage()
+
+    def train_step(state, batch, key, frozen):
+      state, metrics = stage.train_step(state, batch, key)
+      return state, metrics | {'scale': frozen['scale']}
+
+    workdir = self.new_dir()
+    train(workdir, 2, stage=dataclasses.replace(
+        stage, train_step=train_step, step_uses_frozen=True))
+    self.assertEqual(
+        logging_lib.read_metrics(workdir)[-1]['train/scale'], 2.0)
+
+  def test_encode_may_be_absent(self):
+    stage = dataclasses.replace(toy_stage.make_stage(), encode=None)
+    state = train(self.new_dir(), 2, stage=stage)
+    self.assertEqual(int(state.step), 2)
+
+  def test_profile_is_written(self):
+    workdir = self.new_dir()
+    train(workdir, 4, profile_start=1, profile_steps=2)
+    traces = [name for _, _, names in os.walk(
+        os.path.join(workdir, 'profile')) for name in names]
+    self.assertNotEmpty(traces)
+
+  def test_a_batch_that_does_not_divide_is_named(self):
+    def batches(start):
+      for batch in toy_stage.batches(start):
+        yield jax.tree.map(lambda rows: rows[:6], batch)
+    with self.assertRaisesRegex(ValueError, '6 rows does not divide'):
+      train(self.new_dir(), 2, batches=batches,
+            shape=(4, 1, 1))
+
+
+if __name__ == '__main__':
+  absltest.main()
