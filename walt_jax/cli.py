@@ -157,6 +157,19 @@ def _add_data(commands) -> None:
                        help='shortest clip to accept')
   prepare.add_argument('--num_shards', type=flags.positive_int, metavar='N')
   prepare.add_argument('--workers', type=flags.positive_int, metavar='N')
+  prepare.add_argument('--height', type=flags.positive_int, metavar='N',
+                       help='of cached clips, with --width')
+  prepare.add_argument('--width', type=flags.positive_int, metavar='N')
+  prepare.add_argument('--low_res_factor', type=flags.natural, default=0,
+                       metavar='F', help='also cache latents of the clip '
+                       'downsampled by F, for super-resolution')
+  prepare.add_argument('--text', choices=('minilm', 't5', 'none'),
+                       default='none', help='also cache text states of the '
+                       'captions')
+  prepare.add_argument('--text_path', metavar='DIR',
+                       help='weights of the text encoder')
+  prepare.add_argument('--max_tokens', type=flags.positive_int, default=64,
+                       metavar='L')
   render = actions.add_parser(
       'render', help='write clips of the embedded data')
   render.add_argument('name', choices=('moving_digits',))
@@ -168,7 +181,16 @@ def _add_data(commands) -> None:
                       metavar='N')
   render.add_argument('--num_frames', type=flags.positive_int, default=17,
                       metavar='N')
-  render.add_argument('--difficulty', metavar='NAME')
+  render.add_argument('--difficulty', metavar='NAME',
+                      help='quick (default) or free')
+  render.add_argument('--heldout', type=flags.natural, default=0, metavar='M',
+                      help='add a split of M clips of held-out digits')
+  render.add_argument('--labels', choices=('digit_direction', 'digit'),
+                      default='digit_direction', help='what labels name')
+  render.add_argument('--seed', type=flags.natural, default=0, metavar='S')
+  render.add_argument('--clips', type=flags.natural, metavar='N',
+                      help='clips also written as .npy and .mp4; default: all '
+                      'of a held-out split or of up to 64, else none')
   inspect = actions.add_parser(
       'inspect', help='summary and contact sheet of a data set')
   inspect.add_argument('path', metavar='DIR')

@@ -6,6 +6,7 @@ from walt_jax import errors, progress
 from walt_jax.data import prepare, sources
 
 _TEST = 'test'  # The common name of a held-out split.
+_FEW_CLIPS = 64  # A set up to this size is also written as files.
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,18 +38,21 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
                    args: argparse.Namespace) -> None:
-  """Caches the latents of a prepared dataset."""
-  from walt_jax import builders
+  """Caches the latents of all splits of a prepared dataset."""
+  from walt_jax.builders import encoders
   from walt_jax.data import latent_cache
   manifest = sources.read_manifest(dataset)
-  frozen = builders.load_frozen_encode(args.workdir)
   splits = {split: sources.PreparedDataset(dataset, split)
             for split, entry in manifest['splits'].items()
             if entry['num_examples']}
+  text = '' if args.text in (None, 'none') else args.text
+  frozen = encoders.load(args.workdir, text, args.text_path, args.max_tokens)
   settings = latent_cache.CacheSettings(
       tokenizer_sha256=frozen.sha256, text_sha256=frozen.text_sha256,
-      num_frames=args.num_frames or prepare.Settings.min_frames,
-      size=args.size or manifest['settings']['size'])
+      num_frames=args.num_frames or _stored(manifest, 'num_frames',
+                                            'min_frames'),
+      size=_cache_size(args, manifest), fps=args.fps,
+      low_res_factor=args.low_res_factor)
   latent_cache.write_cache(
       splits, output, settings, encode=frozen.encode,
       embed_text=frozen.embed_text, source_sha256=manifest['task_sha256'])
@@ -56,31 +60,74 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
         f'tokenizer {frozen.sha256[:12]}')
 
 
+def _stored(manifest: dict, *names: str) -> int:
+  """The first of some settings that the dataset was made with."""
+  settings = manifest['settings']
+  return next(settings[name] for name in names if name in settings)
+
+
+def _cache_size(args: argparse.Namespace, manifest: dict) -> tuple[int, int]:
+  if (args.height is None) != (args.width is None):
+    raise errors.UserError('--height and --width go together')
+  if args.height is not None:
+    height, width = args.height, args.width
+  else:
+    height = width = args.size or _stored(manifest, 'size')
+  factor = args.low_res_factor
+  if factor and (height % factor or width % factor):
+    raise errors.UserError(f'--low_res_factor {factor} does not divide clips '
+                           f'of {height}x{width} pixels')
+  return height, width
+
+
 def _render(args: argparse.Namespace) -> None:
-  """Writes clips of moving digits, as files and as a dataset."""
+  """Writes moving digits as a dataset and, if wanted, as clips to look at."""
   from walt_jax.data import moving_digits
-  from walt_jax.media import samples
   split = 'heldout' if args.split == _TEST else args.split
+  wanted = {split: args.num}
+  if args.heldout:
+    if split == 'heldout':
+      raise errors.UserError('--heldout adds to another split: drop it, or '
+                             'choose --split train')
+    wanted['heldout'] = args.heldout
   try:
-    source = moving_digits.MovingDigits(
-        split=split, num_examples=args.num, size=args.size,
-        num_frames=args.num_frames, difficulty=args.difficulty or 'quick')
+    splits = {
+        name: moving_digits.MovingDigits(
+            split=name, num_examples=count, size=args.size,
+            num_frames=args.num_frames, difficulty=args.difficulty or 'quick',
+            labels=args.labels, seed=args.seed)
+        for name, count in wanted.items()}
   except ValueError as error:
     raise errors.UserError(str(error)) from error
+  source = splits[split]
+  settings = dict(name='moving_digits', size=args.size,
+                  num_frames=args.num_frames, difficulty=source.difficulty,
+                  labels=source.labels, seed=source.seed)
   output = pathlib.Path(args.output)
-  settings = dict(name='moving_digits', split=split, num=args.num,
-                  size=args.size, num_frames=args.num_frames,
-                  difficulty=source.difficulty, labels=source.labels,
-                  seed=source.seed)
-  prepare.write_source(source, output, split, dict(settings=settings))
+  prepare.write_sources(splits, output, dict(settings=settings))
+  shown = args.clips
+  if shown is None:
+    shown = args.num if split == 'heldout' or args.num <= _FEW_CLIPS else 0
+  shown = min(shown, args.num)
+  if shown:
+    _write_clips(source, output, shown, settings | dict(split=split))
+  counts = ', '.join(f'{name} {count}' for name, count in wanted.items())
+  print(f'{output}: clips of moving digits ({counts}; {shown} of them also as '
+        'files)')
+
+
+def _write_clips(source: sources.Source, output: pathlib.Path, count: int,
+                 settings: dict) -> None:
+  """Writes the first clips of a source as files, with `samples.json`."""
+  from walt_jax.data import moving_digits
+  from walt_jax.media import samples
   writer = samples.SampleWriter(output, fps=moving_digits.FPS, kind='real')
-  for index in progress.track(range(len(source)), 'write clips', 'clip'):
+  for index in progress.track(range(count), 'write clips', 'clip'):
     example = source[index]
     writer.add(samples.Entry(
         stem=f'{index:05d}', caption=example['caption'],
         label=source.classes[example['label']], index=index), example['video'])
   writer.finish(settings=settings)
-  print(f'{output}: {len(source)} clips of moving digits ({split})')
 
 
 def _inspect(args: argparse.Namespace) -> None:

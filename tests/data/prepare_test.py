@@ -1,5 +1,4 @@
 """Preparation: every file accounted for, equal bytes, atomic, restartable."""
-import argparse
 import json
 import pathlib
 import signal
@@ -12,9 +11,8 @@ from absl.testing import absltest, parameterized
 import av
 import numpy as np
 
-from walt_jax import data_command, errors
+from walt_jax import errors
 from walt_jax.data import clips, pipeline, prepare, sources, video_folders
-from walt_jax.media import samples
 
 _UCF101 = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'ucf101'
 _SETTINGS = prepare.Settings(size=16, min_frames=5, clip_frames=12,
@@ -224,18 +222,6 @@ class PrepareTest(parameterized.TestCase):
         video_rows=2, image_rows=1, size=32))(0))
     self.assertEqual(batch.videos.pixels.shape, (2, 17, 32, 32, 3))
     self.assertGreater(batch.videos.pixels.std(), 20)
-
-  def test_render_command(self):
-    args = argparse.Namespace(
-        action='render', name='moving_digits', split='test', num=5, size=32,
-        num_frames=17, difficulty=None, output=str(self.output))
-    data_command.run(args)
-    dataset = sources.PreparedDataset(self.output, 'heldout')
-    folder = samples.read_samples(self.output)
-    self.assertEqual((len(dataset), len(folder.entries)), (5, 5))
-    stored = clips.decode_frames(dataset[4]['encoded'])
-    np.testing.assert_array_equal(stored, folder.clips()[4])
-    data_command.run(args)  # Does nothing new.
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@
 files they read: any engine may call them, in any order and number, and the
 bytes written are the same.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import concurrent.futures
 import dataclasses
 import functools
@@ -235,47 +235,55 @@ def _manifest(listing: video_folders.Listing, task: dict,
       rejected=rejected, damaged=damaged)
 
 
-def write_source(source: sources.Source, output: str | pathlib.Path,
-                 split: str, task: dict, *, codec: str = 'png',
-                 examples_per_shard: int = 512) -> dict:
-  """Writes a source (such as moving digits) in the same format.
+def write_sources(splits: Mapping[str, sources.Source],
+                  output: str | pathlib.Path, task: dict, *,
+                  codec: str = 'png', examples_per_shard: int = 512) -> dict:
+  """Writes sources (such as moving digits) in the same format.
 
   Args:
-    source: Examples with `video`.
+    splits: Split name -> examples with `video`; all with the same classes.
     output: Folder of the dataset.
-    split: Name of its only split.
     task: JSON value that decides the content; equal tasks are not redone.
     codec: Of the frames.
     examples_per_shard: Examples in one file.
   """
   output = pathlib.Path(output)
-  task = dict(format_version=FORMAT_VERSION, codec=codec, split=split,
-              num_examples=len(source), versions=versions()) | task
+  counts = {split: len(source) for split, source in splits.items()}
+  task = dict(format_version=FORMAT_VERSION, codec=codec, split_sizes=counts,
+              versions=versions()) | task
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
   unfinished = shards.Unfinished(output, task)
-  starts = range(0, len(source), examples_per_shard)
-  with progress.bar(len(source), 'render', 'clip') as bar:
-    for number, start in enumerate(starts):
-      rows = range(start, min(len(source), start + examples_per_shard))
-      if not unfinished.is_done(number):
-        records = (_record(source[row], codec) for row in rows)
-        count = shards.write_records(unfinished.part_file(number), records)
-        unfinished.mark_done(number, dict(counts=dict(records=count)))
-      bar.update(len(rows))
-  split_entry = dict(
-      num_examples=len(source),
-      shards=unfinished.publish(list(range(len(starts))), f'{NAME}-{split}'))
+  parts = [(split, range(start, min(count, start + examples_per_shard)))
+           for split, count in counts.items()
+           for start in range(0, count, examples_per_shard)]
+  with progress.bar(sum(counts.values()), 'render', 'clip') as bar:
+    for number, (split, rows) in enumerate(parts):
+      if unfinished.is_done(number):
+        bar.update(len(rows))
+        continue
+      records = (_record(splits[split][row], codec, bar) for row in rows)
+      count = shards.write_records(unfinished.part_file(number), records)
+      unfinished.mark_done(number, dict(counts=dict(records=count)))
+  entries = {}
+  for split, count in counts.items():
+    numbers = [n for n, (name, _) in enumerate(parts) if name == split]
+    entries[split] = dict(
+        num_examples=count,
+        shards=unfinished.publish(numbers, f'{NAME}-{split}'))
+  classes = next(iter(splits.values())).classes
   manifest = dict(format=sources.DATASET_FORMAT, name=NAME,
                   task_sha256=shards.digest(task), **task,
-                  classes=list(source.classes), splits={split: split_entry},
-                  counts=dict(clips=len(source)), rejected=[], damaged=[])
+                  classes=list(classes), splits=entries,
+                  counts=dict(clips=sum(counts.values())), rejected=[],
+                  damaged=[])
   unfinished.finish(manifest)
   return manifest
 
 
-def _record(example: dict, codec: str) -> bytes:
+def _record(example: dict, codec: str, bar) -> bytes:
+  bar.update()
   video: np.ndarray = example['video']
   encoded = [clips.encode_frame(frame, codec, quality=100) for frame in video]
   return examples.encode(sources.example_features(
