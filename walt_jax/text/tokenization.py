@@ -1,4 +1,5 @@
 """Prompts to token ids. Tokenizers can be pickled into data workers."""
+import bisect
 from collections.abc import Sequence
 import os
 import pathlib
@@ -63,6 +64,58 @@ class WordPieceTokenizer:
     """The beginning of the prompt that `max_tokens` ids hold."""
     ends = [end for _, end in self._cut.encode(prompt).offsets]
     return prompt[:max(ends, default=0)]
+
+
+class SentencePieceTokenizer:
+  """A SentencePiece `spiece.model`, as T5 has; ids end with `</s>`.
+
+  A prompt is nothing but text: `</s>` or `<extra_id_0>` in it are read as
+  characters, never as control tokens.
+  """
+
+  def __init__(self, path: str | os.PathLike, max_tokens: int):
+    """Reads the file."""
+    import sentencepiece
+    if not pathlib.Path(path).is_file():
+      raise errors.UserError(
+          f'no such SentencePiece vocabulary: {path}; give the spiece.model '
+          'that belongs to the text encoder')
+    try:
+      self._pieces = sentencepiece.SentencePieceProcessor(
+          model_proto=pathlib.Path(path).read_bytes())
+    except (RuntimeError, OSError) as error:
+      raise errors.UserError(
+          f'cannot read the vocabulary {path}: {error}') from None
+    if self._pieces.pad_id() < 0 or self._pieces.eos_id() < 0:
+      raise errors.UserError(
+          f'the vocabulary {path} has no <pad> or no </s>: it is not one of '
+          'T5')
+    if max_tokens < 2:
+      raise errors.UserError(
+          f'max_tokens must be above 1, for </s>, got {max_tokens}')
+    self.max_tokens = max_tokens
+
+  @property
+  def vocabulary(self) -> int:
+    """Number of pieces."""
+    return self._pieces.vocab_size()
+
+  def __call__(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids int32 [N, L] and mask bool [N, L]."""
+    rows = [ids[:self.max_tokens - 1] + [self._pieces.eos_id()]
+            for ids in map(self._pieces.encode, prompts)]
+    return pad(rows, self.max_tokens, self._pieces.pad_id())
+
+  def full_ids(self, prompt: str) -> list[int]:
+    """All ids of a prompt, uncut."""
+    return [*self._pieces.encode(prompt), self._pieces.eos_id()]
+
+  def kept_text(self, prompt: str) -> str:
+    """The beginning of the prompt that `max_tokens` ids hold."""
+    cut = bisect.bisect_right(
+        range(1, len(prompt) + 1), self.max_tokens,
+        key=lambda end: len(self.full_ids(prompt[:end])))
+    return prompt[:cut]
 
 
 def pad(rows: Sequence[Sequence[int]], length: int,
