@@ -75,6 +75,24 @@ TOKENIZER_RULES: Rules = (
     *_VECTORS,
 )
 
+# Text encoders, BERT and T5: cut as the denoiser's layers are. Tables of words
+# are cut along their width, so that a lookup stays on its device.
+TEXT_RULES: Rules = (
+    (r'(^|/)(query|key|value)/kernel$', Matrix(P('fsdp'), P('tensor', None))),
+    (r'(^|/)(query|key|value)/bias$', P('tensor', None)),
+    (r'(^|/)out/kernel$', Matrix(P('tensor', None), P('fsdp'))),
+    (r'(^|/)mlp_(in|gate)/kernel$', Matrix(P('fsdp'), P('tensor'))),
+    (r'(^|/)mlp_in/bias$', P('tensor')),
+    (r'(^|/)mlp_out/kernel$', Matrix(P('tensor'), P('fsdp'))),
+    (r'(^|/)(words|positions|segments)/embedding$', P(None, 'fsdp')),
+    (r'(^|/)relative_bias$', P(None, 'tensor')),
+    *_VECTORS,
+)
+
+# The frozen parts of a denoiser's stage: a small tokenizer on every device,
+# and a text encoder that may be larger than the denoiser.
+FROZEN_RULES: Rules = ((r'^tokenizer/', P()), *TEXT_RULES)
+
 # What models call their activations' axes.
 LOGICAL_AXIS_RULES: tuple[tuple[str, Any], ...] = (
     ('batch', ('data', 'fsdp')),
