@@ -1,8 +1,7 @@
 """Tests of the autoencoder: causality above all."""
 import functools
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,21 +20,20 @@ MODULES = {
         base_channels=8, channel_multipliers=(1,), time_downsample=(),
         blocks_per_level=1, middle_blocks=0, latent_channels=3,
         norm='position', adaptive_decoder=False, stem_patch=(4, 4, 4),
-        stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), conv_form='stacked'),
+        stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), linear_ends=True,
+        conv_form='stacked'),
 }
 
 
 @functools.cache
 def _params(name):
-  """Random parameters, none of them zero (as biases start)."""
+  """Random parameters, none of them zero as biases start."""
   module = MODULES[name]
   clip = jnp.zeros((1, 5, module.f_s, module.f_s, 3))
-  params = jax.jit(module.init)(jax.random.key(0), clip)['params']
-  leaves, treedef = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  return jax.tree.unflatten(treedef, [
-      leaf + 0.1 * jax.random.normal(key, leaf.shape)
-      for key, leaf in zip(keys, leaves, strict=True)])
+  shapes = jax.eval_shape(module.init, jax.random.key(0), clip)['params']
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda x: rng.normal(
+      x.ndim == 1, 0.2, x.shape).astype(np.float32), shapes)
 
 
 # Parameters are arguments: as constants they would be folded, slowly.

@@ -1,6 +1,5 @@
 """Tests of the causal convolution."""
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax import types
-from walt_jax.tokenizer import causal_conv
-from walt_jax.tokenizer import layers
+from walt_jax.tokenizer import causal_conv, layers
 
 Triple = tuple[int, int, int]
 BOTTLENECKS = ('plain', 'kl')
@@ -46,6 +45,9 @@ class Autoencoder(nn.Module):
       before anything else, and the head unstacks; (1, 1, 1) for the paper's.
     stem_kernel: Extent of the encoder's first convolution.
     head_kernel: Extent of the decoder's last convolution.
+    linear_ends: Whether the last layers of encoder and decoder come without
+      norm and SiLU, so that an untrained network is near a linear one; the
+      quick form needs it, the paper's networks do not have it.
     conv_form: 'native' or 'stacked', see `causal_conv`.
     remat: Whether the backward pass recomputes each residual block.
     dtype: Compute type; parameters, norms and outputs are float32.
@@ -64,6 +66,7 @@ class Autoencoder(nn.Module):
   stem_patch: Triple = (1, 1, 1)
   stem_kernel: Triple = (3, 3, 3)
   head_kernel: Triple = (3, 3, 3)
+  linear_ends: bool = False
   conv_form: str = 'native'
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -110,8 +113,8 @@ class Autoencoder(nn.Module):
         blocks_per_level=self.blocks_per_level,
         middle_blocks=self.middle_blocks, norm=self.norm,
         num_groups=self.num_groups, kernel_size=self.kernel_size,
-        stem_patch=self.stem_patch, form=self.conv_form, remat=self.remat,
-        dtype=self.dtype)
+        stem_patch=self.stem_patch, linear_ends=self.linear_ends,
+        form=self.conv_form, remat=self.remat, dtype=self.dtype)
     num_outputs = self.latent_channels * (1 + (self.bottleneck == 'kl'))
     self.encoder = Encoder(
         num_outputs=num_outputs, stem_kernel=self.stem_kernel, **shared)
@@ -153,6 +156,7 @@ class Encoder(nn.Module):
   kernel_size: Triple
   stem_patch: Triple
   stem_kernel: Triple
+  linear_ends: bool
   form: str
   remat: bool
   dtype: jnp.dtype
@@ -178,7 +182,8 @@ class Encoder(nn.Module):
             dtype=self.dtype, name=f'level_{level}_down')(x)
     for index in range(self.middle_blocks):
       x = block(self.widths[-1], *common, name=f'middle_block_{index}')(x)
-    x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
+    if not self.linear_ends:
+      x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
     return causal_conv.CausalConv(self.num_outputs, (1, 1, 1), form=self.form,
                                   dtype=self.dtype, name='outputs')(x)
 
@@ -195,6 +200,7 @@ class Decoder(nn.Module):
   kernel_size: Triple
   stem_patch: Triple
   head_kernel: Triple
+  linear_ends: bool
   form: str
   remat: bool
   dtype: jnp.dtype
@@ -224,7 +230,8 @@ class Decoder(nn.Module):
             self.widths[level] * math.prod(factor), (3, 3, 3), form=self.form,
             dtype=self.dtype, name=f'level_{level}_up')(x)
         x = layers.depth_to_space(x, factor, starts=starts)
-    x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
+    if not self.linear_ends:
+      x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
     x = causal_conv.CausalConv(3 * math.prod(self.stem_patch),
                                self.head_kernel, form=self.form,
                                dtype=self.dtype, name='head')(x)

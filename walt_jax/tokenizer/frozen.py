@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from walt_jax import errors
-from walt_jax import types
+from walt_jax import errors, types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import latents as latents_lib
 from walt_jax.training import exports
@@ -43,9 +42,8 @@ class Tokenizer:
 
 def to_unit_range(pixels: jax.Array) -> jax.Array:
   """Maps uint8 pixels to float32 in [-1, 1]; floats pass through."""
-  if pixels.dtype == jnp.uint8:
-    return pixels.astype(jnp.float32) / 127.5 - 1.0
-  return pixels.astype(jnp.float32)
+  scaled = jnp.asarray(pixels, jnp.float32)
+  return scaled / 127.5 - 1.0 if pixels.dtype == jnp.uint8 else scaled
 
 
 def to_uint8(pixels: jax.Array) -> jax.Array:

@@ -163,9 +163,12 @@ class ResidualBlock(nn.Module):
     y = x
     for index in (1, 2):
       y = Norm(self.norm, self.num_groups, name=f'norm_{index}')(y)
+      # The block starts as its shortcut: small networks then learn faster.
+      init = (nn.initializers.zeros if index == 2 else
+              nn.initializers.lecun_normal())
       y = causal_conv.CausalConv(
           self.features, self.kernel_size, form=self.form, dtype=self.dtype,
-          name=f'conv_{index}')(nn.silu(y))
+          kernel_init=init, name=f'conv_{index}')(nn.silu(y))
     if x.shape[-1] != self.features:
       x = causal_conv.CausalConv(
           self.features, (1, 1, 1), form=self.form, dtype=self.dtype,

@@ -10,9 +10,8 @@ import optax
 
 from walt_jax import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import frozen
+from walt_jax.tokenizer import frozen, losses
 from walt_jax.tokenizer import latents as latents_lib
-from walt_jax.tokenizer import losses
 from walt_jax.training import state as train_state
 
 Metrics = dict[str, jax.Array]

@@ -1,0 +1,220 @@
+"""Tests of the tokenizer's train step."""
+import functools
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from walt_jax import types
+from walt_jax.tokenizer import autoencoder, discriminator
+from walt_jax.training import tokenizer_step
+
+MODULE = autoencoder.Autoencoder(
+    base_channels=8, channel_multipliers=(1,), time_downsample=(),
+    blocks_per_level=1, middle_blocks=0, latent_channels=3,
+    norm='position', adaptive_decoder=False, stem_patch=(4, 4, 4),
+    stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), conv_form='stacked')
+SMALL = dict(base_channels=4, channel_multipliers=(1,),
+             time_downsample=(True,))
+DISCRIMINATORS = {
+    'videos': discriminator.Discriminator(kind='video', **SMALL),
+    'images': discriminator.Discriminator(kind='image', **SMALL)}
+# One step of it moves parameters by minus the gradient exactly.
+OPTIMIZER = optax.sgd(1.0)
+KEY = jax.random.key(0)
+WEIGHT = 0.1
+
+
+def _jit(function):
+  """Compiles in half the time; the programs run in milliseconds anyhow."""
+  return jax.jit(function,
+                 compiler_options={'xla_backend_optimization_level': 0})
+
+
+def _pixels(*shape):
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _batch(images=True):
+  return types.Batch(
+      videos=types.Rows(pixels=_pixels(2, 5, 8, 8, 3)),
+      images=types.Rows(pixels=_pixels(1, 2, 8, 8, 3)) if images else None)
+
+
+def _random_state(module=MODULE, discriminators=None, step=0):
+  """The state that `create_state` shapes, with random parameters."""
+  state = jax.eval_shape(lambda key: tokenizer_step.create_state(
+      key, module, OPTIMIZER, discriminators=discriminators,
+      discriminator_optimizer=OPTIMIZER, ema_decays=(0.9,),
+      clip_shape=(5, 8, 8)), KEY)
+  rng = np.random.default_rng(1)
+  draw = lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32)
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+  params = jax.tree.map(draw, state.params)
+  return zeros.replace(step=jnp.asarray(step), params=params,
+                       ema={'0.9': params['autoencoder']})
+
+
+@functools.cache
+def _plain_step():
+  return _jit(tokenizer_step.make_tokenizer_step(
+      MODULE, tokenizer_step.TokenizerLosses(), OPTIMIZER))
+
+
+@functools.cache
+def _gan_step():
+  """Videos and images; discriminators come in at step 1."""
+  losses = tokenizer_step.TokenizerLosses(
+      adversarial_start=1, adversarial_weight=WEIGHT, lecam_weight=0.0)
+  return _jit(tokenizer_step.make_tokenizer_step(
+      MODULE, losses, OPTIMIZER, discriminators=DISCRIMINATORS,
+      discriminator_optimizer=OPTIMIZER))
+
+
+@jax.jit
+def _decode(params, clip):
+  return MODULE.apply({'params': params}, clip)[0]
+
+
+def _clips():
+  scale = lambda x: jnp.asarray(x, jnp.float32) / 127.5 - 1.0
+  return {'videos': scale(_pixels(2, 5, 8, 8, 3)),
+          'images': scale(_pixels(1, 2, 8, 8, 3)).reshape(2, 1, 8, 8, 3)}
+
+
+def _logits(params, clips):
+  return {kind: DISCRIMINATORS[kind].apply({'params': params[kind]},
+                                           clips[kind]) for kind in clips}
+
+
+@_jit
+def _reference_gradients(params):
+  """Each player's gradient by itself, the other one a constant."""
+  clips = _clips()
+  share = {'videos': 5 / 6, 'images': 1 / 6}  # 10 frames, and 2.
+
+  def generator(autoencoder_params):
+    decoded = {k: _decode(autoencoder_params, x) for k, x in clips.items()}
+    fake = _logits(params['discriminator'], decoded)
+    return sum(share[k] * (
+        jnp.abs(decoded[k] - clips[k]).mean() +
+        WEIGHT * jax.nn.softplus(-fake[k]).mean()) for k in clips)
+
+  def critic(discriminator_params):
+    real = _logits(discriminator_params, clips)
+    fake = _logits(discriminator_params, {
+        k: _decode(params['autoencoder'], x) for k, x in clips.items()})
+    return sum(jax.nn.softplus(-real[k]).mean() +
+               jax.nn.softplus(fake[k]).mean() for k in clips)
+
+  return {'autoencoder': jax.grad(generator)(params['autoencoder']),
+          'discriminator': jax.grad(critic)(params['discriminator'])}
+
+
+def _assert_close(a, b, atol=1e-5):
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol,
+                                 rtol=1e-4), a, b)
+
+
+class TokenizerStepTest(parameterized.TestCase):
+
+  def test_each_player_follows_its_own_gradient(self):
+    state = _random_state(discriminators=DISCRIMINATORS, step=1)
+    after, metrics = _gan_step()(state, _batch(), KEY)
+    moved = jax.tree.map(lambda old, new: old - new, state.params,
+                         after.params)
+    _assert_close(moved, _reference_gradients(state.params))
+    _assert_close(after.ema['0.9'], jax.tree.map(
+        lambda new, old: 0.1 * new + 0.9 * old,
+        after.params['autoencoder'], state.params['autoencoder']))
+    for name in ('logit_gap', 'image_logit_gap', 'discriminator_accuracy',
+                 'discriminator_grad_norm', 'adversarial', 'psnr',
+                 'image_psnr', 'grad_norm', 'loss'):
+      self.assertTrue(np.isfinite(metrics[name]), name)
+    self.assertAlmostEqual(float(metrics['adversarial_weight']), WEIGHT)
+    for side in ('real', 'fake'):
+      self.assertNotEqual(float(after.extra['lecam']['videos'][side]), 0.0)
+
+  def test_discriminators_wait_for_their_start(self):
+    state = _random_state(discriminators=DISCRIMINATORS)
+    after, metrics = _gan_step()(state, _batch(), KEY)
+    self.assertEqual(metrics['adversarial_weight'], 0.0)
+    for before, now in (
+        (state.params['discriminator'], after.params['discriminator']),
+        (state.extra['lecam'], after.extra['lecam'])):
+      jax.tree.map(np.testing.assert_array_equal, before, now)
+    alone = _random_state().replace(
+        params={'autoencoder': state.params['autoencoder']})
+    alone, _ = _plain_step()(alone, _batch(), KEY)
+    self.assertEqual(set(alone.params), {'autoencoder'})
+    _assert_close(alone.params['autoencoder'], after.params['autoencoder'])
+
+  @parameterized.parameters('autoencoder', 'discriminator')
+  def test_a_step_that_is_not_finite_changes_nothing(self, part):
+    healthy = _random_state(discriminators=DISCRIMINATORS, step=1)
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan),
+                          healthy.params[part])
+    state = healthy.replace(params=healthy.params | {part: broken})
+    for count in (1, 2):
+      after, metrics = _gan_step()(state, _batch(), KEY)
+      self.assertEqual(int(after.step), 1 + count)
+      self.assertEqual(int(metrics['skipped_in_a_row']), count)
+      for name in ('params', 'opt_state', 'ema'):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name),
+                     getattr(state, name))
+      state = after
+    healed = state.replace(params=healthy.params)
+    healed, metrics = _gan_step()(healed, _batch(), KEY)
+    self.assertEqual(int(metrics['skipped_in_a_row']), 0)
+    self.assertEqual(int(healed.extra['skipped']), 2)
+
+  def test_all_options_together(self):
+    module = MODULE.clone(bottleneck='kl')
+    videos = {'videos': DISCRIMINATORS['videos']}
+    losses = tokenizer_step.TokenizerLosses(
+        reconstruction='l2', kl_weight=0.1, perceptual_weight=0.5,
+        perceptual_frames=2, adversarial='hinge', adaptive_weight=True,
+        lecam_weight=0.1, r1_weight=1.0)
+    step = _jit(tokenizer_step.make_tokenizer_step(
+        module, losses, OPTIMIZER, discriminators=videos,
+        discriminator_optimizer=OPTIMIZER,
+        features=lambda params, x: [x @ params]))
+    features = np.random.default_rng(2).normal(size=(3, 4))
+    state = _random_state(module, videos)
+    after, metrics = step(state, _batch(images=False), KEY,
+                          features.astype(np.float32))
+    for name, value in metrics.items():
+      self.assertTrue(np.isfinite(value), name)
+    for name in ('r1', 'perceptual', 'kl', 'reconstruction',
+                 'adversarial_weight'):
+      self.assertGreater(metrics[name], 0.0, name)
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()),
+                         after.params, state.params)
+    self.assertGreater(np.mean(jax.tree.leaves(moved)), 0.9)
+
+  def test_reconstruction_improves(self):
+    state, step = _random_state(), _plain_step()
+    state = state.replace(params=jax.tree.map(lambda x: 0.5 * x,
+                                              state.params))
+    state, first = step(state, _batch(), KEY)
+    for _ in range(20):
+      state, metrics = step(state, _batch(), KEY)
+    self.assertLess(metrics['reconstruction'], first['reconstruction'])
+    self.assertEqual(int(state.step), 21)
+
+  def test_missing_parts_are_named(self):
+    losses = tokenizer_step.TokenizerLosses(perceptual_weight=1.0)
+    with self.assertRaisesRegex(ValueError, 'features'):
+      tokenizer_step.make_tokenizer_step(MODULE, losses, OPTIMIZER)
+    with self.assertRaisesRegex(ValueError, 'discriminator_optimizer'):
+      tokenizer_step.make_tokenizer_step(
+          MODULE, tokenizer_step.TokenizerLosses(), OPTIMIZER,
+          discriminators=DISCRIMINATORS)
+    with self.assertRaisesRegex(ValueError, 'neither'):
+      tokenizer_step.clips_of(types.Batch())
+
+
+if __name__ == '__main__':
+  absltest.main()
