@@ -19,8 +19,9 @@ ParamDenoiseFn = Callable[
 WEIGHTINGS = ('mse', 'min_snr')
 NUM_QUARTILES = 4
 # Uses of a row's key; changing one changes every run's random numbers.
-(_TIMESTEP, _NOISE, _SELF_COND, _FRAMES, _LENGTH, _DROP, _LEVEL,
- _LOW_RES_NOISE) = range(8)
+_DRAWS, _NOISE, _LOW_RES_NOISE, _DROP = range(4)
+# The columns of the uniform draws, all made at once.
+_TIMESTEP, _LEVEL, _SELF_COND, _FRAMES, _LENGTH, _NUM_DRAWS = range(6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,27 +112,41 @@ def diffusion_loss(
   num_rows, num_frames = latents.shape[:2]
   keys = noise.row_keys(key, num_rows) if key.ndim == 0 else key
   is_image = conditioning.is_image
-  draws = 1 if is_image is None else num_frames
+  num_draws = 1 if is_image is None else num_frames
 
-  timestep = _timesteps(keys, draws, is_image, schedule)
+  uniform = noise.uniform(
+      noise.fold(keys, _DRAWS), (num_draws, _NUM_DRAWS))
+  step = jnp.floor(
+      conditioning_lib.per_row(uniform[..., _TIMESTEP], is_image)
+      * schedule.num_steps)
+  step = jnp.minimum(step, schedule.num_steps - 1)
+  timestep = (step + 1) / schedule.num_steps
   alpha, sigma = schedule.alpha_sigma(timestep[..., None, None, None])
   eps = noise.normal(noise.fold(keys, _NOISE), latents.shape[1:])
   x_t = alpha * latents + sigma * eps
 
-  conditioning = _give_frames(keys, latents, conditioning, options)
+  conditioning = _give_frames(
+      uniform[:, 0], latents, conditioning, options)
   conditioning = conditioning_lib.drop_conditions(
       noise.fold(keys, _DROP), conditioning, options.drop,
       null_label=options.null_label)
   conditioning = _augment_low_res(
-      keys, draws, conditioning, schedule, options)
-  conditioning = _self_condition(
-      denoise_fn, params, x_t, timestep, conditioning, keys, prediction,
-      alpha, sigma, options.self_condition_probability)
+      noise.fold(keys, _LOW_RES_NOISE), uniform[..., _LEVEL], conditioning,
+      schedule, options)
+  if options.self_condition_probability:
+    # Parameters are constants of the first pass: nothing of it is kept for
+    # the backward pass.
+    first = denoise_fn(
+        jax.lax.stop_gradient(params), x_t, timestep, conditioning)
+    x_0 = prediction.x_0(first.astype(jnp.float32), x_t, alpha, sigma)
+    chosen = uniform[:, 0, _SELF_COND] < options.self_condition_probability
+    x_0 = jnp.where(chosen[:, None, None, None, None], x_0, 0.)
+    conditioning = conditioning.replace(self_cond=jax.lax.stop_gradient(x_0))
 
   output = denoise_fn(params, x_t, timestep, conditioning).astype(jnp.float32)
   target = prediction.target(latents, eps, alpha, sigma)
   error = jnp.square(output - target).mean(axis=(2, 3, 4))  # [B, 1+t].
-  mse = error if draws > 1 else error.mean(axis=1, keepdims=True)
+  mse = error if num_draws > 1 else error.mean(axis=1, keepdims=True)
   loss = mse
   if options.weighting == 'min_snr':
     loss = mse * prediction.min_snr_weight(
@@ -151,15 +166,7 @@ def quartile_means(values: jax.Array, timestep: jax.Array) -> jax.Array:
   return (values.reshape(-1, 1) * member).sum(0) / member.sum(0)
 
 
-def _timesteps(keys, draws, is_image, schedule) -> jax.Array:
-  """Timesteps (i+1)/N of uniform discrete steps i, float32 [B, F]."""
-  uniform = noise.uniform(noise.fold(keys, _TIMESTEP), (draws,))
-  uniform = conditioning_lib.per_row(uniform, is_image)
-  step = jnp.floor(uniform * schedule.num_steps)
-  return (jnp.minimum(step, schedule.num_steps - 1) + 1) / schedule.num_steps
-
-
-def _give_frames(keys, latents, conditioning, options) -> types.Conditioning:
+def _give_frames(uniform, latents, conditioning, options):
   """Gives the first latent frames to a random part of the video rows."""
   if not options.frame_condition_probability:
     return conditioning
@@ -169,10 +176,9 @@ def _give_frames(keys, latents, conditioning, options) -> types.Conditioning:
     raise ValueError(
         f'Cannot give {max(options.frame_condition_lengths)} of {num_frames} '
         'latent frames: nothing would be left to predict.')
-  chosen = noise.uniform(noise.fold(keys, _LENGTH), ()) * len(lengths)
-  length = lengths[jnp.minimum(chosen.astype(jnp.int32), len(lengths) - 1)]
-  given = (noise.uniform(noise.fold(keys, _FRAMES), ())
-           < options.frame_condition_probability)
+  chosen = (uniform[:, _LENGTH] * len(lengths)).astype(jnp.int32)
+  length = lengths[jnp.minimum(chosen, len(lengths) - 1)]
+  given = uniform[:, _FRAMES] < options.frame_condition_probability
   if conditioning.is_image is not None:
     given &= ~conditioning.is_image
   mask = (jnp.arange(num_frames) < length[:, None]) & given[:, None]
@@ -181,31 +187,12 @@ def _give_frames(keys, latents, conditioning, options) -> types.Conditioning:
       frame_mask=mask, frame_cond=mask[..., None, None, None] * latents)
 
 
-def _augment_low_res(
-    keys, draws, conditioning, schedule, options) -> types.Conditioning:
+def _augment_low_res(keys, uniform, conditioning, schedule, options):
   """Noises the low-resolution latents at a random level (section 4.5)."""
   if conditioning.low_res is None:
     return conditioning
-  uniform = noise.uniform(noise.fold(keys, _LEVEL), (draws,))
-  uniform = conditioning_lib.per_row(uniform, conditioning.is_image)
-  level = options.max_low_res_level * uniform
+  level = options.max_low_res_level * conditioning_lib.per_row(
+      uniform, conditioning.is_image)
   low_res = noise.augment_low_res(
-      schedule, noise.fold(keys, _LOW_RES_NOISE), conditioning.low_res, level)
+      schedule, keys, conditioning.low_res, level)
   return conditioning.replace(low_res=low_res, low_res_level=level)
-
-
-def _self_condition(
-    denoise_fn, params, x_t, timestep, conditioning, keys, prediction, alpha,
-    sigma, probability) -> types.Conditioning:
-  """A first pass whose x_0 estimate a random part of the rows is given."""
-  if not probability:
-    return conditioning
-  # Parameters are constants of the first pass: nothing of it is kept for the
-  # backward pass.
-  first = denoise_fn(
-      jax.lax.stop_gradient(params), x_t, timestep, conditioning)
-  x_0 = prediction.x_0(first.astype(jnp.float32), x_t, alpha, sigma)
-  if probability < 1:
-    chosen = noise.uniform(noise.fold(keys, _SELF_COND), ()) < probability
-    x_0 = jnp.where(chosen[:, None, None, None, None], x_0, 0.)
-  return conditioning.replace(self_cond=jax.lax.stop_gradient(x_0))

@@ -21,6 +21,8 @@ SAMPLERS = ('ddim', 'ddpm', 'dpmpp_2m')
 # Stands for zero signal power in DPM-Solver++, whose log-SNR must be finite
 # (the value that diffusers uses).
 DPM_LEAST_GAMMA = 2.0 ** -24
+V_PREDICTION = prediction_lib.Prediction('v')
+NO_GUIDANCE = guidance_lib.Guidance()
 _INITIAL, _STEPS = 0, 1  # Uses of a row's key.
 
 
@@ -58,6 +60,9 @@ class SamplerOptions:
       raise ValueError(
           'threshold_quantile must be in (0, 1] and needs clip; got '
           f'{self.threshold_quantile} with clip={self.clip}.')
+
+
+DDIM_50 = SamplerOptions()  # Section 5.2.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,10 +121,10 @@ def sample(
     shape: Sequence[int],
     *,
     schedule: schedules.Schedule,
-    prediction: prediction_lib.Prediction = prediction_lib.Prediction(),
+    prediction: prediction_lib.Prediction = V_PREDICTION,
     conditioning: types.Conditioning | None = None,
-    options: SamplerOptions = SamplerOptions(),
-    guidance: guidance_lib.Guidance = guidance_lib.Guidance(),
+    options: SamplerOptions = DDIM_50,
+    guidance: guidance_lib.Guidance = NO_GUIDANCE,
     self_condition: bool = False,
     initial_noise: jax.Array | None = None,
 ) -> jax.Array:
@@ -154,10 +159,10 @@ def sample_trajectory(
     shape: Sequence[int],
     *,
     schedule: schedules.Schedule,
-    prediction: prediction_lib.Prediction = prediction_lib.Prediction(),
+    prediction: prediction_lib.Prediction = V_PREDICTION,
     conditioning: types.Conditioning | None = None,
-    options: SamplerOptions = SamplerOptions(),
-    guidance: guidance_lib.Guidance = guidance_lib.Guidance(),
+    options: SamplerOptions = DDIM_50,
+    guidance: guidance_lib.Guidance = NO_GUIDANCE,
     self_condition: bool = False,
     initial_noise: jax.Array | None = None,
     keep_steps: bool = True,

@@ -112,8 +112,8 @@ def _from_betas(
     roots = np.sqrt(gammas)
     roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
     gammas, noise_powers = roots ** 2, (1 - roots) * (1 + roots)
-  return Schedule(
-      name, np.concatenate([[1.], gammas]), np.concatenate([[0.], noise_powers]))
+  return Schedule(name, np.concatenate([[1.], gammas]),
+                  np.concatenate([[0.], noise_powers]))
 
 
 def trailing_steps(num_train_steps: int, num_steps: int) -> np.ndarray:

@@ -123,17 +123,20 @@ def drop_conditions(
   """
   sources = dict(label=conditioning.label, text=conditioning.text,
                  frames=conditioning.frame_mask)
-  for index, name in enumerate(CONDITIONS):
-    probability = getattr(probabilities, name)
-    if not probability or sources[name] is None:
-      continue
-    num_frames = sources[name].shape[1] if name != 'frames' else 1
-    condition_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-    uniform = jax.vmap(
-        lambda key, n=num_frames: jax.random.uniform(key, (n,)))(condition_keys)
+  chances = {name: getattr(probabilities, name) for name in CONDITIONS
+             if getattr(probabilities, name) and sources[name] is not None}
+  if not chances:
+    return conditioning
+  # Given frames are one condition of the row.
+  num_frames = {name: sources[name].shape[1] for name in chances}
+  num_frames['frames'] = 1
+  shape = (max(num_frames.values()), len(CONDITIONS))
+  draws = jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
+  for name, chance in chances.items():
+    uniform = draws[:, :num_frames[name], CONDITIONS.index(name)]
     uniform = per_row(uniform, conditioning.is_image)
     conditioning = drop(
-        conditioning, name, uniform < probability, null_label=null_label)
+        conditioning, name, uniform < chance, null_label=null_label)
   return conditioning
 
 

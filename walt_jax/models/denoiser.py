@@ -166,9 +166,10 @@ class Denoiser(nn.Module):
           embedding_init=embeddings.TABLE_INIT, name='label_embedding')
       total = total + table(label)
     if self.use_noise_level:
+      level = conditioning.low_res_level
       total = total + embeddings.TimestepEmbedding(
           self.width, name='noise_level_embedding')(
-              _or_zeros(conditioning.low_res_level, rows))
+              jnp.zeros(rows) if level is None else level)
     return total
 
   def _text(self, x_t, conditioning):
@@ -226,6 +227,6 @@ def _or_zeros(x: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
   """`x`, which must have `shape`, or zeros of it for None."""
   if x is None:
     return jnp.zeros(shape)
-  if x.shape[-len(shape) + 2:] != shape[2:] or x.ndim != len(shape):
+  if x.shape != shape:
     raise ValueError(f'A condition has shape {x.shape}, expected {shape}.')
   return x

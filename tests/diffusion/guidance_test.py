@@ -1,0 +1,107 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax import types
+from walt_jax.diffusion import guidance
+
+B, SHAPE = 3, (2, 2, 2, 1)
+NULL = 10
+
+
+def toy_model(x_t, timestep, conditioning):
+  """Conditions shift the output by amounts that a test can work out."""
+  b = x_t.shape[0]
+  out = x_t * 0.5 + timestep[..., None, None, None]
+  label = conditioning.label[:, 0].astype(jnp.float32)
+  out += jnp.where(label == NULL, 0., 1 + label).reshape(b, 1, 1, 1, 1)
+  words = (conditioning.text[..., 0] * conditioning.text_mask).sum((1, 2))
+  out += words.reshape(b, 1, 1, 1, 1)
+  return out + conditioning.frame_cond
+
+
+def make_conditioning():
+  mask = jnp.asarray([[1., 0.], [0., 0.], [1., 0.]])
+  return types.Conditioning(
+      label=jnp.asarray([[1], [2], [NULL]]),
+      text=jnp.ones((B, 1, 2, 1)) * jnp.arange(1., 4)[:, None, None, None],
+      frame_mask=mask,
+      frame_cond=mask[..., None, None, None] * jnp.ones((B, *SHAPE)))
+
+
+class GuidanceTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.x = jax.random.normal(jax.random.key(0), (B, *SHAPE))
+    self.timestep = jnp.full((B, 1), 0.3)
+    self.conditioning = make_conditioning()
+    filled = self.conditioning.replace(text_mask=jnp.ones((B, 1, 2), bool))
+    self.plain = toy_model(self.x, self.timestep, filled)
+
+  def guided(self, **options):
+    options = guidance.Guidance(null_label=NULL, **options)
+    return guidance.guided(toy_model, options)(
+        self.x, self.timestep, self.conditioning)
+
+  def test_scale_one_is_no_guidance(self):
+    model = lambda *args: self.fail('never called')
+    self.assertIs(guidance.guided(model, guidance.Guidance()), model)
+    barely = self.guided(label=1 + 1e-7)
+    np.testing.assert_allclose(barely, self.plain, atol=1e-5)
+
+  def test_each_condition_has_its_own_scale(self):
+    out = self.guided(label=3.0, text=0.0, frames=2.0)
+    extra = out - self.plain
+    label = np.asarray([2., 3., 0.]).reshape(B, 1, 1, 1, 1)
+    words = np.asarray([2., 4., 6.]).reshape(B, 1, 1, 1, 1)
+    expected = 2 * label - words + self.conditioning.frame_cond
+    np.testing.assert_allclose(extra, np.broadcast_to(expected, extra.shape),
+                               atol=1e-5)
+
+  def test_one_condition_is_null_plus_scaled_difference(self):
+    zero = self.guided(text=0.0)
+    out = self.guided(text=4.0)
+    np.testing.assert_allclose(
+        out, zero + 4 * (self.plain - zero), atol=1e-5)
+
+  def test_absent_conditions_cost_nothing(self):
+    shapes = []
+
+    def model(x_t, timestep, conditioning):
+      del timestep, conditioning
+      shapes.append(x_t.shape)
+      return x_t
+
+    options = guidance.Guidance(text=4.0, frames=2.0)
+    guidance.guided(model, options)(
+        self.x, self.timestep, types.Conditioning())
+    self.assertEqual(shapes, [self.x.shape])
+
+  def test_schedules(self):
+    timestep = jnp.asarray([1.0, 0.6, 0.3, 0.0])
+    strength = lambda **options: guidance.Guidance(**options).strength(
+        timestep)
+    np.testing.assert_array_equal(strength(), np.ones(4))
+    np.testing.assert_array_equal(
+        strength(schedule='interval', interval=(0.2, 0.5)), [0, 0, 1, 0])
+    grown = np.asarray(strength(schedule='power_cosine', power=2.0))
+    np.testing.assert_allclose(grown[[0, -1]], [0, 1], atol=1e-6)
+    self.assertTrue(np.all(np.diff(grown) > 0))
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, 'null label'):
+      guidance.guided(toy_model, guidance.Guidance(label=2.0))(
+          self.x, self.timestep, self.conditioning)
+    with self.assertRaisesRegex(ValueError, 'sometimes'):
+      guidance.Guidance(schedule='sometimes')
+    with self.assertRaisesRegex(ValueError, 'nan'):
+      guidance.Guidance(text=float('nan'))
+    with self.assertRaisesRegex(ValueError, 'interval'):
+      guidance.Guidance(interval=(0.5, 0.2))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,338 @@
+"""Properties of the whole denoiser, small."""
+import dataclasses
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax import types
+from walt_jax.models import blocks
+from walt_jax.models import denoiser as denoiser_lib
+
+B, T, SIZE, C = 2, 5, 4, 3
+SHAPE = (B, T, SIZE, SIZE, C)
+TEXT = 6
+SMALL = dict(width=16, depth=4, num_heads=2, mlp_width=32, patch=1,
+             spatial_window=(1, 4, 4), spacetime_window=(5, 2, 2))
+JOINT = dict(SMALL, num_classes=4, text_width=TEXT)
+IS_IMAGE = (True, False)
+
+
+# Compiling is what these tests spend their time on.
+QUICK = {'xla_backend_optimization_level': 0,
+         'xla_llvm_disable_expensive_passes': True}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+@functools.cache
+def build(**options):
+  """A model, random parameters without zeros, and a jitted call."""
+  model = denoiser_lib.Denoiser(**options)
+  shapes = jax.eval_shape(
+      model.init, jax.random.key(0), jnp.zeros(SHAPE), jnp.ones((B, 1)),
+      types.Conditioning())
+  rng = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    centre = 1.0 if path[-1].key == 'scale' else 0.0
+    deviation = 1 / np.sqrt(leaf.shape[-2]) if leaf.ndim > 1 else 0.2
+    draw = centre + deviation * rng.standard_normal(leaf.shape)
+    return jnp.asarray(draw, jnp.float32)
+
+  variables = jax.tree_util.tree_map_with_path(fill, shapes)
+  return model, variables, jit(model.apply)
+
+
+def inputs(num_conditions=1, seed=2):
+  keys = jax.random.split(jax.random.key(seed), 4)
+  x = jax.random.normal(keys[0], SHAPE)
+  timestep = jax.random.uniform(keys[1], (B, num_conditions))
+  conditioning = types.Conditioning(
+      label=jax.random.randint(keys[2], (B, num_conditions), 0, 4),
+      text=jax.random.normal(keys[3], (B, num_conditions, 3, TEXT)),
+      text_mask=jnp.broadcast_to(jnp.asarray([True, True, False]),
+                                 (B, num_conditions, 3)))
+  return x, timestep, conditioning
+
+
+class JointTrainingTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    _, self.params, self.apply = build(**JOINT)
+    self.x, self.timestep, conditioning = inputs(num_conditions=T)
+    self.conditioning = conditioning.replace(
+        is_image=jnp.asarray(IS_IMAGE),
+        self_cond=jax.random.normal(jax.random.key(7), SHAPE))
+
+  def change(self, x=None, timestep=None, **conditions):
+    """Which frames [B, T] of the output a change of the input moves."""
+    before = self.apply(
+        self.params, self.x, self.timestep, self.conditioning)
+    after = self.apply(
+        self.params, self.x if x is None else x,
+        self.timestep if timestep is None else timestep,
+        self.conditioning.replace(**conditions))
+    return np.asarray(jnp.abs(after - before).max((2, 3, 4)) > 0)
+
+  @parameterized.parameters(0, 3)
+  def test_images_of_a_row_do_not_see_each_other(self, image):
+    expected = np.zeros((B, T), bool)
+    expected[0, image] = True
+    conditioning = self.conditioning
+    for name, changed in dict(
+        pixels=self.change(x=self.x.at[0, image].add(1.)),
+        one_cell=self.change(x=self.x.at[0, image, 0, 0].add(1.)),
+        timestep=self.change(timestep=self.timestep.at[0, image].set(.77)),
+        label=self.change(label=conditioning.label.at[0, image].set(4)),
+        text=self.change(text=conditioning.text.at[0, image].add(1.)),
+        mask=self.change(
+            text_mask=conditioning.text_mask.at[0, image, 1].set(False)),
+        self_cond=self.change(
+            self_cond=conditioning.self_cond.at[0, image].add(1.))).items():
+      np.testing.assert_array_equal(changed, expected, err_msg=name)
+
+  def test_frames_of_a_video_see_each_other_and_no_image(self):
+    expected = np.zeros((B, T), bool)
+    expected[1] = True
+    np.testing.assert_array_equal(
+        self.change(x=self.x.at[1, 3].add(1.)), expected)
+
+  def test_masked_text_has_no_influence(self):
+    changed = self.change(text=self.conditioning.text.at[:, :, 2].add(9.))
+    self.assertFalse(changed.any())
+
+  def test_order_of_images_does_not_matter(self):
+    order = np.asarray([3, 0, 4, 2, 1])
+    permute = lambda leaf: leaf.at[0].set(leaf[0, order])
+    conditioning = self.conditioning.replace(
+        label=permute(self.conditioning.label),
+        text=permute(self.conditioning.text),
+        self_cond=permute(self.conditioning.self_cond))
+    out = self.apply(
+        self.params, permute(self.x), permute(self.timestep), conditioning)
+    expected = permute(self.apply(
+        self.params, self.x, self.timestep, self.conditioning))
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+  def test_a_video_row_is_the_same_beside_images_or_alone(self):
+    video = lambda leaf: leaf[1:, :1]
+    alone = self.apply(
+        self.params, self.x[1:], video(self.timestep),
+        types.Conditioning(
+            label=video(self.conditioning.label),
+            text=video(self.conditioning.text),
+            text_mask=video(self.conditioning.text_mask),
+            self_cond=self.conditioning.self_cond[1:]))
+    spread = lambda leaf: leaf.at[1].set(leaf[1, :1])
+    beside = self.apply(
+        self.params, self.x, spread(self.timestep),
+        self.conditioning.replace(
+            label=spread(self.conditioning.label),
+            text=spread(self.conditioning.text)))
+    np.testing.assert_allclose(beside[1:], alone, atol=1e-5)
+
+
+class ExecutionTest(parameterized.TestCase):
+
+  def test_scan_equals_a_loop_over_the_stacked_parameters(self):
+    model, params, apply = build(**JOINT)
+    x, timestep, conditioning = inputs()
+    captured = {}
+
+    class Unrolled(denoiser_lib.Denoiser):
+
+      def _layers(self, x, context):
+        captured['x'], captured['context'] = x, context
+        return captured.get('out', x)
+
+    unrolled = Unrolled(**{
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        if field.name not in ('parent', 'name')})
+    unrolled.apply(params, x, timestep, conditioning)
+    options = blocks.LayerOptions(
+        width=16, num_heads=2, mlp_width=32, spatial_window=(1, 4, 4),
+        spacetime_window=(5, 2, 2), text_window='spatial', lora_rank=2,
+        use_text=True, use_qk_norm=True, use_relative_bias=True,
+        activation='gelu', attention_form='xla', dtype=jnp.float32)
+    y = captured['x']
+    for pair in range(2):
+      own = jax.tree.map(lambda leaf, i=pair: leaf[i],
+                         params['params']['layers'])
+      for name in ('spatial', 'spacetime'):
+        layer = blocks.Layer(options, is_spacetime=name == 'spacetime')
+        y = jit(layer.apply)({'params': own[name]}, y, captured['context'])
+    captured['out'] = y
+    np.testing.assert_allclose(
+        unrolled.apply(params, x, timestep, conditioning),
+        apply(params, x, timestep, conditioning), atol=2e-5)
+
+  @parameterized.parameters(
+      dict(remat_policy='full'), dict(remat_policy='minimal', scan_unroll=2))
+  def test_execution_changes_neither_value_nor_gradient(self, **options):
+    _, params, _ = build(**SMALL)
+    x, timestep, _ = inputs()
+
+    def value_and_grad(**options):
+      model = denoiser_lib.Denoiser(**SMALL, **options)
+      loss = lambda p: jnp.square(
+          model.apply(p, x, timestep, types.Conditioning())).mean()
+      return jit(jax.value_and_grad(loss))(params)
+
+    if not hasattr(ExecutionTest, 'plain'):
+      ExecutionTest.plain = value_and_grad()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-3),
+        value_and_grad(**options), ExecutionTest.plain)
+
+  def test_bfloat16_is_near_float32(self):
+    _, params, apply = build(**JOINT)
+    args = inputs()
+    exact = apply(params, *args)
+    model = denoiser_lib.Denoiser(**JOINT, dtype=jnp.bfloat16)
+    rough = jit(model.apply)(params, *args)
+    self.assertEqual(rough.dtype, jnp.float32)
+    error = jnp.sqrt(jnp.square(rough - exact).mean())
+    self.assertLess(float(error / exact.std()), 0.03)
+
+
+class ConditionsTest(parameterized.TestCase):
+
+  def test_absent_conditions_are_null_ones(self):
+    options = dict(JOINT, low_res_factor=2, use_noise_level=True)
+    _, params, apply = build(**options)
+    x, timestep, conditioning = inputs()
+    explicit = types.Conditioning(
+        label=jnp.full((B, 1), 4),
+        text=conditioning.text, text_mask=jnp.zeros((B, 1, 3), bool),
+        self_cond=jnp.zeros(SHAPE), frame_cond=jnp.zeros(SHAPE),
+        frame_mask=jnp.zeros((B, T)), low_res_level=jnp.zeros((B, 1)),
+        low_res=jnp.zeros((B, T, 2, 2, C)), is_image=jnp.zeros(B, bool))
+    np.testing.assert_allclose(
+        apply(params, x, timestep, types.Conditioning()),
+        apply(params, x, timestep, explicit), atol=1e-5)
+
+  @parameterized.parameters(
+      'label', 'text', 'self_cond', 'frame_cond', 'frame_mask', 'low_res',
+      'low_res_level')
+  def test_every_condition_is_seen(self, name):
+    options = dict(JOINT, low_res_factor=2, use_noise_level=True)
+    _, params, apply = build(**options)
+    x, timestep, conditioning = inputs()
+    values = dict(
+        label=conditioning.label, text=conditioning.text,
+        self_cond=jnp.ones(SHAPE), frame_cond=jnp.ones(SHAPE),
+        frame_mask=jnp.ones((B, T)), low_res=jnp.ones((B, T, 2, 2, C)),
+        low_res_level=jnp.full((B, 1), 0.2))
+    difference = (
+        apply(params, x, timestep, types.Conditioning(**{name: values[name]}))
+        - apply(params, x, timestep, types.Conditioning()))
+    self.assertTrue(np.all(jnp.abs(difference).max((1, 2, 3, 4)) > 1e-4))
+
+  def test_a_condition_that_the_model_lacks_is_refused(self):
+    _, params, apply = build(**SMALL)
+    x, timestep, conditioning = inputs()
+    with self.assertRaisesRegex(ValueError, 'built without label'):
+      apply(params, x, timestep, conditioning)
+
+  def test_own_windows_of_text_attention(self):
+    options = dict(JOINT, text_window='own')
+    _, params, apply = build(**options)
+    _, spatial_params, spatial = build(**JOINT)
+    self.assertEqual(*map(jax.tree.structure, (params, spatial_params)))
+    args = inputs()
+    self.assertGreater(
+        float(jnp.abs(apply(params, *args) - spatial(params, *args)).max()),
+        1e-3)
+    with self.assertRaisesRegex(ValueError, '5 texts'):
+      apply(params, *inputs(num_conditions=T))
+
+  @parameterized.parameters(
+      (dict(depth=3), 'depth'), (dict(num_heads=3), 'num_heads'),
+      (dict(patch=3), 'patch 3'), (dict(activation='tanh'), 'tanh'),
+      (dict(spacetime_window=(5, 3, 3)), r'\(5, 3, 3\)'),
+      (dict(remat_policy='some'), 'some'),
+      (dict(attention_form='fast'), 'fast'),
+      (dict(text_window='wide'), 'wide'), (dict(low_res_factor=3), '3'))
+  def test_settings_that_do_not_fit_are_refused(self, options, message):
+    model = denoiser_lib.Denoiser(**{**SMALL, **options})
+    with self.assertRaisesRegex(ValueError, message):
+      jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(SHAPE),
+                     jnp.ones((B, 1)), types.Conditioning())
+
+
+class LowRankTest(parameterized.TestCase):
+
+  def test_full_rank_equals_one_mlp_a_layer(self):
+    """W_1 + W_b W_a with W_a = 1 and W_b = W_i - W_1 is any W_i."""
+    _, separate, apply_separate = build(**SMALL, lora_rank=0)
+    model, low_rank, apply_low_rank = build(**SMALL, lora_rank=16)
+    own = {name: layer['modulation'] for name, layer
+           in separate['params']['layers'].items()}
+    params = {**separate['params'],
+              'modulation': low_rank['params']['modulation']}
+    shared = params['modulation']
+    params['layers'] = {}
+    for name, layer in separate['params']['layers'].items():
+      # The bias is shared: A_1's is the only one.
+      layer = dict(layer)
+      layer['modulation'] = dict(
+          down=dict(kernel=jnp.broadcast_to(jnp.eye(16), (2, 16, 16))),
+          up=dict(kernel=own[name]['kernel'] - shared['kernel']))
+      params['layers'][name] = layer
+      own[name]['bias'] = jnp.broadcast_to(
+          shared['bias'], own[name]['bias'].shape)
+    x, timestep, _ = inputs()
+    np.testing.assert_allclose(
+        apply_low_rank({'params': params}, x, timestep, types.Conditioning()),
+        apply_separate(separate, x, timestep, types.Conditioning()),
+        atol=1e-4)
+    del model
+
+
+class ParameterCountTest(parameterized.TestCase):
+  """The paper's figures (Table 3, Table 8, sections 4.2 and 5.3)."""
+
+  @parameterized.named_parameters(
+      ('rank_2', 313, 0.006, dict(lora_rank=2)),
+      ('rank_4', 314, 0.006, dict(lora_rank=4)),
+      ('rank_16', 316, 0.006, dict(lora_rank=16)),
+      ('rank_64', 324, 0.006, dict(lora_rank=64)),
+      ('rank_256', 357, 0.006, dict(lora_rank=256)),
+      ('mlp_a_layer', 458, 0.006, dict(lora_rank=0)),
+      ('imagenet', 460, 0.006, dict(
+          lora_rank=0, num_classes=1000, spatial_window=(1, 32, 32),
+          spacetime_window=(1, 32, 32))),
+      ('xl', 460, 0.006, dict(width=1152, depth=28, mlp_width=4608)),
+      ('text', 419, 0.012, dict(num_classes=0, text_width=2048)),
+      ('text_2x', 1300, 0.02, dict(
+          num_classes=0, text_width=2048, width=1408, depth=40,
+          mlp_width=5632, patch=2, spatial_window=(1, 16, 28),
+          spacetime_window=(5, 8, 14), low_res_factor=2,
+          use_noise_level=True)),
+      ('text_base', 3000, 0.035, dict(
+          num_classes=0, text_width=2048, width=1792, depth=52,
+          mlp_width=9216)))
+  def test_millions(self, millions, tolerance, options):
+    large = dict(
+        width=1024, depth=24, num_heads=16, mlp_width=4096, patch=1,
+        spatial_window=(1, 16, 16), spacetime_window=(5, 8, 8),
+        num_classes=101)
+    model = denoiser_lib.Denoiser(**{**large, **options})
+    grid = (model.spacetime_window[0], *model.spatial_window[1:])
+    x = jax.ShapeDtypeStruct(
+        (1, grid[0], *(model.patch * extent for extent in grid[1:]), 8),
+        jnp.float32)
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), x,
+        jax.ShapeDtypeStruct((1, 1), jnp.float32), types.Conditioning())
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e6
+    self.assertAlmostEqual(count / millions, 1, delta=tolerance)
+
+
+if __name__ == '__main__':
+  absltest.main()
