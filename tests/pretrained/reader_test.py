@@ -8,8 +8,7 @@ import struct
 import tempfile
 import zipfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 import numpy as np
 
 from walt_jax import errors
@@ -60,7 +59,8 @@ class ReaderTest(parameterized.TestCase):
     return path
 
   def zip_archive(self, program: bytes, order: str = 'little',
-                  values=np.arange(6, dtype='<f4')) -> pathlib.Path:
+                  values: np.ndarray | None = None) -> pathlib.Path:
+    values = np.arange(6, dtype='<f4') if values is None else values
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, 'w') as archive:
       archive.writestr('archive/data.pkl', program)

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.pretrained import networks
-from walt_jax.pretrained import reader
+from walt_jax.pretrained import networks, reader
 
 Params = dict[str, Any]
 # How a depthwise convolution is carried out. 'taps': a sum of shifted,

@@ -1,0 +1,178 @@
+"""How near one set of clips is to another, pair by pair.
+
+All numbers are means over clips of values computed on whole clips, with
+pixels as fractions of the range 0..255.
+"""
+from collections.abc import Callable, Iterable
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from walt_jax import progress
+from walt_jax.pretrained import efficientnet, networks
+
+# Wang et al., 2004, "Image quality assessment", section III.C.
+_SSIM_WINDOW = 11
+_SSIM_SIGMA = 1.5
+_SSIM_K1, _SSIM_K2 = 0.01, 0.03
+
+FeatureFn = Callable[[jax.Array], list[jax.Array]]
+
+
+def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Peak signal-to-noise ratio in dB of clips [B, T, H, W, 3] in [0, 1]: [B].
+
+  Of the mean square error over the whole clip; equal clips give infinity.
+  """
+  error = jnp.mean(jnp.square(a - b), axis=(1, 2, 3, 4))
+  return -10.0 * jnp.log10(error)
+
+
+def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Structural similarity of clips [B, T, H, W, 3] in [0, 1]: [B].
+
+  Gaussian windows of 11 pixels (sigma 1.5), those that lie inside the frame;
+  each frame and channel on its own, then the mean.
+  """
+  if min(a.shape[2:4]) < _SSIM_WINDOW:
+    raise ValueError(f'SSIM needs frames of at least {_SSIM_WINDOW} pixels, '
+                     f'got {a.shape}.')
+  blur = functools.partial(
+      _blur, rows=_gaussian_rows(a.shape[2]), cols=_gaussian_rows(a.shape[3]))
+  mean_a, mean_b = blur(a), blur(b)
+  var_a = blur(a * a) - mean_a * mean_a
+  var_b = blur(b * b) - mean_b * mean_b
+  covariance = blur(a * b) - mean_a * mean_b
+  c1, c2 = _SSIM_K1 ** 2, _SSIM_K2 ** 2
+  similarity = (
+      (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+      / ((mean_a ** 2 + mean_b ** 2 + c1) * (var_a + var_b + c2)))
+  return jnp.mean(similarity, axis=(1, 2, 3, 4))
+
+
+def flicker(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Mean absolute difference of frame differences of [B, T, ..]: [B].
+
+  Zero for still clips, however wrong their frames; a reconstruction whose
+  errors stand still does not flicker.
+  """
+  if a.shape[1] < 2:
+    return jnp.zeros(len(a), jnp.float32)
+  return jnp.mean(jnp.abs(jnp.diff(a, axis=1) - jnp.diff(b, axis=1)),
+                  axis=(1, 2, 3, 4))
+
+
+def perceptual_distance(features: FeatureFn, a: jax.Array,
+                        b: jax.Array) -> jax.Array:
+  """Distance of deep features of clips [B, T, H, W, 3] in [-1, 1]: [B].
+
+  At each layer, feature vectors are scaled to unit length and the squared
+  differences summed over channels (as LPIPS, arXiv 1801.03924, without its
+  learned weights), averaged over positions, then over layers and frames.
+
+  Args:
+    features: Maps images [N, H, W, 3] in [-1, 1] to feature maps [N, h, w, C].
+    a: Clips.
+    b: Clips of the same shape.
+  """
+  images_a = a.reshape(-1, *a.shape[2:])
+  images_b = b.reshape(-1, *b.shape[2:])
+  total = 0.0
+  maps = list(zip(features(images_a), features(images_b), strict=True))
+  for map_a, map_b in maps:
+    gap = jnp.square(_unit(map_a) - _unit(map_b)).sum(axis=-1)
+    total = total + gap.mean(axis=(1, 2))
+  return (total / len(maps)).reshape(a.shape[0], -1).mean(axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PerceptualNetwork:
+  """EfficientNet-Lite0 ready to run.
+
+  Attributes:
+    params: From `efficientnet.load`.
+    info: Name, source and hash, for the result.
+  """
+  params: efficientnet.Params
+  info: networks.NetworkInfo
+
+
+def load_network(path: str | None = None) -> PerceptualNetwork:
+  """Reads EfficientNet-Lite0 from `path`, or from its installed package."""
+  params, info = efficientnet.load(path)
+  return PerceptualNetwork(jax.device_put(params), info)
+
+
+def compare_clips(
+    real: Iterable[np.ndarray], other: Iterable[np.ndarray],
+    network: PerceptualNetwork, *, label: str = 'reconstruction'
+) -> dict[str, float]:
+  """Mean PSNR, SSIM, perceptual distance and flicker of pairs of clips.
+
+  Args:
+    real: uint8 clips [T, H, W, 3] (or one array [N, T, H, W, 3]).
+    other: As many, of the same shapes.
+    network: For the perceptual distance.
+    label: For the progress bar.
+
+  Returns:
+    psnr (dB), ssim, perceptual, flicker (share of the pixel range) and l1.
+    Clips that are exactly equal have infinite PSNR: it is capped at 100 dB.
+  """
+  rows = []
+  total = len(real) if hasattr(real, '__len__') else None
+  pairs = zip(real, other, strict=True)
+  for a, b in progress.track(pairs, label, 'clip', total):
+    if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
+      raise ValueError(f'Clips to compare must be uint8 of one shape, got '
+                       f'{a.dtype} {a.shape} and {b.dtype} {b.shape}.')
+    rows.append(_measure(network.params, a[None], b[None]))
+  if not rows:
+    raise ValueError('No clips to compare.')
+  return {name: float(np.mean([row[name] for row in rows]))
+          for name in rows[0]}
+
+
+@jax.jit
+def _measure(params: efficientnet.Params, a: jax.Array,
+             b: jax.Array) -> dict[str, jax.Array]:
+  a, b = a.astype(jnp.float32) / 255, b.astype(jnp.float32) / 255
+  distance = perceptual_distance(
+      functools.partial(efficientnet.features, params), a * 2 - 1, b * 2 - 1)
+  return dict(psnr=jnp.minimum(psnr(a, b), 100.0), ssim=ssim(a, b),
+              perceptual=distance, flicker=flicker(a, b),
+              l1=jnp.mean(jnp.abs(a - b), axis=(1, 2, 3, 4)))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  # Inside the root, so that the gradient at zero is finite.
+  return x * lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-10)
+
+
+def _gaussian_rows(extent: int) -> np.ndarray:
+  """Windows as the rows of a matrix [extent - 10, extent]."""
+  taps = np.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2
+  weights = np.exp(-0.5 * (taps / _SSIM_SIGMA) ** 2)
+  weights /= weights.sum()
+  rows = np.zeros((extent - _SSIM_WINDOW + 1, extent), np.float32)
+  for i in range(len(rows)):
+    rows[i, i:i + _SSIM_WINDOW] = weights
+  return rows
+
+
+def _blur(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
+  einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+  x = einsum('ih,bthwc->btiwc', rows, x)
+  return einsum('jw,btiwc->btijc', cols, x)
+
+
+def summary(real: Iterable[np.ndarray], other: Iterable[np.ndarray],
+            network: PerceptualNetwork) -> dict[str, Any]:
+  """`compare_clips` with the network's name, as results store it."""
+  return dict(compare_clips(real, other, network),
+              perceptual_network=dataclasses.asdict(network.info))
