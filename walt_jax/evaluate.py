@@ -92,14 +92,15 @@ def _fvd(args: argparse.Namespace) -> dict[str, Any]:
 def _reconstruction(args: argparse.Namespace) -> dict[str, Any]:
   from walt_jax.metrics import fvd, reconstruction, video_features
   from walt_jax.pretrained import i3d
-  real = _open(args, 'real')
+  real: Any = _open(args, 'real')
+  other: Any
   result: dict[str, Any] = {}
   if args.workdir:
-    from walt_jax import builders
+    from walt_jax.builders import tokenizers
     if len(args.workdir) != 1:
       raise errors.UserError('reconstruction takes one --workdir, got '
                              f'{",".join(args.workdir)}')
-    tokenizer = builders.load_tokenizer(args.workdir[0])
+    tokenizer = tokenizers.load_tokenizer(args.workdir[0])
     other = list(reconstructions(tokenizer, real, args.batch_size or 8))
     result['tokenizer_sha256'] = tokenizer.sha256
     real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
@@ -219,8 +220,8 @@ def _tokenizer_of(generated: clip_sets.ClipSet) -> Any:
   workdir = pathlib.Path(generated.stages[0].workdir)
   if not workdir.is_dir():
     return None
-  from walt_jax import builders
-  return builders.load_tokenizer(str(workdir))
+  from walt_jax.builders import tokenizers
+  return tokenizers.load_tokenizer(str(workdir))
 
 
 _METRICS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -11,7 +11,7 @@ from walt_jax.media import samples, video
 _ARRAY_SUFFIXES = ('.npy',)
 
 
-class ClipSet(Sequence[np.ndarray]):
+class ClipSet:
   """N clips of one frame size, uint8 [T, H, W, 3] each; read when asked for.
 
   Attributes:

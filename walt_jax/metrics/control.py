@@ -58,7 +58,8 @@ def train_reader() -> DigitReader:
   """Trains the digit reader; the same every time, in a few seconds."""
   from sklearn import svm  # Slow to import.
   rng = np.random.default_rng(0)
-  cells, digits = [], []
+  cells: list[np.ndarray] = []
+  digits: list[int] = []
   for difficulty in ('quick', 'free'):
     source = moving_digits.MovingDigits(
         split='reader', num_examples=_TRAIN_CLIPS, size=_SIZE,
@@ -174,8 +175,8 @@ def _cell_shares(start: np.ndarray, cell: float) -> np.ndarray:
   return np.clip(cover, 0, None) / cell
 
 
-def score(reading: Reading, digits: Sequence[int],
-          directions: Sequence[int | None]) -> dict[str, Any]:
+def score(reading: Reading, digits: Sequence[int] | np.ndarray,
+          directions: Sequence[int | None] | np.ndarray) -> dict[str, Any]:
   """Accuracies of what was read against what was asked.
 
   Args:

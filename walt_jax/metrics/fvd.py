@@ -1,5 +1,5 @@
 """Frechet video distance (Unterthiner et al., arXiv 1812.01717)."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 import dataclasses
 from typing import Any
 import warnings
@@ -46,7 +46,7 @@ def feature_set(
   """
   moments = frechet.Moments.empty(i3d.NUM_FEATURES)
   checked = _Checked(clips, frames)
-  total = len(clips) if isinstance(clips, Sequence | np.ndarray) else None
+  total = len(clips) if isinstance(clips, Sized) else None
   for batch in network.feature_batches(checked, total=total, label=label):
     moments = moments.add(batch)
   if not moments.count:

@@ -3,7 +3,7 @@
 All numbers are means over clips of values computed on whole clips, with
 pixels as fractions of the range 0..255.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 import dataclasses
 import functools
 from typing import Any
@@ -82,12 +82,11 @@ def perceptual_distance(features: FeatureFn, a: jax.Array,
   """
   images_a = a.reshape(-1, *a.shape[2:])
   images_b = b.reshape(-1, *b.shape[2:])
-  total = 0.0
-  maps = list(zip(features(images_a), features(images_b), strict=True))
-  for map_a, map_b in maps:
-    gap = jnp.square(_unit(map_a) - _unit(map_b)).sum(axis=-1)
-    total = total + gap.mean(axis=(1, 2))
-  return (total / len(maps)).reshape(a.shape[0], -1).mean(axis=1)
+  gaps = [
+      jnp.square(_unit(map_a) - _unit(map_b)).sum(axis=-1).mean(axis=(1, 2))
+      for map_a, map_b in zip(
+          features(images_a), features(images_b), strict=True)]
+  return jnp.mean(jnp.stack(gaps).reshape(len(gaps), len(a), -1), axis=(0, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +124,7 @@ def compare_clips(
     Clips that are exactly equal have infinite PSNR: it is capped at 100 dB.
   """
   rows = []
-  total = len(real) if hasattr(real, '__len__') else None
+  total = len(real) if isinstance(real, Sized) else None
   pairs = zip(real, other, strict=True)
   for a, b in progress.track(pairs, label, 'clip', total):
     if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:

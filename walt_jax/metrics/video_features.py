@@ -1,5 +1,5 @@
 """I3D features of uint8 clips, preprocessed as the FVD protocol says."""
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 import dataclasses
 import functools
 import hashlib
@@ -77,7 +77,7 @@ class VideoNetwork:
   def features(self, clips: Iterable[np.ndarray], *,
                label: str = 'I3D features') -> np.ndarray:
     """Features [N, 400] of an iterable of uint8 clips [T, H, W, 3]."""
-    total = len(clips) if hasattr(clips, '__len__') else None
+    total = len(clips) if isinstance(clips, Sized) else None
     batches = list(self.feature_batches(clips, total=total, label=label))
     if not batches:
       return np.zeros((0, i3d.NUM_FEATURES), np.float32)
@@ -128,7 +128,7 @@ def _features(params: i3d.Params, clips: jax.Array, *,
 
 
 def _digest(clip: np.ndarray) -> bytes:
-  digest = hashlib.blake2b(np.ascontiguousarray(clip), digest_size=16)
+  digest = hashlib.blake2b(np.ascontiguousarray(clip).data, digest_size=16)
   digest.update(repr(clip.shape).encode())
   return digest.digest()
 

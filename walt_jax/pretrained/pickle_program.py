@@ -57,7 +57,9 @@ class _Dtype:
     if dtype.kind not in 'biufcSU' or dtype.fields:
       raise errors.UserError(
           f'NumPy type {self.text} is not plain numbers; save plain arrays')
-    return dtype if self.order in '=|' else dtype.newbyteorder(self.order)
+    if self.order == '>':
+      return dtype.newbyteorder('>')
+    return dtype.newbyteorder('<') if self.order == '<' else dtype
 
 
 def run(
@@ -86,6 +88,7 @@ class _Machine:
     self._memo: dict[int, Any] = {}
 
   def run(self, stream: BinaryIO) -> Any:
+    argument: Any
     for opcode, argument, _ in pickletools.genops(stream):
       name = opcode.name
       if name == 'STOP':
@@ -260,6 +263,7 @@ def _unbox(value: Any, memo: dict[int, Any]) -> Any:
   """Replaces records by arrays; shared containers stay shared."""
   if id(value) in memo:
     return memo[id(value)][0]
+  result: Any
   # The original stays in the memo, so that its id is not given away.
   if isinstance(value, _Box):
     result = _finish(value, memo)

@@ -11,7 +11,7 @@ import importlib.util
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, Literal
 import zipfile
 
 import ml_dtypes
@@ -171,7 +171,8 @@ def _torch_legacy(data: bytes, path: pathlib.Path) -> Any:
     raise errors.UserError(
         f'{path} has PyTorch protocol {protocol}; save it with PyTorch >= 0.4')
   system = pickle_program.run(stream, str(path))
-  order = 'little' if system.get('little_endian', True) else 'big'
+  is_little = system.get('little_endian', True)
+  order: Literal['little', 'big'] = 'little' if is_little else 'big'
   start = stream.tell()
   wanted: dict[str, tuple[np.dtype, int]] = {}
 
