@@ -24,7 +24,10 @@ $(STAMP): setup.py pyproject.toml constraints.txt weights.txt
 	touch $@
 
 quickstart: install
-	$(BIN)/python -m benchmarks.quickstart
+	$(BIN)/python -m walt_jax.quickstart
+
+quickstart_long: install
+	$(BIN)/python -m walt_jax.quickstart --long
 
 test: install
 	$(BIN)/python -m pytest tests

@@ -24,8 +24,8 @@ def get_config(variant: str = 'xl') -> config_dict.ConfigDict:
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
       name='clips', path='', num_frames=17, height=128, width=128,
-      frame_rate=0.0, batch_size=256, image_rows=0, flip=True, random_crop=False,
-      num_workers=8)
+      frame_rate=0.0, batch_size=256, image_rows=0, flip=True,
+      random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=16, width=16, channels=8)
   config.text = dict(name='', path='', max_tokens=0, width=0)

@@ -42,8 +42,6 @@ def _add_train(commands) -> None:
   _add_config(parser)
   parser.add_argument('--workdir', required=True, metavar='DIR',
                       help='config.json, metrics.jsonl, checkpoints/')
-  parser.add_argument('--replay', metavar='BUNDLE',
-                      help='repeat the step saved in a crash bundle')
   parser.add_argument('--profile', type=flags.frame_range,
                       metavar='FIRST:LAST',
                       help='write a profiler trace of these steps')
@@ -70,11 +68,7 @@ def _add_sample(commands) -> None:
   what.add_argument('--prompt', metavar='TEXT')
   what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
   what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
-                    'line: prompt or [[frame, prompt], ..], label, image, seed')
-  start = parser.add_mutually_exclusive_group()
-  start.add_argument('--image', metavar='FILE', help='the first frame')
-  start.add_argument('--video', metavar='FILE', help='a clip to continue')
-  parser.add_argument('--num_frames', type=flags.positive_int, metavar='N')
+                    'line: prompt, label, seed')
   parser.add_argument('--num_samples', type=flags.positive_int, default=None,
                       metavar='N', help='for each prompt or label')
   parser.add_argument('--steps', type=flags.separated(flags.positive_int),
@@ -104,8 +98,6 @@ def _add_evaluate(commands) -> None:
                                   metavar='METRIC')
   helps = {
       'fvd': 'Frechet distance of I3D features of videos',
-      'fid': 'Frechet distance of Inception features of images',
-      'is': 'Inception score',
       'reconstruction': 'PSNR, SSIM and more, clip by clip',
       'control': 'does what was asked for appear (moving digits)',
   }
@@ -116,8 +108,6 @@ def _add_evaluate(commands) -> None:
     generated.add_argument('--generated', metavar='PATH')
     generated.add_argument('--workdir', type=flags.separated(str),
                            metavar='DIR', help='score samples of a checkpoint')
-    metric.add_argument('--follow', action='store_true', help='score each new '
-                        'checkpoint of --workdir until training ends')
     metric.add_argument('--json', required=True, metavar='FILE')
     metric.add_argument('--protocol', metavar='NAME', default='quick')
     metric.add_argument('--frames', type=flags.positive_int, metavar='N',
@@ -197,6 +187,30 @@ def _add_data(commands) -> None:
   parser.set_defaults(module='walt_jax.data_command')
 
 
+def _add_plan(commands) -> None:
+  parser = commands.add_parser(
+      'plan', help='parameters and FLOPs of a config, without running it',
+      description='Counts what a config takes: parameters by part, FLOPs of a '
+      'training step and of a sample, tokens; for a tokenizer also its '
+      'receptive field and compression. Nothing is allocated.')
+  _add_config(parser)
+  parser.add_argument('--json', metavar='FILE', help='write the figures here')
+  parser.set_defaults(module='walt_jax.plan')
+
+
+def _add_export(commands) -> None:
+  parser = commands.add_parser(
+      'export', help='write a trained model as safetensors',
+      description='Writes model.safetensors (averaged weights) and '
+      'config.json, with the tokenizer of a denoiser beside them.')
+  parser.add_argument('--workdir', required=True, metavar='DIR')
+  parser.add_argument('--out', required=True, metavar='DIR',
+                      help='a new folder')
+  parser.add_argument('--step', type=flags.natural, metavar='N',
+                      help='checkpoint to export; the newest by default')
+  parser.set_defaults(module='walt_jax.export')
+
+
 def _add_report(commands) -> None:
   parser = commands.add_parser(
       'report', help='one HTML page of a folder of runs',
@@ -217,7 +231,8 @@ def make_parser() -> argparse.ArgumentParser:
   parser.set_defaults(takes_overrides=False)
   commands = parser.add_subparsers(dest='command', required=True,
                                    metavar='COMMAND')
-  for add in (_add_train, _add_sample, _add_evaluate, _add_data, _add_report):
+  for add in (_add_train, _add_sample, _add_evaluate, _add_data,
+              _add_plan, _add_export, _add_report):
     add(commands)
   return parser
 

@@ -1,6 +1,7 @@
 """`walt sample`: draws clips from trained stages."""
 import argparse
 import dataclasses
+import pathlib
 import time
 
 import numpy as np
@@ -11,7 +12,9 @@ from walt_jax import progress
 from walt_jax.builders import pipelines
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.media import samples as samples_lib
+from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 
@@ -30,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
   pipeline_lib.check_requests(pipeline, requests)
   settings = stage_settings(args, pipeline)
   batch_size = args.batch_size or DEFAULT_BATCH_SIZE
-  outputs = run_stages(pipeline, requests, settings, batch_size)
+  with rules.activate(mesh):
+    outputs = run_stages(pipeline, requests, settings, batch_size)
   _write(args, pipeline, requests, settings, outputs, batch_size, start)
 
 
@@ -112,10 +116,13 @@ def _write(args, pipeline, requests, settings, outputs, batch_size,
               for name, clip in zip(names, clips, strict=True)}
     entry = samples_lib.Entry(
         stem=f'{number:05d}', caption=request.prompt,
-        label=request.label or None, seed=request.seed, index=request.index,
-        prompts=request.prompts)
+        label=request.label or None, seed=request.seed, index=request.index)
     writer.add(entry, clips[-1],
                stage_clips=dict(zip(names[:-1], clips[:-1], strict=True)))
+    if args.animation and len(clips[-1]) > 1:
+      video.write_animation(
+          pathlib.Path(args.out) / f'{entry.stem}.{args.animation}',
+          clips[-1], pipeline.frame_rate)
   records = [_record(stage, setting, output, shapes[stage.name], pipeline)
              for stage, setting, output in zip(
                  pipeline.stages, settings, outputs, strict=True)]

@@ -101,7 +101,8 @@ def _parse(key: str, text: str, old: Any) -> Any:
   return value
 
 
-def typed(section: Mapping[str, Any] | config_dict.ConfigDict, cls: type[T], where: str,
+def typed(section: Mapping[str, Any] | config_dict.ConfigDict, cls: type[T],
+          where: str,
           extra: Mapping[str, Any] = types.MappingProxyType({})) -> T:
   """Builds a dataclass from a section; every key must be a field.
 

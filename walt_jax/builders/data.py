@@ -10,6 +10,7 @@ import numpy as np
 from walt_jax import errors
 from walt_jax import types
 from walt_jax.builders import config as config_lib
+from walt_jax.data import crops
 from walt_jax.data import latent_cache
 from walt_jax.data import moving_digits
 from walt_jax.data import pipeline
@@ -24,7 +25,7 @@ TRAIN, HELD_OUT = 'train', 'heldout'
 _KEYS = {
     'name', 'path', 'num_frames', 'height', 'width', 'frame_rate',
     'batch_size', 'image_rows', 'flip', 'random_crop', 'num_workers'}
-_DIGIT_KEYS = {'difficulty', 'render_size', 'num_clips', 'labels'}
+_DIGIT_KEYS = {'difficulty', 'crop_sizes', 'num_clips', 'labels'}
 
 
 def source(config: config_dict.ConfigDict, split: str,
@@ -64,14 +65,23 @@ def source(config: config_dict.ConfigDict, split: str,
       text_sha256=text_sha256)
 
 
-def _moving_digits(data, split: str) -> moving_digits.MovingDigits:
-  try:
+def _moving_digits(data, split: str) -> sources.Source:
+  """Clips as they are and, for `crop_sizes`, pieces of larger renders."""
+
+  def rendered(size, count):
     return moving_digits.MovingDigits(
-        split=split, num_examples=data.num_clips, size=data.render_size,
+        split=split, num_examples=count, size=size,
         num_frames=data.num_frames, difficulty=data.difficulty,
         labels=data.labels)
+
+  try:
+    whole = rendered(data.height, data.num_clips)
+    parts = [crops.Crops(rendered(size, data.num_clips // 4), data.height,
+                         data.width)
+             for size in data.crop_sizes if split == TRAIN]
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
+  return sources.Concatenation([whole, *parts])
 
 
 def train_batches(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,

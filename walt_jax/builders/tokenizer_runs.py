@@ -57,7 +57,7 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
     raise errors.UserError(f'config: {e}') from e
   train = data_lib.source(config, data_lib.TRAIN)
   held_out = data_lib.source(config, data_lib.HELD_OUT)
-  discriminators = _discriminators(config)
+  discriminators = make_discriminators(config)
   features, feature_params = _features(config)
   make = lambda section: optimizers.make_optimizer(
       diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
@@ -77,7 +77,8 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
           module, [multihost.global_batch(batch, mesh) for batch in
                    data_lib.held_out_batches(config, mesh, held_out, None)],
           config.train.eval_samples),
-      frozen=feature_params, rules=rules.TOKENIZER_RULES)
+      frozen=feature_params, step_uses_frozen=True,
+      rules=rules.TOKENIZER_RULES)
   batches = data_lib.train_batches(config, mesh, train, None)
   return runs.Run(
       stage, batches, dict(classes=list(train.classes)),
@@ -85,7 +86,7 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
           _export, config, workdir, module, batches))
 
 
-def _discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
+def make_discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
   """By kind of rows; none when the section is empty."""
   section = config.discriminator
   if not section:

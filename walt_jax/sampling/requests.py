@@ -1,9 +1,7 @@
 """What a user asks for: one request a sample."""
-from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
-from typing import Any
 
 from walt_jax import errors
 
@@ -18,15 +16,11 @@ class Request:
     seed: Seed of its noise.
     index: Number within that seed: sample `index` of a run is the same
       whatever the batch size and whatever else is drawn.
-    prompts: [(first frame, prompt), ..] where the prompt changes over time.
-    image: Path of the image to animate, or ''.
   """
   prompt: str = ''
   label: str = ''
   seed: int = 0
   index: int = 0
-  prompts: tuple[tuple[int, str], ...] = ()
-  image: str = ''
 
 
 def repeat(prompt: str, label: str, seed: int,
@@ -45,8 +39,7 @@ def repeat(prompt: str, label: str, seed: int,
 def read(path: str, seed: int) -> list[Request]:
   """Reads a request file: one JSON object a line.
 
-  A line holds any of `prompt` (a text, or [[frame, text], ..]), `label`,
-  `image` and `seed`.
+  A line holds any of `prompt`, `label` and `seed`.
 
   Raises:
     UserError: On a file or line that is not such; the message names the line.
@@ -70,30 +63,15 @@ def _parse(line: str, where: str, seed: int, index: int) -> Request:
     values = json.loads(line)
   except ValueError as e:
     raise errors.UserError(f'{where} is no JSON object: {e}') from e
-  known = ('prompt', 'label', 'image', 'seed')
+  known = dict(prompt=str, label=str, seed=int)
   if not isinstance(values, dict) or set(values) - set(known):
     raise errors.UserError(
         f'{where}: a request is an object with keys among {", ".join(known)}, '
         f'not {line.strip()[:80]!r}')
-  prompts: tuple[tuple[int, str], ...] = ()
-  prompt: Any = values.get('prompt', '')
-  if isinstance(prompt, list):
-    if not prompt or not all(_is_timed(p) for p in prompt):
-      raise errors.UserError(
-          f'{where}: a prompt list is [[frame, text], ..], not {prompt!r}')
-    prompts = tuple((int(f), t) for f, t in prompt)
-    prompt = prompts[0][1]
-  for name, value, kind in (('prompt', prompt, str),
-                            ('label', values.get('label', ''), str),
-                            ('image', values.get('image', ''), str),
-                            ('seed', values.get('seed', seed), int)):
+  for name, kind in known.items():
+    value = values.get(name, kind())
     if not isinstance(value, kind) or isinstance(value, bool):
       raise errors.UserError(
           f'{where}: {name} must be {kind.__name__}, not {value!r}')
-  return Request(prompt, values.get('label', ''), values.get('seed', seed),
-                 index, prompts, values.get('image', ''))
-
-
-def _is_timed(pair: Any) -> bool:
-  return (isinstance(pair, Sequence) and len(pair) == 2
-          and isinstance(pair[0], int) and isinstance(pair[1], str))
+  return Request(values.get('prompt', ''), values.get('label', ''),
+                 values.get('seed', seed), index)

@@ -55,7 +55,8 @@ class StageSampler:
             low_res_level=levels)
       return samplers.sample(
           lambda x_t, timestep, conditions: self.denoiser.apply(
-              {'params': params}, x_t, timestep, conditions), noise.fold(keys, _SAMPLE), self.shape,
+              {'params': params}, x_t, timestep, conditions),
+          noise.fold(keys, _SAMPLE), self.shape,
           schedule=self.schedule, prediction=self.prediction,
           conditioning=conditioning, options=options, guidance=guidance,
           self_condition=self.denoiser.self_condition)

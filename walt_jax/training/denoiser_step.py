@@ -102,7 +102,7 @@ def make_init(
 
 def make_train_step(objective: DenoiserObjective,
                     optimizer: optax.GradientTransformation) -> Callable:
-  """Builds the pure update `(state, batch, key, frozen) -> (state, metrics)`.
+  """Builds the pure update `(state, batch, key) -> (state, metrics)`.
 
   Metrics: the mean loss, the same without weights, the gradient's norm. The
   loss by quartile of time is measured on held-out rows, where it is not noise.
@@ -110,8 +110,7 @@ def make_train_step(objective: DenoiserObjective,
   grad_fn = jax.value_and_grad(objective.loss, has_aux=True)
 
   def train_step(state: train_state.TrainState, batch: types.LatentBatch,
-                 key: jax.Array, frozen: Any = None):
-    del frozen  # The tokenizer and the text encoder have done their work.
+                 key: jax.Array):
     (loss, parts), grads = grad_fn(state.params, batch, key)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params)
