@@ -47,6 +47,7 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
     UserError: On anything in the config that does not fit.
   """
   runs.check_sections(config, SECTIONS)
+  config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
   module = models.autoencoder(config.model, mesh_lib.platform(mesh))
   data = config.data
   try:
@@ -58,7 +59,7 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
   train = data_lib.source(config, data_lib.TRAIN)
   held_out = data_lib.source(config, data_lib.HELD_OUT)
   discriminators = make_discriminators(config)
-  features, feature_params = _features(config)
+  features, feature_params = _features(config, options)
   make = lambda section: optimizers.make_optimizer(
       diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
   optimizer = make(config.optimizer)
@@ -66,11 +67,12 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
       make(config.discriminator_optimizer) if discriminators else None)
   players = dict(discriminators=discriminators,
                  discriminator_optimizer=discriminator_optimizer)
+  init = lambda key: tokenizer_step.create_state(
+      key, module, optimizer, ema_decays=tuple(config.ema),
+      clip_shape=(data.num_frames, data.height, data.width), **players)
+  runs.check_shapes(init)
   stage = stage_lib.Stage(
-      name='tokenizer',
-      init=lambda key: tokenizer_step.create_state(
-          key, module, optimizer, ema_decays=tuple(config.ema),
-          clip_shape=(data.num_frames, data.height, data.width), **players),
+      name='tokenizer', init=init,
       train_step=tokenizer_step.make_tokenizer_step(
           module, options, optimizer, features=features, **players),
       evaluate=TokenizerEvaluation(
@@ -101,9 +103,10 @@ def make_discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
       for rows, kind in kinds.items()}
 
 
-def _features(config) -> tuple[Any, Any]:
+def _features(config, options: tokenizer_step.TokenizerLosses
+              ) -> tuple[Any, Any]:
   """The perceptual loss's network and its parameters; (None, {}) without."""
-  if not config.losses.perceptual_weight:
+  if not options.perceptual_weight:
     return None, {}
   config_lib.check_keys(config.perceptual, {'path'}, 'perceptual')
   params, _ = efficientnet.load(config.perceptual.path or None)
@@ -163,7 +166,6 @@ def best_params(state: train_state.TrainState) -> Any:
 def _export(config, workdir: str, module, batches: Callable,
             state: train_state.TrainState) -> None:
   """Measures the latents of training clips and writes the export."""
-  config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
   params = best_params(state)
   encode = jax.jit(lambda p, x: frozen_lib.encode_posterior(module, p, x))
   moments = latents_lib.empty_moments(module.latent_channels)
