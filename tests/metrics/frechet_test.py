@@ -1,4 +1,6 @@
 """Frechet distance against closed forms and SciPy; merging against whole."""
+import tempfile
+
 from absl.testing import absltest, parameterized
 import numpy as np
 import scipy.linalg
@@ -61,9 +63,9 @@ class FrechetTest(parameterized.TestCase):
 
   def test_round_trip_through_a_file(self):
     moments = frechet.Moments.of(_features(5, 9, 3))
-    path = self.create_tempfile('real.npz').full_path
-    moments.save(path)
-    again = frechet.Moments.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+      moments.save(f'{folder}/real.npz')
+      again = frechet.Moments.load(f'{folder}/real.npz')
     np.testing.assert_array_equal(again.scatter, moments.scatter)
     self.assertEqual(again.count, 9)
 

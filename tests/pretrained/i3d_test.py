@@ -1,4 +1,7 @@
 """The network is the one that FVD is defined by."""
+import pickle
+import tempfile
+
 from absl.testing import absltest, parameterized
 import jax
 import jax.numpy as jnp
@@ -46,10 +49,11 @@ class I3dTest(parameterized.TestCase):
   def test_too_few_frames_and_other_weights_are_refused(self):
     with self.assertRaisesRegex(ValueError, '9'):
       i3d.features({}, jnp.zeros((1, 8, 224, 224, 3)))
-    path = self.create_tempfile().full_path
-    np.savez(path)
-    with self.assertRaises(errors.UserError):
-      i3d.load(path)
+    with tempfile.NamedTemporaryFile() as file:
+      file.write(pickle.dumps(dict(params={}, batch_stats={})))
+      file.flush()
+      with self.assertRaisesRegex(errors.UserError, 'give I3D weights'):
+        i3d.load(file.name)
 
 
 if __name__ == '__main__':
