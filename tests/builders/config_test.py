@@ -4,7 +4,8 @@ import json
 import pathlib
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 from ml_collections import config_dict
 
 from walt_jax import errors

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
+import jax
 from ml_collections import config_dict
 
 from walt_jax import errors
@@ -38,3 +39,14 @@ def check_sections(config: config_dict.ConfigDict, known: set[str]) -> None:
   missing = sorted(known - set(config))
   if missing:
     raise errors.UserError(f'the config lacks the key {missing[0]!r}')
+
+
+def check_shapes(init: Callable[[jax.Array], train_state.TrainState]) -> None:
+  """Raises UserError where a network does not fit itself or its input.
+
+  Networks check windows, heads and patches when they are traced.
+  """
+  try:
+    jax.eval_shape(init, jax.random.key(0))
+  except ValueError as e:
+    raise errors.UserError(f'config section model: {e}') from e
