@@ -1,5 +1,6 @@
 """Mesh shapes and the rows that a process reads."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import numpy as np
 

@@ -1,5 +1,6 @@
 """Every leaf of every stage's state has a rule, and the rules cut them."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P

@@ -3,7 +3,8 @@ import json
 import pathlib
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 
 from walt_jax import errors
 from walt_jax.training import checkpoints

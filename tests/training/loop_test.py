@@ -5,7 +5,8 @@ import shutil
 import signal
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import numpy as np
 
@@ -14,7 +15,8 @@ from walt_jax import errors
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
-from walt_jax.training import loop, preemption
+from walt_jax.training import loop
+from walt_jax.training import preemption
 
 
 def evaluate(state, frozen, key):

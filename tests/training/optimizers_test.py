@@ -1,5 +1,6 @@
 """Optimizers against optax's, schedules, and gradients in parts."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P

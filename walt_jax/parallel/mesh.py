@@ -3,7 +3,8 @@ from collections.abc import Sequence
 import math
 
 import jax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
