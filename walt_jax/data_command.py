@@ -1,11 +1,14 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
+import os
 import pathlib
 
-from walt_jax import errors, progress
-from walt_jax.data import prepare, sources
+from walt_jax import errors
+from walt_jax import progress
+from walt_jax.data import sources
 
 _TEST = 'test'  # The common name of a held-out split.
+_CLIPS_PER_DEVICE = 8  # Encoded at once.
 _FEW_CLIPS = 64  # A set up to this size is also written as files.
 
 
@@ -22,18 +25,34 @@ def _prepare(args: argparse.Namespace) -> None:
   if args.latents and (source / sources.MANIFEST).exists():
     _write_latents(source, output, args)
     return
-  given = dict(size=args.size, fps=args.fps, num_shards=args.num_shards,
-               min_frames=args.num_frames)
+  from walt_jax.data import prepare
+  given = dict(
+      size=args.size, fps=args.fps, num_shards=args.num_shards,
+      min_frames=args.num_frames, clip_frames=args.clip_frames,
+      clip_stride=args.clip_stride, codec=args.codec, quality=args.quality,
+      heldout=args.heldout)
   settings = prepare.Settings(
       **{name: value for name, value in given.items() if value is not None})
-  manifest = prepare.prepare(source, output, settings,
-                             workers=args.workers or 1)
+  manifest = prepare.prepare(
+      source, output, settings, annotations=_annotations(args),
+      split_folders=args.split_folders, on=prepare.Engine(
+          args.workers or os.cpu_count() or 1, args.beam_pipeline_options))
   counts = manifest['counts']
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
-        f'rejected (see {output / sources.MANIFEST})')
+        f'rejected, {counts["missing"]} named but missing, '
+        f'{counts["damaged"]} used in part (see {output / sources.MANIFEST})')
   if args.latents:
     _write_latents(output, output / 'latents', args)
+
+
+def _annotations(args: argparse.Namespace):
+  """Reads what --annotations names; None leaves it to the input folder."""
+  from walt_jax.data import annotations
+  if args.annotations is None:
+    return None
+  return annotations.read([pathlib.Path(path) for path in args.annotations],
+                          args.ucf_split)
 
 
 def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
@@ -52,12 +71,20 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
       num_frames=args.num_frames or _stored(manifest, 'num_frames',
                                             'min_frames'),
       size=_cache_size(args, manifest), fps=args.fps,
-      low_res_factor=args.low_res_factor)
-  latent_cache.write_cache(
+      low_res_factor=args.low_res_factor,
+      images_per_clip=args.images_per_clip)
+  written = latent_cache.write_cache(
       splits, output, settings, encode=frozen.encode,
-      embed_text=frozen.embed_text, source_sha256=manifest['task_sha256'])
-  print(f'{output}: latents of {sum(map(len, splits.values()))} clips by '
-        f'tokenizer {frozen.sha256[:12]}')
+      embed_text=frozen.embed_text, source_sha256=manifest['task_sha256'],
+      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, process=args.process)
+  if written is None:
+    print(f'{output}: process {args.process[0]} of {args.process[1]} has done '
+          'its part')
+    return
+  left_out = sum(map(len, written['left_out'].values()))
+  print(f'{output}: latents of {sum(map(len, splits.values())) - left_out} '
+        f'clips by tokenizer {frozen.sha256[:12]}; {left_out} clips were too '
+        'short')
 
 
 def _stored(manifest: dict, *names: str) -> int:
@@ -83,6 +110,7 @@ def _cache_size(args: argparse.Namespace, manifest: dict) -> tuple[int, int]:
 def _render(args: argparse.Namespace) -> None:
   """Writes moving digits as a dataset and, if wanted, as clips to look at."""
   from walt_jax.data import moving_digits
+  from walt_jax.data import render
   split = 'heldout' if args.split == _TEST else args.split
   wanted = {split: args.num}
   if args.heldout:
@@ -104,7 +132,7 @@ def _render(args: argparse.Namespace) -> None:
                   num_frames=args.num_frames, difficulty=source.difficulty,
                   labels=source.labels, seed=source.seed)
   output = pathlib.Path(args.output)
-  prepare.write_sources(splits, output, dict(settings=settings))
+  render.write_sources(splits, output, dict(settings=settings))
   shown = args.clips
   if shown is None:
     shown = args.num if split == 'heldout' or args.num <= _FEW_CLIPS else 0
@@ -132,4 +160,7 @@ def _write_clips(source: sources.Source, output: pathlib.Path, count: int,
 
 def _inspect(args: argparse.Namespace) -> None:
   from walt_jax.data import inspect
-  inspect.inspect(pathlib.Path(args.path))
+  for line in inspect.inspect(
+      pathlib.Path(args.path), pathlib.Path(args.out) if args.out else None,
+      args.clips):
+    print(line)

@@ -104,6 +104,15 @@ def frame_range(text: str) -> tuple[int, int]:
       f'{text!r} is not FIRST:LAST with FIRST < LAST')
 
 
+def process(text: str) -> tuple[int, int]:
+  """Parses 'I/N', process I of N, from 0."""
+  number, slash, count = text.partition('/')
+  if slash and number.isdigit() and count.isdigit() and (
+      int(number) < int(count)):
+    return int(number), int(count)
+  raise argparse.ArgumentTypeError(f'{text!r} is not I/N with I < N')
+
+
 def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str,
               default: Value) -> list[Value]:
   """Spreads a flag over the stages of a pipeline.

@@ -6,11 +6,17 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
-from walt_jax import cli, data_command, errors
+from walt_jax import cli
+from walt_jax import data_command
+from walt_jax import errors
 from walt_jax.builders import encoders
-from walt_jax.data import clips, latent_cache, pipeline, sources
+from walt_jax.data import clips
+from walt_jax.data import latent_cache
+from walt_jax.data import pipeline
+from walt_jax.data import sources
 from walt_jax.media import samples
-from walt_jax.tokenizer import frozen, latents
+from walt_jax.tokenizer import frozen
+from walt_jax.tokenizer import latents
 
 _MODEL = dict(base_channels=8, channel_multipliers=(1,), time_downsample=(),
               blocks_per_level=1, middle_blocks=0, stem_patch=(4, 8, 8),

@@ -1,12 +1,20 @@
 """The latent cache: what was encoded is what is read, for one tokenizer."""
+import concurrent.futures
+import dataclasses
+import functools
 import pathlib
 import tempfile
 
 from absl.testing import absltest
 import numpy as np
 
-from walt_jax import errors, types
-from walt_jax.data import clips, latent_cache, moving_digits, pipeline
+from walt_jax import errors
+from walt_jax import types
+from walt_jax.data import clips
+from walt_jax.data import example_index
+from walt_jax.data import latent_cache
+from walt_jax.data import moving_digits
+from walt_jax.data import pipeline
 
 
 def _encode(pixels):
@@ -140,6 +148,47 @@ class LatentCacheTest(absltest.TestCase):
       self._write(settings=latent_cache.CacheSettings(
           tokenizer_sha256='ef' * 32, num_frames=9, size=32,
           text_sha256='cd' * 32))
+
+  def test_processes_share_the_shards(self):
+    self._write()
+    alone = {p.name: p.read_bytes() for p in self.path.iterdir()}
+    self.path = self.path.with_name('shared')
+    write = functools.partial(
+        latent_cache.write_cache, self.splits, self.path, _SETTINGS,
+        encode=_encode, embed_text=_embed, batch_size=4, clips_per_shard=5)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+      jobs = [pool.submit(write, process=(number, 3)) for number in range(3)]
+      manifests = [job.result() for job in jobs]
+    self.assertIsNotNone(manifests[0])
+    self.assertEqual(manifests[1:], [None, None])
+    self.assertEqual({p.name: p.read_bytes() for p in self.path.iterdir()},
+                     alone)
+
+  def test_names_the_clips_that_are_too_short(self):
+
+    class Uneven(moving_digits.MovingDigits):
+      """Says of two clips that they are short."""
+
+      @property
+      def index(self):
+        table = np.zeros(len(self), example_index.DTYPE)
+        table['num_frames'], table['fps'] = 9, 8.0
+        table['num_frames'][[1, 4]] = 8
+        return table
+
+    self.splits['train'] = Uneven(num_examples=11, num_frames=9)
+    with self.assertLogs('walt_jax', 'WARNING'):
+      manifest = self._write()
+    self.assertEqual(manifest['left_out'],
+                     dict(train=['train-000001', 'train-000004'], heldout=[]))
+    cache = self._open()
+    self.assertLen(cache, 9)
+    self.assertEqual([cache[row]['key'] for row in range(3)],
+                     ['train-000000', 'train-000002', 'train-000003'])
+    long = dataclasses.replace(_SETTINGS, num_frames=10)
+    self.path = self.path.with_name('long')
+    with self.assertRaisesRegex(errors.UserError, 'None of the 11 clips'):
+      self._write(settings=long)
 
 
 if __name__ == '__main__':

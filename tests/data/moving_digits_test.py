@@ -2,7 +2,8 @@
 import pickle
 import time
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
 from walt_jax.data import moving_digits

@@ -1,11 +1,13 @@
 """Batches: a pure function of (source, options, batch number)."""
 import functools
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import numpy as np
 
-from walt_jax.data import moving_digits, pipeline
+from walt_jax.data import moving_digits
+from walt_jax.data import pipeline
 
 
 class Numbered:
@@ -72,6 +74,24 @@ class PipelineTest(parameterized.TestCase):
               rows=functools.partial(rows, process=process)), batch)[0]
           for process in range(processes)]
       _assert_equal(jax.tree.map(lambda *x: np.concatenate(x), *parts), whole)
+
+  @parameterized.parameters(True, False)
+  def test_restarts_with_other_process_counts_go_on_as_one_run(self, shuffle):
+    options = pipeline.BatchOptions(**vars(_OPTIONS) | dict(
+        shuffle=shuffle, strides=(1, 2) if shuffle else (1,)))
+    want = _take(pipeline.make_batches(Numbered(10), options), 0, 12)
+    for number, processes in enumerate((1, 4, 2, 1)):
+      first = 3 * number
+      parts = [
+          _take(pipeline.make_batches(
+              Numbered(10), options,
+              rows=lambda n, p=process, c=processes: (
+                  p * n // c, (p + 1) * n // c)), first, 3)
+          for process in range(processes)]
+      for batch in range(3):
+        joined = jax.tree.map(lambda *x: np.concatenate(x),
+                              *(part[batch] for part in parts))
+        _assert_equal(joined, want[first + batch])
 
   def test_epochs_hold_every_example_once_in_different_orders(self):
     options = pipeline.BatchOptions(video_rows=5, num_frames=1, size=8,

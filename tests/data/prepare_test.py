@@ -1,5 +1,6 @@
 """Preparation: every file accounted for, equal bytes, atomic, restartable."""
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -7,35 +8,30 @@ import sys
 import tempfile
 import time
 
-from absl.testing import absltest, parameterized
-import av
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
+from tests.data import video_files
 from walt_jax import errors
-from walt_jax.data import clips, pipeline, prepare, sources, video_folders
+from walt_jax.data import annotations
+from walt_jax.data import codecs
+from walt_jax.data import listing
+from walt_jax.data import pipeline
+from walt_jax.data import prepare
+from walt_jax.data import sources
 
-_UCF101 = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'ucf101'
+_SHARED = pathlib.Path(__file__).parents[3] / 'shared' / 'data'
 _SETTINGS = prepare.Settings(size=16, min_frames=5, clip_frames=12,
-                             clip_stride=12, files_per_shard=2)
+                             files_per_shard=2)
+write_video = video_files.write_video
 
 
-def write_video(path, num_frames=12, size=(32, 24), rate=10, value=None):
-  """A clip whose frame k has brightness 10 k mod 250 (or `value`)."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with av.open(str(path), 'w') as container:
-    stream = container.add_stream('mpeg4', rate=rate)
-    stream.width, stream.height = size
-    stream.pix_fmt = 'yuv420p'
-    for k in range(num_frames):
-      level = 10 * k % 250 if value is None else value
-      image = np.full((size[1], size[0], 3), level, np.uint8)
-      frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-
-
-def _content(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
+def _manifest(folder):
+  """All of the manifest but the figures that time changes."""
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  del manifest['benchmark']
+  return manifest
 
 
 class PrepareTest(parameterized.TestCase):
@@ -46,8 +42,15 @@ class PrepareTest(parameterized.TestCase):
     self.input, self.output = root / 'in', root / 'out'
     self.input.mkdir()
 
-  def _prepare(self, **kwargs):
-    return prepare.prepare(self.input, self.output, _SETTINGS, **kwargs)
+  def _prepare(self, settings=_SETTINGS, **kwargs):
+    manifest = prepare.prepare(self.input, self.output, settings, **kwargs)
+    counts = manifest['counts']
+    self.assertEqual(counts['used'] + counts['rejected'], counts['files'])
+    self.assertLen(manifest['rejected'], counts['rejected'] + counts['missing'])
+    self.assertEqual(counts['clips'], sum(
+        shard['num_examples'] for split in manifest['splits'].values()
+        for shard in split['shards']))
+    return manifest
 
   def test_class_folders(self):
     for name in ('JumpHigh', 'sit'):
@@ -55,8 +58,8 @@ class PrepareTest(parameterized.TestCase):
         write_video(self.input / name / f'{number}.avi', value=90)
     manifest = self._prepare()
     self.assertEqual(manifest['classes'], ['JumpHigh', 'sit'])
-    self.assertEqual(manifest['counts'],
-                     dict(files=6, used=6, rejected=0, clips=6))
+    self.assertEqual(manifest['counts'], dict(
+        files=6, used=6, rejected=0, damaged=0, missing=0, hidden=0, clips=6))
     train = sources.PreparedDataset(self.output, 'train')
     heldout = sources.PreparedDataset(self.output, 'heldout')
     self.assertEqual((len(train), len(heldout)), (5, 1))
@@ -66,9 +69,13 @@ class PrepareTest(parameterized.TestCase):
     example = train[0]
     self.assertEqual((example['label'], example['caption']), (0, 'jump high'))
     self.assertEqual(example['fps'], 10)
-    video = clips.decode_frames(example['encoded'])
+    self.assertEqual(train.index[0].tolist(), (12, 16, 21, 10, 0))
+    video = codecs.decode_frames(example['encoded'])
     self.assertEqual(video.shape, (12, 16, 21, 3))
     np.testing.assert_allclose(video, 90, atol=3)
+    self.assertGreater(
+        manifest['benchmark']['input_frames_per_second_per_worker'], 0)
+    self.assertEqual(manifest['benchmark']['stored_frames_read'], 6 * 12)
 
   def test_ucf101_names_keep_groups_together(self):
     for group in range(1, 5):
@@ -82,63 +89,39 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual((len(groups[0]), len(groups[1])), (3, 1))
     self.assertFalse(groups[0] & groups[1])
 
-  def test_captions(self):
-    write_video(self.input / 'a' / 'x.mkv')
-    write_video(self.input / 'y.mkv')
-    write_video(self.input / 'unnamed.mkv')
-    lines = [dict(file='a/x.mkv', caption='a grey wall', label='wall'),
-             dict(file='y.mkv', caption='a grey sky'),
-             dict(file='gone.mkv', caption='nothing')]
-    text = ''.join(json.dumps(line) + '\n' for line in lines) + 'no json\n'
-    (self.input / 'captions.jsonl').write_text(text)
-    manifest = self._prepare()
-    self.assertEqual(manifest['classes'], ['a grey sky', 'wall'])
-    rejected = {r['file']: r['reason'] for r in manifest['rejected']}
-    self.assertCountEqual(
-        rejected, ['unnamed.mkv', 'gone.mkv', 'captions.jsonl:4'])
-    self.assertIn('not named', rejected['unnamed.mkv'])
-
-  def test_bad_files_are_named_and_never_fatal(self):
-    good = self.input / 'good.avi'
-    write_video(good, num_frames=40)
-    data = good.read_bytes()
-    (self.input / 'empty.avi').write_bytes(b'')
-    (self.input / 'text.avi').write_text('not a video at all')
-    (self.input / 'header.avi').write_bytes(data[:600])
-    (self.input / 'cut.avi').write_bytes(data[:len(data) * 2 // 3])
-    write_video(self.input / 'short.avi', num_frames=3)
-    write_video(self.input / 'one.avi', num_frames=1)
-    (self.input / 'link.avi').symlink_to('nowhere.avi')
-    with av.open(str(self.input / 'sound.wav'), 'w') as container:
-      stream = container.add_stream('pcm_s16le', rate=8000, layout='mono')
-      frame = av.AudioFrame.from_ndarray(
-          np.zeros((1, 800), np.int16), format='s16', layout='mono')
-      frame.sample_rate = 8000
-      container.mux(stream.encode(frame))
-      container.mux(stream.encode())
-    manifest = self._prepare()
-    rejected = {r['file']: r['reason'] for r in manifest['rejected']}
-    for name, reason in (('empty.avi', 'empty'), ('text.avi', 'Invalid'),
-                         ('short.avi', 'shorter than 5'),
-                         ('one.avi', 'shorter than 5'),
-                         ('link.avi', 'cannot read'),
-                         ('sound.wav', 'no video stream'), ('header.avi', '')):
-      self.assertIn(reason, rejected[name])
-    self.assertNotIn('good.avi', rejected)
-    counts = manifest['counts']
-    self.assertEqual(counts['files'], 9)
-    self.assertEqual(counts['used'] + counts['rejected'], counts['files'])
+  @parameterized.parameters('png', 'h264')
+  def test_codecs(self, codec):
+    write_video(self.input / 'a.avi', num_frames=40, size=(42, 32))
+    settings = prepare.Settings(
+        size=16, min_frames=5, clip_frames=24, clip_stride=12, codec=codec)
+    manifest = self._prepare(settings)
+    self.assertEqual(manifest['counts']['clips'], 2)
+    dataset = sources.PreparedDataset(self.output, 'train')
+    self.assertEqual(dataset.index['num_frames'].tolist(), [24, 24])
+    width = 20 if codec == 'h264' else 21
+    self.assertEqual(dataset.index['width'].tolist(), [width] * 2)
+    example = dataset[1]
+    indices = np.array([3, 9, 10])
+    clip = codecs.read_clip(example, indices, 16, width)
+    self.assertEqual(clip.shape, (3, 16, width, 3))
+    np.testing.assert_allclose(clip.mean((1, 2, 3)), 10 * (12 + indices) % 250,
+                               atol=5)
+    self.assertEqual(codecs.read_clip(example, indices, 8, 8).shape,
+                     (3, 8, 8, 3))
 
   def test_equal_bytes_with_more_workers_and_after_a_second_run(self):
     for number in range(5):
       write_video(self.input / f'{number}.avi', value=20 * number)
     self._prepare()
-    first = _content(self.output)
+    first, manifest = video_files.content(self.output), _manifest(self.output)
+    file = self.output / 'manifest.json'
+    times = file.stat().st_mtime_ns
     self._prepare()
-    self.assertEqual(_content(self.output), first)
-    prepare.prepare(self.input, self.output.with_name('two'), _SETTINGS,
-                    workers=2)
-    self.assertEqual(_content(self.output.with_name('two')), first)
+    self.assertEqual(file.stat().st_mtime_ns, times)  # Nothing was done.
+    self.output = self.output.with_name('two')
+    self._prepare(on=prepare.Engine(workers=2))
+    self.assertEqual(video_files.content(self.output), first)
+    self.assertEqual(_manifest(self.output), manifest)
 
   def test_killed_anywhere_a_rerun_gives_the_same_bytes(self):
     for number in range(8):
@@ -146,24 +129,59 @@ class PrepareTest(parameterized.TestCase):
     want = self.output.with_name('want')
     prepare.prepare(self.input, want, _SETTINGS)
     code = (
-        'import pathlib, time\n'
-        'from walt_jax.data import clips, prepare\n'
-        'real = clips.encode_frame\n'
+        'import time\n'
+        'from walt_jax.data import codecs, prepare\n'
+        'real = codecs.encode_frame\n'
         'def slow(*a):\n  time.sleep(0.01)\n  return real(*a)\n'
-        'clips.encode_frame = slow\n'
+        'codecs.encode_frame = slow\n'
         f'prepare.prepare({str(self.input)!r}, {str(self.output)!r}, '
         'prepare.Settings(size=16, min_frames=5, clip_frames=12, '
-        'clip_stride=12, files_per_shard=2))\n')
+        'files_per_shard=2))\n')
     process = subprocess.Popen([sys.executable, '-c', code])
-    part = self.output / '.unfinished' / '000000.json'
+    parts = self.output / '.unfinished'
     deadline = time.time() + 60
-    while not part.exists() and time.time() < deadline:
-      time.sleep(0.01)
+    # One shard is whole, and the next is being written.
+    while time.time() < deadline and not (
+        (parts / '000000.json').exists() and any(parts.glob('*.writing-*'))):
+      time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     self.assertEqual(process.wait(), -signal.SIGKILL)
     self.assertFalse((self.output / 'manifest.json').exists())
+    self.assertFalse(any(self.output.glob('*array_record*')))
+    whole = (parts / '000000.records').stat().st_mtime_ns
+    with self.assertRaisesRegex(errors.UserError, 'other settings'):
+      self._prepare(prepare.Settings(size=8))  # Not a mix of two sets.
     self._prepare()
-    self.assertEqual(_content(self.output), _content(want))
+    self.assertEqual(video_files.content(self.output),
+                     video_files.content(want))
+    self.assertEqual(_manifest(self.output), _manifest(want))
+    shard, = self.output.glob('walt-train.array_record-00000-of-*')
+    self.assertEqual(shard.stat().st_mtime_ns, whole)  # Was not done again.
+
+  def test_a_full_disk_is_one_line_and_a_rerun_finishes(self):
+    for number in range(4):
+      write_video(self.input / f'{number}.avi', value=20 * number)
+    code = (
+        'import resource, signal, sys\n'
+        'from walt_jax import cli\n'
+        'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n'
+        'sys.exit(cli.main(sys.argv[1:]))\n')
+    flags = ['data', 'prepare', '--input', str(self.input), '--output',
+             str(self.output), '--num_frames', '5', '--clip_frames', '12',
+             '--size', '64', '--codec', 'png', '--num_shards', '2',
+             '--workers', '1']
+    done = subprocess.run([sys.executable, '-c', code, *flags], text=True,
+                          capture_output=True)
+    self.assertEqual(done.returncode, 2, done.stderr)
+    self.assertRegex(done.stderr.strip(),
+                     r'^walt: error: .*cannot write .*run the same command')
+    self.assertLen(done.stderr.strip().splitlines(), 1)
+    self.assertFalse((self.output / 'manifest.json').exists())
+    self.assertFalse(any((self.output / '.unfinished').glob('*.writing-*')))
+    manifest = self._prepare(prepare.Settings(
+        size=64, min_frames=5, clip_frames=12, codec='png', num_shards=2))
+    self.assertEqual(manifest['counts']['clips'], 4)
 
   def test_refuses_other_work_in_the_output(self):
     write_video(self.input / 'a.avi')
@@ -182,46 +200,66 @@ class PrepareTest(parameterized.TestCase):
       self._prepare()
     self.assertFalse((self.output / 'manifest.json').exists())
 
-  def test_variable_and_other_rates_come_out_constant(self):
-    path = self.input / 'v.mkv'
-    write_video(path, num_frames=20, rate=10)
-    for fps, count in ((10, 20), (5, 10), (20, 40), (8, 16)):
-      info, frames = clips.read_frames(path, fps=fps, short_side=16)
-      levels = np.array([frame.mean() for frame in frames])
-      self.assertEqual(info.fps, fps)
-      self.assertLen(levels, count)
-      shown = np.floor(np.arange(count) * 10 / fps + 1e-6)
-      np.testing.assert_allclose(levels, 10 * shown, atol=4)
+  @parameterized.parameters(
+      dict(codec='gif'), dict(heldout=1.0), dict(min_frames=9, clip_frames=8),
+      dict(clip_stride=0), dict(quality=101), dict(fps=-1.0))
+  def test_refuses_wrong_settings(self, **wrong):
+    with self.assertRaises(errors.UserError):
+      prepare.Settings(**wrong)
 
-  def test_cut(self):
-    def lengths(count, length, stride, least):
-      frames = (np.full((1, 1, 3), k) for k in range(count))
-      return [(int(c[0, 0, 0, 0]), len(c))
-              for c in clips.cut(frames, length, stride, least)]
-    self.assertEqual(lengths(30, 12, 12, 5), [(0, 12), (12, 12), (24, 6)])
-    self.assertEqual(lengths(28, 12, 12, 5), [(0, 12), (12, 12)])
-    self.assertEqual(lengths(7, 12, 12, 5), [(0, 7)])
-    self.assertEqual(lengths(4, 12, 12, 5), [])
-    self.assertEqual(lengths(30, 10, 15, 5), [(0, 10), (15, 10)])
-    self.assertEqual(lengths(16, 8, 4, 5), [(0, 8), (4, 8), (8, 8)])
-
-  def test_spaced(self):
-    self.assertEqual(video_folders.spaced('ApplyEyeMakeup'), 'apply eye makeup')
-    self.assertEqual(video_folders.spaced('tai_chi-2'), 'tai chi 2')
+  def test_an_unknown_runner_is_refused(self):
+    write_video(self.input / 'a.avi')
+    with self.assertRaisesRegex(errors.UserError, 'no option.*colour'):
+      self._prepare(on=prepare.Engine(pipeline_options='colour=red'))
 
   def test_real_clips(self):
-    if not _UCF101.is_dir():
-      self.skipTest(f'{_UCF101} is absent.')
-    for file in sorted(_UCF101.iterdir())[:3]:
+    folder = _SHARED / 'ucf101'
+    if not folder.is_dir():
+      self.skipTest(f'{folder} is absent.')
+    for file in sorted(folder.iterdir())[:3]:
       (self.input / file.name).symlink_to(file)
-    settings = prepare.Settings(size=32, clip_frames=34, clip_stride=34)
-    manifest = prepare.prepare(self.input, self.output, settings)
+    settings = prepare.Settings(size=32, clip_frames=34)
+    manifest = self._prepare(settings)
     self.assertEqual(manifest['counts']['used'], 3)
     dataset = sources.PreparedDataset(self.output, 'train')
     batch = next(pipeline.make_batches(dataset, pipeline.BatchOptions(
         video_rows=2, image_rows=1, size=32))(0))
     self.assertEqual(batch.videos.pixels.shape, (2, 17, 32, 32, 3))
     self.assertGreater(batch.videos.pixels.std(), 20)
+
+  def test_real_captioned_clips(self):
+    folder = _SHARED / 'asl'
+    if not folder.is_dir():
+      self.skipTest(f'{folder} is absent.')
+    files = sorted(folder.iterdir())[:3]
+    for file in files:
+      (self.input / file.name).symlink_to(file)
+    table = self.input.with_name('words.jsonl')
+    table.write_text('\n'.join(
+        json.dumps(dict(file=file.name, caption=file.stem))
+        for file in files))
+    manifest = self._prepare(
+        prepare.Settings(size=24, fps=8, clip_frames=17),
+        annotations=annotations.read([table]))
+    self.assertEqual(manifest['counts']['used'], 3)
+    self.assertEqual(manifest['classes'], [file.stem for file in files])
+    dataset = sources.PreparedDataset(self.output, 'train')
+    self.assertEqual(set(dataset.index['fps']), {8.0})
+    self.assertEqual(set(dataset.index['width']), {32})
+    self.assertIn(dataset[0]['caption'], manifest['classes'])
+
+  def test_names_that_are_not_utf8(self):
+    name = os.fsdecode(b'caf\xe9.avi')
+    write_video(self.input / name)
+    write_video(self.input / 'b.avi')
+    (self.input / os.fsdecode(b'bad\xff.avi')).write_text('x')
+    manifest = self._prepare(on=prepare.Engine(workers=2))
+    self.assertEqual(manifest['counts']['used'], 2)
+    rejected, = manifest['rejected']
+    self.assertEqual(os.fsencode(rejected['file']), b'bad\xff.avi')
+    keys = {sources.PreparedDataset(self.output, split)[0]['key']
+            for split in listing.SPLITS}
+    self.assertEqual(keys, {f'{name}#0', 'b.avi#0'})
 
 
 if __name__ == '__main__':

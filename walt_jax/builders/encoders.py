@@ -17,11 +17,14 @@ class FrozenEncoders:
   """A tokenizer's encoder and, if asked for, a text encoder.
 
   Attributes:
+    num_devices: Local devices that share a call of `encode`; its clips must
+      be a multiple of that.
     encode: Clips uint8 [B, T, H, W, 3] to their posterior, on the host.
     sha256: The tokenizer's hash.
     embed_text: Texts to states [N, L, D] and mask [N, L], or None.
     text_sha256: The text encoder's hash, or None.
   """
+  num_devices: int
   encode: Callable[[np.ndarray], types.Posterior]
   sha256: str
   embed_text: Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None
@@ -43,14 +46,21 @@ def load(workdir: str, text_name: str = '', text_path: str | None = None,
   """
   tokenizer = tokenizers.load_tokenizer(
       workdir, mesh_lib.platform(mesh_lib.make_mesh()))
-  program = jax.jit(lambda params, pixels: frozen_lib.encode_posterior(
-      tokenizer.module, params, pixels))
-  params = jax.device_put(tokenizer.params)
+  devices = jax.sharding.Mesh(np.array(jax.local_devices()), ('data',))
+  spread = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec(
+      'data'))
+  everywhere = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec())
+  program = jax.jit(
+      lambda params, pixels: frozen_lib.encode_posterior(
+          tokenizer.module, params, pixels),
+      in_shardings=(everywhere, spread), out_shardings=spread)
+  params = jax.device_put(tokenizer.params, everywhere)
   text = None
   if text_name:
     text = text_encoder.load_text_encoder(
         text_name, text_path, max_tokens=max_tokens)
   return FrozenEncoders(
+      num_devices=devices.size,
       encode=lambda pixels: jax.device_get(program(params, pixels)),
       sha256=tokenizer.sha256,
       embed_text=text.embed if text else None,

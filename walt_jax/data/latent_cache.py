@@ -5,15 +5,26 @@ epoch may draw anew; for super-resolution also those of the antialiased
 low-resolution clip. Text states are stored once for each distinct caption of
 a shard. The cache is bound to its tokenizer by sha256.
 """
-from collections.abc import Callable, Iterator, Mapping
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import concurrent.futures
 import dataclasses
+import itertools
 import pathlib
+import time
 
 import ml_dtypes
 import numpy as np
 
-from walt_jax import errors, progress, types
-from walt_jax.data import clips, examples, shards, sources
+from walt_jax import errors
+from walt_jax import progress
+from walt_jax import types
+from walt_jax.data import clips
+from walt_jax.data import codecs
+from walt_jax.data import examples
+from walt_jax.data import selection
+from walt_jax.data import shards
+from walt_jax.data import sources
 
 FORMAT = 'walt_latents'
 NAME = 'latents'
@@ -24,6 +35,8 @@ Encode = Callable[[np.ndarray], types.Posterior]
 EmbedText = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
 _TEXT = 'text'
+_POLL_SECONDS = 1.0
+_THREADS = 4  # That read clips.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +66,12 @@ def write_cache(splits: Mapping[str, sources.Source],
                 output: str | pathlib.Path, settings: CacheSettings, *,
                 encode: Encode, embed_text: EmbedText | None = None,
                 batch_size: int = 8, clips_per_shard: int = 1024,
-                source_sha256: str = '') -> dict:
+                source_sha256: str = '', process: tuple[int, int] = (0, 1)
+                ) -> dict | None:
   """Encodes every clip of some splits; returns the manifest.
 
   Interrupted work is taken up at the first unfinished shard; finished work is
-  not redone.
+  not redone. Clips that are too short are named in the manifest.
 
   Args:
     splits: Split name -> source.
@@ -69,53 +83,94 @@ def write_cache(splits: Mapping[str, sources.Source],
     batch_size: Clips in a call.
     clips_per_shard: Clips in a file.
     source_sha256: Hash of the sources' manifest, if they have one.
+    process: (I, N): N processes share the shards; the first waits for the
+      others and writes the manifest, the others return None.
+
+  Raises:
+    errors.UserError: No clip is long enough, or `output` holds other work.
   """
   if (embed_text is None) != (settings.text_sha256 is None):
     raise ValueError('Give embed_text and text_sha256 together.')
   output = pathlib.Path(output)
+  members = {split: _members(source, settings)
+             for split, source in splits.items()}
   task = dict(
       format_version=1, settings=dataclasses.asdict(settings),
       source_sha256=source_sha256,
-      splits={split: len(source) for split, source in splits.items()},
+      splits={split: len(own) for split, own in members.items()},
       classes=list(next(iter(splits.values())).classes))
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
-  unfinished = shards.Unfinished(output, task)
-  parts = [(split, rows) for split, source in splits.items()
-           for rows in _chunks(len(source), clips_per_shard)]
-  with progress.bar(sum(map(len, splits.values())), 'encode', 'clip') as bar:
-    for number, (split, rows) in enumerate(parts):
-      if unfinished.is_done(number):
+  number, count = process
+  unfinished = shards.Unfinished(output, task, alone=count == 1)
+  parts = [(split, rows) for split, own in members.items()
+           for rows in _chunks(own, clips_per_shard)]
+  own_parts = range(number, len(parts), count)
+  total = sum(len(parts[part][1]) for part in own_parts)
+  with progress.bar(total, 'encode', 'clip') as bar:
+    for part in own_parts:
+      split, rows = parts[part]
+      if unfinished.is_done(part):
         bar.update(len(rows))
         continue
       work = _Part(splits[split], rows, settings, encode, embed_text,
                    batch_size, bar.update)
       counts = dict(records=shards.write_records(
-          unfinished.part_file(number), work.records()))
+          unfinished.part_file(part), work.records()))
       if embed_text is not None:
         counts[_TEXT] = shards.write_records(
-            unfinished.part_file(number, _TEXT), work.texts())
-      unfinished.mark_done(number, dict(counts=counts, shapes=work.shapes))
+            unfinished.part_file(part, _TEXT), work.texts())
+      unfinished.mark_done(part, dict(counts=counts, shapes=work.shapes))
+  if number:
+    return None
+  _wait_for_all(unfinished, len(parts))
   entries = {}
-  for split, source in splits.items():
+  for split, own in members.items():
     numbers = [n for n, (name, _) in enumerate(parts) if name == split]
     entries[split] = dict(
-        num_examples=len(source),
+        num_examples=len(own),
         shards=unfinished.publish(numbers, f'{NAME}-{split}'))
     if embed_text is not None:
       entries[split][_TEXT] = unfinished.publish(
           numbers, f'{_TEXT}-{split}', role=_TEXT)
-  manifest = dict(format=FORMAT, task_sha256=shards.digest(task),
-                  **(task | dict(splits=entries)),
-                  shapes=unfinished.report(0)['shapes'])
+  manifest = dict(
+      format=FORMAT, task_sha256=shards.task_sha256(task),
+      **(task | dict(splits=entries)), shapes=unfinished.report(0)['shapes'],
+      left_out={split: _keys_left_out(source, members[split])
+                for split, source in splits.items()})
   unfinished.finish(manifest)
   return manifest
 
 
-def _chunks(length: int, size: int) -> list[range]:
-  return [range(start, min(length, start + size))
-          for start in range(0, length, size)]
+def _members(source: sources.Source, settings: CacheSettings) -> np.ndarray:
+  """Indices of the clips that are long enough."""
+  try:
+    found = selection.long_enough(source, settings.num_frames, settings.fps, 1)
+  except ValueError as error:
+    raise errors.UserError(f'{error} Choose a smaller --num_frames.') from error
+  return np.arange(len(source)) if found is None else found
+
+
+def _keys_left_out(source: sources.Source, members: np.ndarray) -> list[str]:
+  rest = np.setdiff1d(np.arange(len(source)), members, assume_unique=True)
+  return [source[int(row)]['key'] for row in rest]
+
+
+def _wait_for_all(unfinished: shards.Unfinished, count: int) -> None:
+  """Returns when the other processes have done their parts, too."""
+  with progress.bar(count, 'wait for other processes', 'shard') as bar:
+    while True:
+      done = sum(number < count for number in unfinished.present('json'))
+      bar.update(done - bar.n)
+      if done == count:
+        return
+      time.sleep(_POLL_SECONDS)
+
+
+def _chunks(members: np.ndarray, size: int) -> list[np.ndarray]:
+  return [members[start:start + size]
+          for start in range(0, len(members), size)]
 
 
 def _to_bytes(array: np.ndarray) -> list[bytes]:
@@ -130,7 +185,7 @@ def _from_bytes(data: bytes, shape: list[int]) -> np.ndarray:
 class _Part:
   """Encodes one shard; `shapes` is known after `records` and `texts` ran."""
 
-  def __init__(self, source: sources.Source, rows: range,
+  def __init__(self, source: sources.Source, rows: np.ndarray,
                settings: CacheSettings, encode: Encode,
                embed_text: EmbedText | None, batch_size: int,
                update: Callable[[int], object]):
@@ -143,9 +198,11 @@ class _Part:
     self.shapes: dict[str, list[int]] = {}
 
   def records(self) -> Iterator[bytes]:
-    for rows in _batched(self._rows, self._batch_size):
-      chosen = [self._source[row] for row in rows]
-      latents = self._latents([self._frames(example) for example in chosen])
+    # Reading goes on while a batch is encoded.
+    loaded = _ahead(self._load, self._rows.tolist(), 2 * self._batch_size)
+    for batch in _batched(loaded, self._batch_size):
+      chosen = [example for example, _ in batch]
+      latents = self._latents([frames for _, frames in batch])
       for place, example in enumerate(chosen):
         features: dict[str, examples.Feature] = {
             name: _to_bytes(array[place]) for name, array in latents.items()}
@@ -158,12 +215,12 @@ class _Part:
                          key=[example['key'].encode('utf-8',
                                                     'surrogateescape')])
         yield examples.encode(features)
-      self._update(len(rows))
+      self._update(len(batch))
 
   def texts(self) -> Iterator[bytes]:
     """The states of each distinct caption, in the order of `text_index`."""
     for captions in _batched(list(self._captions), self._batch_size):
-      padded = list(captions) + [captions[-1]] * (
+      padded = captions + [captions[-1]] * (
           self._batch_size - len(captions))
       states, mask = (np.asarray(a) for a in self._embed_text(padded))
       self.shapes[_TEXT] = list(states.shape[1:])
@@ -172,20 +229,16 @@ class _Part:
         yield examples.encode(dict(states=_to_bytes(states[place][real]),
                                    mask=real.astype(np.int64)))
 
-  def _frames(self, example: dict) -> np.ndarray:
-    encoded = example.get('encoded')
-    frames = example['video'] if encoded is None else encoded
+  def _load(self, row: int) -> tuple[dict, np.ndarray]:
+    """An example, and its clip."""
+    example = self._source[row]
     try:
       indices = clips.frame_indices(
-          len(frames), example['fps'], self._settings.num_frames,
-          self._settings.fps, None)
+          codecs.num_frames(example), example['fps'],
+          self._settings.num_frames, self._settings.fps, None)
     except ValueError as error:
       raise errors.UserError(f'clip {example["key"]!r}: {error}') from error
-    if encoded is None:
-      clip = frames[indices]
-    else:
-      clip = clips.decode_frames([encoded[index] for index in indices])
-    return clips.fit(clip, *self._size)
+    return example, codecs.read_clip(example, indices, *self._size)
 
   def _latents(self, videos: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays [B, ..] of one batch of clips."""
@@ -218,8 +271,22 @@ class _Part:
     return found
 
 
-def _batched(items, size: int):
-  return [items[start:start + size] for start in range(0, len(items), size)]
+def _batched(items: Iterable, size: int) -> Iterator[list]:
+  remaining = iter(items)
+  while batch := list(itertools.islice(remaining, size)):
+    yield batch
+
+
+def _ahead(function: Callable, items: list, ahead: int) -> Iterator:
+  """Maps in order, in threads that may be `ahead` of what is taken."""
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    waiting = collections.deque()
+    for item in items:
+      waiting.append(pool.submit(function, item))
+      if len(waiting) >= ahead:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
 
 
 class LatentCache:

@@ -17,7 +17,12 @@ import grain
 import numpy as np
 
 from walt_jax import types
-from walt_jax.data import clips, sources
+from walt_jax.data import clips
+from walt_jax.data import codecs
+from walt_jax.data import mixture
+from walt_jax.data import order as order_lib
+from walt_jax.data import selection
+from walt_jax.data import sources
 
 # list of B texts -> token ids int32 [B, L] and mask bool [B, L].
 Tokenize = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
@@ -38,7 +43,12 @@ class BatchOptions:
     num_frames: Frames of a video, 1 + T.
     images_per_row: Images of an image row, 1 + t latent frames.
     size: Pixels a side, or (height, width).
+    buckets: Shapes (height, width) in place of `size`: each batch has one of
+      them, and shows examples whose aspect ratio is nearest to it. Batches
+      are in proportion to the examples.
     fps: Frames a second of the clips; None takes neighbouring frames.
+    strides: Each video draws one, and is that many times as fast; those that
+      do not fit are left out. Evaluation takes the first.
     flip: Mirrors half of the rows; wrong where left and right have a meaning.
     random_crop: Crops at random places; otherwise the centre.
     shuffle: Training order: every epoch shuffled, clips at random offsets.
@@ -53,7 +63,9 @@ class BatchOptions:
   num_frames: int = 17
   images_per_row: int = 5
   size: int | tuple[int, int] = 128
+  buckets: tuple[selection.Shape, ...] = ()
   fps: float | None = None
+  strides: tuple[int, ...] = (1,)
   flip: bool = False
   random_crop: bool = False
   shuffle: bool = True
@@ -70,6 +82,19 @@ class BatchOptions:
     if self.num_frames < 1 or self.images_per_row < 1:
       raise ValueError(f'A row needs frames, got {self.num_frames} and '
                        f'{self.images_per_row}.')
+    if not self.strides or min(self.strides) < 1:
+      raise ValueError(f'Strides are whole numbers of 1 or more, got '
+                       f'{self.strides}.')
+
+  @property
+  def shapes(self) -> tuple[selection.Shape, ...]:
+    """All (height, width) that a batch may have."""
+    if self.buckets:
+      return tuple((height, width) for height, width in self.buckets)
+    if isinstance(self.size, int):
+      return ((self.size, self.size),)
+    height, width = self.size
+    return ((height, width),)
 
 
 def make_batches(source: sources.Source, options: BatchOptions, *,
@@ -117,16 +142,6 @@ def _all_rows(count: int) -> tuple[int, int]:
   return 0, count
 
 
-def epoch_order(length: int, seed: int, shuffle: bool) -> grain.MapDataset:
-  """Endless, randomly accessible order of the examples of a source."""
-  if not length:
-    raise ValueError('The source is empty.')
-  order = grain.MapDataset.range(length)
-  if shuffle:
-    order = order.shuffle(seed=seed)
-  return order.repeat()
-
-
 class _BatchMaker:
   """Maps a global batch number to this process's rows of it."""
 
@@ -135,25 +150,50 @@ class _BatchMaker:
                rows: RowRange):
     self._videos, self._images = videos, images
     self._options, self._tokenize = options, tokenize
-    size = options.size
-    self._size = (size, size) if isinstance(size, int) else tuple(size)
+    self._shapes = options.shapes
     self._video_rows = rows(options.video_rows) if options.video_rows else None
     self._image_rows = rows(options.image_rows) if options.image_rows else None
-    self._video_order = epoch_order(len(videos), options.seed, options.shuffle)
-    self._image_order = epoch_order(len(images), options.seed + 1,
-                                    options.shuffle)
+    sizes: list[int] = []  # Of the buckets.
+    if self._video_rows:
+      members = selection.long_enough(
+          videos, options.num_frames, options.fps,
+          min(options.strides) if options.shuffle else options.strides[0])
+      self._video_orders = self._orders(videos, members, options.seed, sizes)
+    if self._image_rows:
+      self._image_orders = self._orders(images, None, options.seed + 1, sizes)
+    self._bucket_of = order_lib.Schedule(
+        sizes[:len(self._shapes)], options.seed)
+
+  def _orders(self, source: sources.Source, members: np.ndarray | None,
+              seed: int, sizes: list[int]) -> list[order_lib.Order]:
+    """An order of examples for each shape; adds how many each has."""
+    orders: list[order_lib.Order] = []
+    for shape, own in zip(
+        self._shapes, selection.buckets(source, members, self._shapes),
+        strict=True):
+      sizes.append(len(source) if own is None else len(own))
+      if not sizes[-1] and len(self._shapes) > 1:
+        raise ValueError(f'No example is nearest to the shape {shape} of '
+                         f'{self._shapes}: leave it out.')
+      orders.append(mixture.order_of(source, own, seed, self._options.shuffle))
+    return orders
 
   def __call__(self, batch: int) -> types.Batch:
     batch = int(batch)
+    # Batch `place` of those that have this shape; rows of each shape are
+    # counted by themselves.
+    bucket, place = self._bucket_of[batch]
     videos = images = None
     if self._video_rows:
-      first = batch * self._options.video_rows
+      count = self._options.video_rows
       videos = self._join([
-          self._video_row(first + row) for row in range(*self._video_rows)])
+          self._video_row(bucket, place * count + row, batch * count + row)
+          for row in range(*self._video_rows)])
     if self._image_rows:
-      first = batch * self._options.image_rows
+      count = self._options.image_rows
       images = self._join([
-          self._image_row(first + row) for row in range(*self._image_rows)])
+          self._image_row(bucket, place * count + row, batch * count + row)
+          for row in range(*self._image_rows)])
     return types.Batch(videos=videos, images=images)
 
   def _generator(self, kind: int, row: int) -> np.random.Generator | None:
@@ -161,27 +201,30 @@ class _BatchMaker:
       return None
     return np.random.default_rng([self._options.seed, kind, row])
 
-  def _video_row(self, row: int) -> dict:
-    example = self._videos[self._video_order[row]]
+  def _video_row(self, bucket: int, place: int, row: int) -> dict:
+    example = self._videos[self._video_orders[bucket][place]]
     rng = self._generator(_VIDEO, row)
     if 'mean' in example:
       self._refuse_pixel_options()
       found = {name: example[name] for name in _LATENTS if name in example}
     else:
-      found = dict(pixels=self._clip(example, self._options.num_frames, rng))
+      found = dict(pixels=self._clip(
+          example, self._options.num_frames, self._shapes[bucket], rng))
     return found | _condition([example])
 
-  def _image_row(self, row: int) -> dict:
+  def _image_row(self, bucket: int, place: int, row: int) -> dict:
     count = self._options.images_per_row
     rng = self._generator(_IMAGE, row)
-    chosen = [self._images[self._image_order[row * count + image]]
+    order = self._image_orders[bucket]
+    chosen = [self._images[order[place * count + image]]
               for image in range(count)]
     if 'mean' in chosen[0]:
       self._refuse_pixel_options()
       found = _cached_images(chosen, rng)
     else:
       found = dict(pixels=np.concatenate(
-          [self._clip(example, 1, rng) for example in chosen]))
+          [self._clip(example, 1, self._shapes[bucket], rng)
+           for example in chosen]))
     return found | _condition(chosen)
 
   def _refuse_pixel_options(self) -> None:
@@ -189,22 +232,17 @@ class _BatchMaker:
       raise ValueError('Cached latents cannot be flipped or cropped: set flip '
                        'and random_crop to False, or train without a cache.')
 
-  def _clip(self, example: dict, num_frames: int,
+  def _clip(self, example: dict, num_frames: int, shape: selection.Shape,
             rng: np.random.Generator | None) -> np.ndarray:
-    encoded = example.get('encoded')
-    frames = example['video'] if encoded is None else encoded
     try:
       indices = clips.frame_indices(
-          len(frames), example['fps'], num_frames,
-          self._options.fps if num_frames > 1 else None, rng)
+          codecs.num_frames(example), example['fps'], num_frames,
+          self._options.fps if num_frames > 1 else None, rng,
+          self._options.strides if num_frames > 1 else (1,))
     except ValueError as error:
       raise ValueError(f'Example {example["key"]!r}: {error}') from error
-    if encoded is None:
-      clip = frames[indices]
-    else:
-      clip = clips.decode_frames([encoded[index] for index in indices])
-    clip = clips.fit(clip, *self._size,
-                     rng=rng if self._options.random_crop else None)
+    clip = codecs.read_clip(example, indices, *shape,
+                            rng=rng if self._options.random_crop else None)
     if self._options.flip and rng is not None and rng.integers(2):
       clip = clip[:, :, ::-1]
     return clip

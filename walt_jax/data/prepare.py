@@ -1,291 +1,239 @@
-"""Folders of videos -> a sharded ArrayRecord dataset with a manifest.
-
-`process_file` and `write_part` are pure functions of their arguments and the
-files they read: any engine may call them, in any order and number, and the
-bytes written are the same.
-"""
-from collections.abc import Callable, Iterator, Mapping
-import concurrent.futures
+"""Folders of videos, images and tar shards -> a dataset with a manifest."""
+from collections.abc import Callable
 import dataclasses
 import functools
 import importlib.metadata
-import multiprocessing
+import json
+import os
 import pathlib
+import time
 
+import av
 import numpy as np
 
-from walt_jax import errors, progress
-from walt_jax.data import clips, examples, shards, sources, video_folders
+from walt_jax import errors
+from walt_jax.data import annotations as annotations_lib
+from walt_jax.data import codecs
+from walt_jax.data import engine
+from walt_jax.data import example_index
+from walt_jax.data import listing
+from walt_jax.data import parts as parts_lib
+from walt_jax.data import shards
+from walt_jax.data import sources
+from walt_jax.data import tfds_metadata
+from walt_jax.data import video_folders
 
 FORMAT_VERSION = 1
 NAME = 'walt'
+Settings = parts_lib.Settings
+
+_SCAN = 'scan'  # Role of a part's file with the labels of a tar shard.
+_BENCHMARK_CLIPS, _BENCHMARK_SECONDS = 32, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-  """How clips are cut and stored; all of it shows in the manifest.
+class Engine:
+  """Where the work is done.
 
   Attributes:
-    size: Pixels of the shorter side.
-    fps: Frames a second to resample to; None keeps each file's own rate.
-    min_frames: Shorter clips are rejected.
-    clip_frames: Longer videos are cut into clips of this many frames.
-    clip_stride: Frames from one clip's start to the next one's.
-    codec: 'jpeg' or 'png' (lossless), for each frame.
-    quality: Of JPEG.
-    heldout: Fraction of the groups of files that go to split `heldout`.
-    files_per_shard: Input files of one shard.
-    num_shards: Shards in all, about; overrides `files_per_shard`.
+    workers: Processes on this machine.
+    pipeline_options: Of Beam, 'name=value,..'; `runner=` moves the work.
   """
-  size: int = 128
-  fps: float | None = None
-  min_frames: int = 17
-  clip_frames: int = 128
-  clip_stride: int = 128
-  codec: str = 'jpeg'
-  quality: int = 95
-  heldout: float = 0.1
-  files_per_shard: int = 64
-  num_shards: int | None = None
-
-  def __post_init__(self):
-    if self.codec not in ('jpeg', 'png'):
-      raise errors.UserError(f'unknown codec {self.codec!r}: jpeg or png')
-    if not 0 <= self.heldout < 1:
-      raise errors.UserError(
-          f'the held-out fraction must be in [0, 1), got {self.heldout}')
-    if self.min_frames > self.clip_frames:
-      raise errors.UserError(
-          f'clips of {self.clip_frames} frames are shorter than the shortest '
-          f'one accepted, {self.min_frames}')
-    numbers = (self.size, self.min_frames, self.clip_stride,
-               self.files_per_shard)
-    if min(numbers) < 1 or (self.fps is not None and self.fps <= 0):
-      raise errors.UserError(f'sizes, counts and rates are positive: {self}')
+  workers: int = 1
+  pipeline_options: str = ''
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """The work of one shard."""
-  number: int
-  split: str
-  files: tuple[video_folders.InputFile, ...]
-
-
-def process_file(folder: pathlib.Path, file: video_folders.InputFile,
-                 label: int, settings: Settings
-                 ) -> Iterator[tuple[bytes, int]]:
-  """Yields the serialised examples of one file, with their frame counts.
-
-  Raises:
-    clips.ClipError: Nothing more can be had from the file. Clips yielded
-      before are good.
-  """
-  info, frames = clips.read_frames(folder / file.path, fps=settings.fps,
-                                   short_side=settings.size)
-  count = 0
-  for number, clip in enumerate(clips.cut(
-      frames, settings.clip_frames, settings.clip_stride,
-      settings.min_frames)):
-    count += 1
-    encoded = [clips.encode_frame(frame, settings.codec, settings.quality)
-               for frame in clip]
-    yield examples.encode(sources.example_features(
-        encoded, label, file.caption, info.fps,
-        f'{file.path}#{number}')), len(encoded)
-  if not count:
-    raise clips.ClipError(f'shorter than {settings.min_frames} frames')
-
-
-def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
-               settings: Settings, target: pathlib.Path) -> dict:
-  """Writes one shard and returns its report (a JSON value)."""
-  rejected, damaged = [], []
-  frames = 0
-
-  def records():
-    nonlocal frames
-    for file in part.files:
-      good = 0
-      try:
-        for record, length in process_file(
-            folder, file, classes.index(file.label), settings):
-          frames += length
-          yield record
-          good += 1
-      except clips.ClipError as error:
-        if good:
-          damaged.append([file.path, f'{error}; kept {good} clips before it'])
-        else:
-          rejected.append([file.path, str(error)])
-
-  count = shards.write_records(target, records())
-  return dict(split=part.split, counts=dict(records=count), frames=frames,
-              files=len(part.files), rejected=rejected, damaged=damaged)
-
-
-def plan_parts(listing: video_folders.Listing,
-               settings: Settings) -> list[Part]:
-  """Cuts the list of files into shards, split by split."""
-  heldout = video_folders.heldout_groups(listing.files, settings.heldout)
-  chunk_size = settings.files_per_shard
-  if settings.num_shards is not None:
-    chunk_size = max(1, -(-len(listing.files) // settings.num_shards))
-  parts = []
-  for split in ('train', 'heldout'):
-    members = [file for file in listing.files
-               if (file.group in heldout) == (split == 'heldout')]
-    for start in range(0, len(members), chunk_size):
-      chunk = tuple(members[start:start + chunk_size])
-      parts.append(Part(len(parts), split, chunk))
-  return parts
+_DEFAULTS, _HERE = Settings(), Engine()
 
 
 def versions() -> dict[str, str]:
   """Versions of what decides the bytes."""
-  return {name: importlib.metadata.version(name)
-          for name in ('array_record', 'av', 'numpy', 'pillow')}
+  found = {name: importlib.metadata.version(name)
+           for name in ('array_record', 'av', 'numpy', 'pillow')}
+  for name in ('libavcodec', 'libavformat', 'libswscale'):
+    found[name] = '.'.join(map(str, av.library_versions[name]))
+  return found
 
 
-def prepare(folder: str | pathlib.Path, output: str | pathlib.Path,
-            settings: Settings = Settings(), *, workers: int = 1) -> dict:
+def prepare(folder: str | os.PathLike, output: str | os.PathLike,
+            settings: Settings = _DEFAULTS, *,
+            annotations: annotations_lib.Annotations | None = None,
+            split_folders: bool = False, on: Engine = _HERE) -> dict:
   """Prepares `folder` into `output`; returns the manifest.
 
   Running it again after an interruption finishes the work; after the end it
   does nothing.
 
+  Args:
+    folder: The input.
+    output: Folder of the dataset.
+    settings: How clips are cut and stored.
+    annotations: What is known of the files, if not in the folder itself.
+    split_folders: Folders named train, val, test, .. are the splits.
+    on: Where the work is done; it changes no byte.
+
   Raises:
-    errors.UserError: Unusable folders, or no usable clip at all.
+    errors.UserError: Unusable folders, a full disk, or no usable clip at all.
   """
   folder, output = pathlib.Path(folder), pathlib.Path(output)
-  listing = video_folders.list_folder(folder)
-  task = dict(format_version=FORMAT_VERSION, input_sha256=listing.sha256,
+  found = video_folders.list_folder(folder, annotations=annotations,
+                                    split_folders=split_folders)
+  task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
               settings=dataclasses.asdict(settings), versions=versions())
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
-  parts = plan_parts(listing, settings)
+  parts = parts_lib.plan(found, settings)
   unfinished = shards.Unfinished(output, task)
-  write = functools.partial(_write_and_mark, unfinished, folder,
-                            listing.classes, settings)
-  _run(write, [part for part in parts if not unfinished.is_done(part.number)],
-       workers, total=len(listing.files))
+  run = functools.partial(_run, unfinished, parts, on)
+  tars = [part for part in parts if part.tar is not None]
+  classes = listing.class_names(
+      {file.label for file in found.files} | _tar_labels(
+          unfinished, folder, tars, run), found.known_classes)
+  run(functools.partial(_write, unfinished, folder, classes, settings),
+      [part for part in parts if not unfinished.is_done(part.number)],
+      'json', 'prepare')
   reports = [unfinished.report(part.number) for part in parts]
-  manifest = _manifest(listing, task, reports)
+  manifest = _manifest(found, task, classes, reports)
   if not manifest['counts']['clips']:
-    reasons = '; '.join(f'{r["file"]}: {r["reason"]}'
+    reasons = '; '.join(f'{r["file"]!r}: {r["reason"]}'
                         for r in manifest['rejected'][:3])
     raise errors.UserError(
         f'no usable clip among {manifest["counts"]["files"]} files of '
         f'{str(folder)!r} ({reasons})')
-  for split in manifest['splits']:
-    numbers = [part.number for part, report in zip(parts, reports, strict=True)
-               if report['split'] == split and report['counts']['records']]
-    manifest['splits'][split]['shards'] = unfinished.publish(
-        numbers, f'{NAME}-{split}')
-  unfinished.finish(manifest)
+  finish(unfinished, manifest, reports)
   return manifest
 
 
-def _write_and_mark(unfinished: shards.Unfinished, folder: pathlib.Path,
-                    classes: tuple[str, ...], settings: Settings,
-                    part: Part) -> int:
-  report = write_part(part, folder, classes, settings,
-                      unfinished.part_file(part.number))
-  unfinished.mark_done(part.number, report)
-  return len(part.files)
+def finish(unfinished: shards.Unfinished, manifest: dict,
+           reports: list[dict]) -> None:
+  """Publishes the parts of a dataset and writes its manifest.
+
+  Args:
+    unfinished: The set; part n has `reports[n]`.
+    manifest: All but the shards.
+    reports: Of the parts: `split` and `counts['records']`.
+  """
+  for split, entry in manifest['splits'].items():
+    numbers = [number for number, report in enumerate(reports)
+               if report['split'] == split and report['counts']['records']]
+    rows = [_index_rows(unfinished, number) for number in numbers]
+    entry['index'] = f'{NAME}-{split}.index.npy'
+    unfinished.write(entry['index'], example_index.to_bytes(
+        np.concatenate(rows) if rows else []))
+    entry['shards'] = unfinished.publish(numbers, f'{NAME}-{split}')
+  tfds_metadata.write(unfinished, NAME, manifest['codec'], manifest['classes'],
+                      manifest['splits'])
+  manifest['benchmark'] = manifest.get('benchmark', {}) | _read_benchmark(
+      unfinished.output, manifest)
+  unfinished.finish(manifest)
 
 
-def _run(write: Callable[[Part], int], parts: list[Part], workers: int,
-         total: int) -> None:
-  remaining = sum(len(part.files) for part in parts)
-  with progress.bar(total, 'prepare', 'file',
-                    initial=total - remaining) as bar:
-    if workers <= 1 or len(parts) <= 1:
-      for part in parts:
-        bar.update(write(part))
-      return
-    context = multiprocessing.get_context('spawn')
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-      for count in pool.map(write, parts):
-        bar.update(count)
+def _index_rows(unfinished: shards.Unfinished, number: int) -> np.ndarray:
+  return np.load(unfinished.part_file(number, parts_lib.INDEX))
 
 
-def _manifest(listing: video_folders.Listing, task: dict,
+def _run(unfinished: shards.Unfinished, parts: list[parts_lib.Part],
+         on: Engine, task: Callable[[parts_lib.Part], None],
+         items: list[parts_lib.Part], role: str, label: str) -> None:
+  """Runs a task for some parts, each of which leaves a file."""
+  sizes = {part.number: max(1, len(part.files)) for part in parts}
+
+  def done() -> int:
+    return sum(sizes.get(number, 0) for number in unfinished.present(role))
+
+  engine.run(task, items, done=done, total=sum(sizes.values()), label=label,
+             workers=on.workers, pipeline_options=on.pipeline_options)
+
+
+def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
+           classes: tuple[str, ...], settings: Settings,
+           part: parts_lib.Part) -> None:
+  number = part.number
+  unfinished.mark_done(number, parts_lib.write_part(
+      part, folder, classes, settings, unfinished.part_file(number),
+      unfinished.part_file(number, parts_lib.INDEX)))
+
+
+def _tar_labels(unfinished: shards.Unfinished, folder: pathlib.Path,
+                tars: list[parts_lib.Part], run) -> set[str]:
+  """The labels in tar shards, which are listed by the workers."""
+  todo = [part for part in tars
+          if not unfinished.part_file(part.number, _SCAN).exists()]
+  run(functools.partial(_scan, unfinished, folder), todo, _SCAN, 'list shards')
+  labels: set[str] = set()
+  for part in tars:
+    path = unfinished.part_file(part.number, _SCAN)
+    labels.update(json.loads(path.read_text()))
+  return labels
+
+
+def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
+          part: parts_lib.Part) -> None:
+  files, _ = parts_lib.expand(part, folder)
+  shards.write_atomically(unfinished.part_file(part.number, _SCAN),
+                          shards.to_json(sorted({f.label for f in files})))
+
+
+def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
               reports: list[dict]) -> dict:
-  rejected = [dataclasses.asdict(r) for r in listing.rejected]
-  rejected += [dict(file=file, reason=reason)
-               for report in reports for file, reason in report['rejected']]
-  rejected.sort(key=lambda entry: entry['file'])
-  damaged = [dict(file=file, reason=reason)
-             for report in reports for file, reason in report['damaged']]
+  """All of the manifest but the shards."""
+  unusable = [(r.file, r.reason) for r in found.rejected]
+  unusable += [pair for report in reports for pair in report['rejected']]
+  missing = [(r.file, r.reason) for r in found.missing]
+  damaged = [pair for report in reports for pair in report['damaged']]
+  files = len(found.rejected) + sum(report['files'] for report in reports)
   splits = {}
-  for split in ('train', 'heldout'):
+  for split in listing.SPLITS:
     own = [report for report in reports if report['split'] == split]
     splits[split] = dict(
         num_examples=sum(report['counts']['records'] for report in own),
         num_frames=sum(report['frames'] for report in own))
-  files = len(listing.files) + len(listing.rejected)
   return dict(
-      format=sources.DATASET_FORMAT, name=NAME, task_sha256=shards.digest(task),
-      **task, classes=list(listing.classes), splits=splits,
-      counts=dict(files=files, used=files - len(rejected),
-                  rejected=len(rejected),
-                  clips=sum(s['num_examples'] for s in splits.values())),
-      rejected=rejected, damaged=damaged)
+      format=sources.DATASET_FORMAT, name=NAME,
+      task_sha256=shards.task_sha256(task), **task,
+      codec=task['settings']['codec'], classes=list(classes), splits=splits,
+      counts=dict(
+          files=files, used=files - len(unusable), rejected=len(unusable),
+          damaged=len(damaged), missing=len(missing), hidden=found.hidden,
+          clips=sum(s['num_examples'] for s in splits.values())),
+      rejected=_named(unusable + missing), damaged=_named(damaged),
+      benchmark=_write_benchmark(reports))
 
 
-def write_sources(splits: Mapping[str, sources.Source],
-                  output: str | pathlib.Path, task: dict, *,
-                  codec: str = 'png', examples_per_shard: int = 512) -> dict:
-  """Writes sources (such as moving digits) in the same format.
-
-  Args:
-    splits: Split name -> examples with `video`; all with the same classes.
-    output: Folder of the dataset.
-    task: JSON value that decides the content; equal tasks are not redone.
-    codec: Of the frames.
-    examples_per_shard: Examples in one file.
-  """
-  output = pathlib.Path(output)
-  counts = {split: len(source) for split, source in splits.items()}
-  task = dict(format_version=FORMAT_VERSION, codec=codec, split_sizes=counts,
-              versions=versions()) | task
-  done = shards.finished_manifest(output, task)
-  if done is not None:
-    return done
-  unfinished = shards.Unfinished(output, task)
-  parts = [(split, range(start, min(count, start + examples_per_shard)))
-           for split, count in counts.items()
-           for start in range(0, count, examples_per_shard)]
-  with progress.bar(sum(counts.values()), 'render', 'clip') as bar:
-    for number, (split, rows) in enumerate(parts):
-      if unfinished.is_done(number):
-        bar.update(len(rows))
-        continue
-      records = (_record(splits[split][row], codec, bar) for row in rows)
-      count = shards.write_records(unfinished.part_file(number), records)
-      unfinished.mark_done(number, dict(counts=dict(records=count)))
-  entries = {}
-  for split, count in counts.items():
-    numbers = [n for n, (name, _) in enumerate(parts) if name == split]
-    entries[split] = dict(
-        num_examples=count,
-        shards=unfinished.publish(numbers, f'{NAME}-{split}'))
-  classes = next(iter(splits.values())).classes
-  manifest = dict(format=sources.DATASET_FORMAT, name=NAME,
-                  task_sha256=shards.digest(task), **task,
-                  classes=list(classes), splits=entries,
-                  counts=dict(clips=sum(counts.values())), rejected=[],
-                  damaged=[])
-  unfinished.finish(manifest)
-  return manifest
+def _named(pairs) -> list[dict[str, str]]:
+  return [dict(file=file, reason=reason) for file, reason in sorted(
+      pairs, key=lambda pair: (os.fsencode(pair[0]), pair[1]))]
 
 
-def _record(example: dict, codec: str, bar) -> bytes:
-  bar.update()
-  video: np.ndarray = example['video']
-  encoded = [clips.encode_frame(frame, codec, quality=100) for frame in video]
-  return examples.encode(sources.example_features(
-      encoded, example['label'], example['caption'], example['fps'],
-      example['key']))
+def _write_benchmark(reports: list[dict]) -> dict:
+  """How fast the input was decoded; the only figures that time changes."""
+  decoded = sum(report['decoded'] for report in reports)
+  return dict(
+      input_frames_decoded=decoded,
+      input_frames_per_second_per_worker=_rate(
+          decoded, sum(report['decode_seconds'] for report in reports)),
+      prepared_frames_per_second_per_worker=_rate(
+          decoded, sum(report['seconds'] for report in reports)))
+
+
+def _read_benchmark(output: pathlib.Path, manifest: dict) -> dict:
+  """How fast 17 neighbouring frames of what was written are read back."""
+  frames, start = 0, time.perf_counter()
+  for split, entry in manifest['splits'].items():
+    dataset = sources.PreparedDataset(output, split, manifest)
+    count = entry['num_examples']
+    for number in np.linspace(0, count - 1, min(count, _BENCHMARK_CLIPS)):
+      example = dataset[int(number)]
+      indices = np.arange(min(17, codecs.num_frames(example)))
+      row = dataset.index[int(number)]
+      codecs.read_clip(example, indices, int(row['height']), int(row['width']))
+      frames += len(indices)
+      if time.perf_counter() - start > _BENCHMARK_SECONDS:
+        break
+  return dict(stored_frames_read=frames, stored_frames_per_second=_rate(
+      frames, time.perf_counter() - start))
+
+
+def _rate(count: int, seconds: float) -> float:
+  return round(count / max(seconds, 1e-6), 1)

@@ -6,11 +6,13 @@ names and writes `manifest.json` last. Work that was interrupted anywhere is
 taken up by running the same task again: parts that have their JSON stay.
 """
 from collections.abc import Iterable
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import uuid
 
 from walt_jax import errors
 from walt_jax.data import sources
@@ -20,14 +22,35 @@ _TASK = 'task.json'
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file that is either whole or absent."""
-  partial = path.with_name(f'{path.name}.writing-{os.getpid()}')
+  """Writes a file that is either whole or absent.
+
+  Raises:
+    errors.UserError: It cannot be written; a full disk, for one.
+  """
+  partial = _partial(path)
   try:
     partial.write_bytes(data)
     os.replace(partial, path)
   except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise errors.UserError(f'cannot write {str(path)!r}: {error}') from error
+    raise _cannot_write(path, error) from error
+  finally:
+    _remove(partial)
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+  """A name that no other process, here or on another host, writes to."""
+  return path.with_name(f'{path.name}.writing-{uuid.uuid4().hex}')
+
+
+def _remove(path: pathlib.Path) -> None:
+  with contextlib.suppress(OSError):
+    path.unlink(missing_ok=True)
+
+
+def _cannot_write(path: pathlib.Path, error: Exception) -> errors.UserError:
+  return errors.UserError(
+      f'cannot write {str(path)!r}: {error}; make room or mend the cause, and '
+      'run the same command again: it goes on where it stopped')
 
 
 def to_json(value) -> bytes:
@@ -40,6 +63,12 @@ def digest(value) -> str:
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def task_sha256(task: dict) -> str:
+  """Identity of finished work; newer versions need not redo it."""
+  return digest({name: value for name, value in task.items()
+                 if name != 'versions'})
+
+
 def file_sha256(path: pathlib.Path) -> str:
   """sha256 of a file's bytes."""
   with path.open('rb') as file:
@@ -50,39 +79,55 @@ def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
   """Writes one ArrayRecord file, whole or not at all; returns its length.
 
   No file is written for no records.
+
+  Raises:
+    errors.UserError: It cannot be written; a full disk, for one.
   """
   from array_record.python import array_record_module
-  partial = path.with_name(f'{path.name}.writing-{os.getpid()}')
+  partial = _partial(path)
   count, writer = 0, None
+
+  def guarded(call, *args):
+    try:
+      return call(*args)
+    except (RuntimeError, OSError) as error:  # The writer's own are the former.
+      raise _cannot_write(path, error) from error
+
   try:
     for record in records:
       if writer is None:
         # One record a group: random access reads nothing in vain.
-        writer = array_record_module.ArrayRecordWriter(
-            str(partial), 'group_size:1')
-      writer.write(record)
+        writer = guarded(array_record_module.ArrayRecordWriter, str(partial),
+                         'group_size:1')
+      guarded(writer.write, record)
       count += 1
     if writer is not None:
-      writer.close()
-      os.replace(partial, path)
-  except BaseException:
+      guarded(writer.close)
+      guarded(os.replace, partial, path)
+  finally:
     if writer is not None and writer.is_open():
-      writer.close()
-    partial.unlink(missing_ok=True)
-    raise
+      with contextlib.suppress(RuntimeError):
+        writer.close()
+    _remove(partial)
   return count
 
 
 class Unfinished:
   """The numbered parts of a set that is being written to `output`."""
 
-  def __init__(self, output: pathlib.Path, task: dict):
+  def __init__(self, output: pathlib.Path, task: dict, *,
+               alone: bool = True):
     """Starts or takes up the work described by `task` (a JSON value).
+
+    Args:
+      output: Folder of the set.
+      task: What decides its content.
+      alone: Nobody else writes now: what a killed run left can go.
 
     Raises:
       errors.UserError: `output` holds other work, or other files.
     """
-    self._output = output
+    self.output = output
     self.directory = output / UNFINISHED
     task_file = self.directory / _TASK
     if (output / sources.MANIFEST).exists():
@@ -100,13 +145,19 @@ class Unfinished:
     except OSError as error:
       raise errors.UserError(
           f'cannot make the folder {str(output)!r}: {error}') from error
-    for stale in self.directory.glob('*.writing-*'):
-      stale.unlink(missing_ok=True)
+    if alone:
+      for stale in self.directory.glob('*.writing-*'):
+        _remove(stale)
     if not task_file.exists():
       write_atomically(task_file, to_json(task))
 
   def part_file(self, number: int, role: str = 'records') -> pathlib.Path:
     return self.directory / f'{number:06d}.{role}'
+
+  def present(self, role: str) -> list[int]:
+    """Numbers of the parts that have a file of a role ('json': are done)."""
+    return [int(name.split('.')[0]) for name in os.listdir(self.directory)
+            if name.endswith(f'.{role}') and name.split('.')[0].isdecimal()]
 
   def is_done(self, number: int) -> bool:
     return self._report_file(number).exists()
@@ -136,7 +187,7 @@ class Unfinished:
     """
     shards = []
     for place, number in enumerate(numbers):
-      target = self._output / (
+      target = self.output / (
           f'{name}.array_record-{place:05d}-of-{len(numbers):05d}')
       part = self.part_file(number, role)
       if part.exists():  # Else an interrupted run has moved it already.
@@ -147,9 +198,13 @@ class Unfinished:
                          sha256=file_sha256(target)))
     return shards
 
+  def write(self, name: str, data: bytes) -> None:
+    """Writes a file of the finished set."""
+    write_atomically(self.output / name, data)
+
   def finish(self, manifest: dict) -> None:
     """Writes the manifest and forgets the parts."""
-    write_atomically(self._output / sources.MANIFEST, to_json(manifest))
+    write_atomically(self.output / sources.MANIFEST, to_json(manifest))
     shutil.rmtree(self.directory)
 
 
@@ -158,7 +213,7 @@ def finished_manifest(output: pathlib.Path, task: dict) -> dict | None:
   if not (output / sources.MANIFEST).exists():
     return None
   manifest = sources.read_manifest(output)
-  if manifest.get('task_sha256') != digest(task):
+  if manifest.get('task_sha256') != task_sha256(task):
     return None
   # An earlier run may have ended between its last two steps.
   shutil.rmtree(output / UNFINISHED, ignore_errors=True)

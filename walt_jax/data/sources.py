@@ -2,13 +2,15 @@
 
 An example is a dict with
 
-  video: uint8 [N, H, W, 3], or `encoded`: a list of N compressed frames;
+  video: uint8 [N, H, W, 3], or `encoded`: a list of N compressed frames, or
+    `video_file`: the bytes of a video of `num_frames`, `height`, `width`;
   label: int, an index into the source's `classes`;
   caption: str;  fps: frames/s;  key: str, unique in the source.
 
 Examples of a latent cache (`latent_cache.py`) hold latents instead of frames.
 """
 import bisect
+import functools
 import itertools
 import json
 import pathlib
@@ -17,6 +19,8 @@ from typing import Protocol
 import numpy as np
 
 from walt_jax import errors
+from walt_jax.data import codecs
+from walt_jax.data import example_index
 from walt_jax.data import examples
 
 MANIFEST = 'manifest.json'
@@ -103,27 +107,60 @@ def split_shards(path: pathlib.Path, manifest: dict, split: str,
 
 
 class PreparedDataset:
-  """One split of what `walt data prepare` or `walt data render` wrote."""
+  """One split of what `walt data prepare` or `walt data render` wrote.
 
-  def __init__(self, path: str | pathlib.Path, split: str = 'train'):
+  Attributes:
+    manifest: Of the whole set.
+    classes: Names by label id.
+    index: A table of `example_index.DTYPE`, a row for each example.
+  """
+
+  def __init__(self, path: str | pathlib.Path, split: str = 'train',
+               manifest: dict | None = None):
+    """Opens a split; `manifest` is the one about to be written there."""
     path = pathlib.Path(path)
-    self.manifest = read_manifest(path)
+    self.manifest = read_manifest(path) if manifest is None else manifest
     if self.manifest.get('format') != DATASET_FORMAT:
       raise errors.UserError(
           f'{str(path)!r} holds {self.manifest.get("format")!r}, not a dataset '
           'of clips')
+    if 'codec' not in self.manifest:
+      raise errors.UserError(
+          f'{str(path)!r} was written by an older version: prepare it again')
     self._shards = split_shards(path, self.manifest, split)
+    self._in_frames = self.manifest['codec'] in codecs.FRAME_CODECS
+    self._index_file = path / self.manifest['splits'][split]['index']
     self.classes = tuple(self.manifest['classes'])
 
   def __len__(self) -> int:
     return len(self._shards)
 
+  @functools.cached_property
+  def index(self) -> np.ndarray:
+    try:
+      return example_index.read(self._index_file)
+    except (OSError, ValueError) as error:
+      raise errors.UserError(f'cannot read {str(self._index_file)!r}: {error}; '
+                             'prepare again') from error
+
+  def __getstate__(self):  # Each worker process maps the table itself.
+    return {name: value for name, value in self.__dict__.items()
+            if name != 'index'}
+
   def __getitem__(self, index: int) -> dict:
     features = examples.decode(self._shards[index])
-    return dict(encoded=features['video'], label=int(features['label'][0]),
-                caption=features['caption'][0].decode(),
-                fps=float(features['fps'][0]),
-                key=features['key'][0].decode('utf-8', 'surrogateescape'))
+    example = dict(
+        label=int(features['label'][0]),
+        caption=features['caption'][0].decode(),
+        fps=float(features['fps'][0]),
+        key=features['key'][0].decode('utf-8', 'surrogateescape'))
+    if self._in_frames:
+      example['encoded'] = features['video']
+    else:
+      example['video_file'] = features['video'][0]
+      for name in ('num_frames', 'height', 'width'):
+        example[name] = int(features[name][0])
+    return example
 
 
 class Concatenation:
@@ -146,11 +183,23 @@ class Concatenation:
     return self._parts[part][index - self._starts[part]]
 
 
-def example_features(video: list[bytes], label: int, caption: str, fps: float,
-                     key: str) -> dict[str, examples.Feature]:
-  """The stored form of an example, what `PreparedDataset` reads."""
-  return dict(video=video, label=np.array([label], np.int64),
-              caption=[caption.encode()], fps=np.array([fps], np.float32),
-              key=[key.encode('utf-8', 'surrogateescape')])
+def example_features(clip: np.ndarray, encoded: list[bytes], label: int,
+                     caption: str, fps: float, key: str
+                     ) -> dict[str, examples.Feature]:
+  """The stored form of an example, what `PreparedDataset` reads.
 
-
+  Args:
+    clip: uint8 [N, H, W, 3], for its shape.
+    encoded: Its compressed frames, or its one video.
+    label: Index into the classes.
+    caption: What it shows.
+    fps: Frames/s.
+    key: Unique in the set.
+  """
+  frames, height, width, _ = clip.shape
+  numbers = dict(label=label, num_frames=frames, height=height, width=width)
+  return dict(
+      {name: np.array([number], np.int64) for name, number in numbers.items()},
+      video=encoded, fps=np.array([fps], np.float32),
+      caption=[caption.encode('utf-8', 'backslashreplace')],
+      key=[key.encode('utf-8', 'surrogateescape')])

@@ -1,183 +1,153 @@
-"""Finding videos in a folder, with the class and caption of each.
+"""Finding videos, images and tar shards in a folder, with what is known.
 
-Classes come from, in this order: `captions.jsonl` in the folder (a line is
-{"file": PATH, "caption": TEXT, "label": NAME (optional)}), UCF-101 file names
-(`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
+Classes come from, in this order: annotations (`annotations.py`), UCF-101 file
+names (`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
 """
-import dataclasses
-import hashlib
-import json
+import collections
+from collections.abc import Iterator
 import os
 import pathlib
-import re
 
 from walt_jax import errors
+from walt_jax.data import annotations as annotations_lib
+from walt_jax.data import listing
 
-CAPTIONS = 'captions.jsonl'
-UNLABELLED = 'unlabelled'
-
-_UCF101 = re.compile(r'v_(?P<name>[A-Za-z0-9]+)_g(?P<group>\d+)_c\d+$')
-
-
-@dataclasses.dataclass(frozen=True)
-class InputFile:
-  """One file to prepare.
-
-  Attributes:
-    path: Relative to the input folder, with '/'.
-    label: Class name.
-    caption: What it shows; '' when nobody says.
-    group: Files of one group go to the same split.
-    size: Bytes.
-  """
-  path: str
-  label: str
-  caption: str
-  group: str
-  size: int
+_TAR = '.tar'
 
 
-@dataclasses.dataclass(frozen=True)
-class Rejection:
-  """A file that gave no clip, and why."""
-  file: str
-  reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Listing:
-  """What a folder holds, in the order of names."""
-  files: tuple[InputFile, ...]
-  rejected: tuple[Rejection, ...]
-
-  @property
-  def classes(self) -> tuple[str, ...]:
-    return tuple(sorted({file.label for file in self.files}))
-
-  @property
-  def sha256(self) -> str:
-    lines = [[file.path, file.size, file.label, file.caption]
-             for file in self.files]
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
-
-
-def spaced(name: str) -> str:
-  """Reads a class name as words: 'ApplyEyeMakeup' -> 'apply eye makeup'."""
-  words = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', ' ', name)
-  return re.sub(r'[_\-\s]+', ' ', words).strip().lower()
-
-
-def list_folder(folder: pathlib.Path) -> Listing:
+def list_folder(folder: pathlib.Path, *,
+                annotations: annotations_lib.Annotations | None = None,
+                split_folders: bool = False) -> listing.Listing:
   """Lists all files under `folder`, except hidden ones.
+
+  Args:
+    folder: The input.
+    annotations: What is known of the files; None reads caption files that lie
+      in the folder.
+    split_folders: The first folder's name (train, val, test, ..) is the split.
 
   Raises:
     errors.UserError: No such folder, unreadable, or no file in it.
   """
   if not folder.is_dir():
     raise errors.UserError(f'--input {str(folder)!r} is not a folder')
-  rejected: list[Rejection] = []
+  if annotations is None:
+    found = annotations_lib.find(folder)
+    annotations = annotations_lib.read(found) if found else None
+  walk = _Walk(folder, annotations, split_folders)
+  walk.run()
+  if not walk.files and not walk.tars and not walk.rejected:
+    raise errors.UserError(f'--input {str(folder)!r} holds no files')
+  by_name = lambda item: (
+      os.fsencode(getattr(item, 'path', None) or item.file),
+      getattr(item, 'start', None) or 0, getattr(item, 'end', None) or 0)
+  missing = annotations.missing() if annotations else []
+  return listing.Listing(
+      files=tuple(sorted(walk.files, key=by_name)),
+      tars=tuple(sorted(walk.tars, key=by_name)),
+      rejected=tuple(sorted(walk.rejected, key=by_name)),
+      missing=tuple(sorted(missing, key=by_name)), hidden=walk.hidden,
+      known_classes=annotations.known_classes if annotations else None)
 
-  def refuse(error: OSError):
-    where = os.path.relpath(error.filename, folder)
+
+class _Walk:
+  """Everything under a folder, one file after another."""
+
+  def __init__(self, folder: pathlib.Path,
+               annotations: annotations_lib.Annotations | None,
+               split_folders: bool):
+    self._folder, self._annotations = folder, annotations
+    self._split_folders = split_folders
+    self.files: list[listing.InputFile] = []
+    self.tars: list[listing.TarFile] = []
+    self.rejected: list[listing.Rejection] = []
+    self.hidden = 0
+
+  def run(self) -> None:
+    """Fills the lists."""
+    own = self._annotations.sources if self._annotations else frozenset()
+    for path in self._paths():
+      full = self._folder / path
+      if path in annotations_lib.CAPTION_FILES or (
+          own and full.resolve() in own):
+        continue
+      try:
+        size = full.stat().st_size
+      except OSError as error:
+        self._reject(path, f'cannot read: {error.strerror}')
+        continue
+      if not full.is_file():
+        self._reject(path, 'not a regular file')
+      elif size == 0:
+        self._reject(path, 'empty file')
+      elif full.suffix.lower() == _TAR:
+        self.tars.append(listing.TarFile(path, size, self._folder_split(path)))
+      else:
+        self._add(path, size)
+
+  def _paths(self) -> Iterator[str]:
+    """Yields paths with '/', relative to the folder; follows links once."""
+    seen = set()
+    for top, folders, names in os.walk(self._folder, onerror=self._refuse,
+                                       followlinks=True):
+      relative = os.path.relpath(top, self._folder).replace(os.sep, '/')
+      status = os.stat(top)
+      if (status.st_dev, status.st_ino) in seen:
+        self._reject(relative, 'a link to a folder that was seen already')
+        folders.clear()
+        continue
+      seen.add((status.st_dev, status.st_ino))
+      self.hidden += sum(name.startswith('.') for name in folders + names)
+      folders[:] = sorted(n for n in folders if not n.startswith('.'))
+      for name in sorted(names):
+        if not name.startswith('.'):
+          yield name if relative == '.' else f'{relative}/{name}'
+
+  def _refuse(self, error: OSError) -> None:
+    where = os.path.relpath(error.filename, self._folder)
     if where == '.':
       raise errors.UserError(
-          f'cannot read --input {str(folder)!r}: {error.strerror}')
-    rejected.append(Rejection(where, f'cannot list: {error.strerror}'))
+          f'cannot read --input {str(self._folder)!r}: {error.strerror}')
+    self._reject(where, f'cannot list: {error.strerror}')
 
-  captions = _read_captions(folder / CAPTIONS, rejected)
-  files: list[InputFile] = []
-  for top, directories, names in os.walk(folder, onerror=refuse):
-    directories[:] = sorted(d for d in directories if not d.startswith('.'))
-    for name in names:
-      path = os.path.relpath(os.path.join(top, name), folder)
-      if name.startswith('.') or path == CAPTIONS:
-        continue
-      found = _describe(folder, path.replace(os.sep, '/'), captions)
-      (files if isinstance(found, InputFile) else rejected).append(found)
-  if not files and not rejected:
-    raise errors.UserError(f'--input {str(folder)!r} holds no files')
-  if captions is not None:
-    present = {file.path for file in files}
-    rejected.extend(Rejection(path, f'named in {CAPTIONS} but not usable')
-                    for path in captions
-                    if path not in present
-                    and not any(r.file == path for r in rejected))
-  order = lambda item: os.fsencode(getattr(item, 'path', None) or item.file)
-  return Listing(tuple(sorted(files, key=order)),
-                 tuple(sorted(rejected, key=order)))
+  def _reject(self, path: str, reason: str) -> None:
+    self.rejected.append(listing.Rejection(path, reason))
 
+  def _folder_split(self, path: str) -> str | None:
+    return listing.split_of_name(
+        path.split('/')[0]) if self._split_folders else None
 
-def _describe(folder: pathlib.Path, path: str,
-              captions: dict[str, dict] | None) -> InputFile | Rejection:
-  full = folder / path
-  try:
-    size = full.stat().st_size
-  except OSError as error:
-    return Rejection(path, f'cannot read: {error.strerror}')
-  if not full.is_file():
-    return Rejection(path, 'not a regular file')
-  if size == 0:
-    return Rejection(path, 'empty file')
-  parent, stem = str(pathlib.PurePosixPath(path).parent), full.stem
-  match = _UCF101.match(stem)
-  group = f'{match["name"]}/g{int(match["group"]):02d}' if match else path
-  if captions is not None:
-    if path not in captions:
-      return Rejection(path, f'not named in {CAPTIONS}')
-    entry = captions[path]
-    caption = entry.get('caption', '')
-    label = entry.get('label') or caption or UNLABELLED
-  elif match:
-    label = match['name']
-    caption = spaced(label)
-  elif parent != '.':
-    label = parent
-    caption = spaced(parent.rsplit('/', 1)[-1])
-  else:
-    label, caption = UNLABELLED, ''
-  return InputFile(path, label, caption, group, size)
+  def _add(self, path: str, size: int) -> None:
+    """Adds a file, once for each segment that annotations name."""
+    label, caption, group = self._from_name(path)
+    split = self._folder_split(path)
+    if self._split_folders and split is None:
+      self._reject(path, 'in no folder named train, val or test')
+      return
+    if self._annotations is None:
+      self.files.append(listing.InputFile(path, label, caption, group, size,
+                                          split))
+      return
+    lines = self._annotations.match(path)
+    if not lines:
+      self._reject(path, f'not named in {self._annotations.origin}')
+    copies: collections.Counter = collections.Counter()
+    for line in lines:
+      self.files.append(listing.InputFile(
+          path, self._annotations.label_of(line) or label,
+          line.caption, group, size, line.split or split, line.start,
+          line.end, copy=copies[line.start, line.end]))
+      copies[line.start, line.end] += 1
 
-
-def _read_captions(path: pathlib.Path,
-                   rejected: list[Rejection]) -> dict[str, dict] | None:
-  """Reads `captions.jsonl` into file -> entry; None when there is none."""
-  if not path.exists():
-    return None
-  try:
-    text = path.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.UserError(f'cannot read {str(path)!r}: {error}') from error
-  captions = {}
-  for number, line in enumerate(text.splitlines(), start=1):
-    if not line.strip():
-      continue
-    try:
-      entry = json.loads(line)
-      file = entry['file']
-      texts = (file, entry.get('caption', ''), entry.get('label') or '')
-      if not all(isinstance(value, str) for value in texts):
-        raise TypeError('file, caption and label are strings')
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      rejected.append(Rejection(
-          f'{CAPTIONS}:{number}',
-          'not a line {"file": .., "caption": ..}: '
-          f'{type(error).__name__} {error}'))
-      continue
-    captions[pathlib.PurePosixPath(file).as_posix()] = entry
-  return captions
-
-
-def heldout_groups(files: tuple[InputFile, ...],
-                   fraction: float) -> frozenset[str]:
-  """Draws the groups of the held-out split by the hash of their names.
-
-  Whole groups (UCF-101 groups show the same people and place) are held out;
-  at least one group when there are two, so that small sets can be evaluated.
-  """
-  groups = sorted(
-      {file.group for file in files},
-      key=lambda group: hashlib.sha256(os.fsencode(group)).digest())
-  if fraction <= 0 or len(groups) < 2:
-    return frozenset()
-  count = min(len(groups) - 1, max(1, round(fraction * len(groups))))
-  return frozenset(groups[:count])
+  def _from_name(self, path: str) -> tuple[str, str, str]:
+    """Label, caption and group that the path tells."""
+    pure = pathlib.PurePosixPath(path)
+    folders = pure.parts[1 if self._split_folders else 0:-1]
+    ucf101 = listing.ucf101_name(pure.stem)
+    if ucf101 is not None:
+      label, group = ucf101
+    else:
+      label, group = '/'.join(folders) or listing.UNLABELLED, path
+    known = ucf101 is not None or folders
+    return label, listing.spaced(label.rsplit('/', 1)[-1]) if known else '', (
+        group)

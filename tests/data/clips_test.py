@@ -1,0 +1,230 @@
+"""Reading files: rates, segments, rotation, sizes, images; all that is bad."""
+import contextlib
+import os
+import pathlib
+import tempfile
+import tracemalloc
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+from PIL import Image
+
+from tests.data import video_files
+from walt_jax.data import clips
+from walt_jax.data import prepare
+
+write_video = video_files.write_video
+
+
+def _levels(path, **options):
+  """Brightness of each frame, and what the file says of itself."""
+  info, frames = clips.read_frames(path, **options)
+  return np.array([frame.mean() for frame in frames]), info
+
+
+class ClipsTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def test_other_rates(self):
+    path = self.root / 'v.mkv'
+    write_video(path, num_frames=20, rate=10)
+    for fps, count in ((10, 20), (5, 10), (20, 40), (8, 16)):
+      levels, info = _levels(path, fps=fps, short_side=16)
+      self.assertEqual(info.fps, fps)
+      shown = np.floor(np.arange(count) * 10 / fps + 1e-6)
+      np.testing.assert_allclose(levels, 10 * shown, atol=4)
+
+  def test_variable_rate_comes_out_constant(self):
+    path = self.root / 'v.mkv'
+    times = [0.0, 0.1, 0.2, 0.3, 0.8, 0.9, 1.0, 2.0]
+    write_video(path, num_frames=8, times=times)
+    levels, _ = _levels(path, fps=10)
+    ticks = np.arange(len(levels)) / 10
+    shown = np.searchsorted(times, ticks + 1e-6, side='right') - 1
+    np.testing.assert_allclose(levels, 10 * shown, atol=4)
+    self.assertGreaterEqual(len(levels), 21)
+
+  def test_segments(self):
+    path = self.root / 'v.mkv'
+    write_video(path, num_frames=24, rate=10)
+    for start, end, first, count in ((None, 0.5, 0, 5), (1.0, 1.5, 10, 5),
+                                     (2.0, None, 20, 4), (0.55, 0.85, 6, 3)):
+      levels, _ = _levels(path, start=start, end=end)
+      np.testing.assert_allclose(levels, 10 * (first + np.arange(count)),
+                                 atol=4)
+    with self.assertRaisesRegex(clips.ClipError, 'no frame'):
+      clips.read_frames(path, start=9.0)
+
+  @parameterized.parameters((90, (0, 1)), (180, (1, 1)), (270, (1, 0)))
+  def test_rotated_files_come_out_upright(self, degrees, corner):
+    path = self.root / 'v.mp4'
+    write_video(path, value=20, rotation=degrees, size=(48, 32))
+    info, frames = clips.read_frames(path, short_side=16)
+    frame = next(frames)
+    turned = degrees % 180 != 0
+    self.assertEqual(frame.shape, (24, 16, 3) if turned else (16, 24, 3))
+    self.assertEqual((info.height, info.width), frame.shape[:2])
+    halves = frame[..., 0].reshape(2, frame.shape[0] // 2, 2, -1).mean((1, 3))
+    self.assertEqual(np.unravel_index(halves.argmax(), (2, 2)), corner)
+
+  def test_odd_sizes(self):
+    path = self.root / 'v.avi'
+    write_video(path, size=(33, 25), codec='ffv1')
+    info, frames = clips.read_frames(path)
+    self.assertEqual(next(frames).shape, (25, 33, 3))
+    info, frames = clips.read_frames(path, short_side=15, multiple=2)
+    self.assertEqual((info.height, info.width), (16, 20))
+
+  def test_images(self):
+    image = Image.fromarray(np.full((20, 30, 3), 99, np.uint8))
+    exif = Image.Exif()
+    exif[0x112] = 6  # Lies on its side.
+    image.save(self.root / 'a.jpg', exif=exif)
+    image.convert('P').save(self.root / 'b.png')
+    image.convert('CMYK').save(self.root / 'c.jpg')
+    for name, shape in (('a.jpg', (15, 10, 3)), ('b.png', (10, 15, 3)),
+                        ('c.jpg', (10, 15, 3))):
+      info, frames = clips.read_frames(self.root / name, short_side=10)
+      frame, = frames
+      self.assertEqual(frame.shape, shape)
+      np.testing.assert_allclose(frame, 99, atol=12)  # Dithered.
+
+  def test_cut(self):
+    def lengths(count, length, stride, least):
+      frames = (np.full((1, 1, 3), k) for k in range(count))
+      return [(int(c[0, 0, 0, 0]), len(c))
+              for c in clips.cut(frames, length, stride, least)]
+    self.assertEqual(lengths(30, 12, 12, 5), [(0, 12), (12, 12), (24, 6)])
+    self.assertEqual(lengths(28, 12, 12, 5), [(0, 12), (12, 12)])
+    self.assertEqual(lengths(7, 12, 12, 5), [(0, 7)])
+    self.assertEqual(lengths(4, 12, 12, 5), [])
+    self.assertEqual(lengths(30, 10, 15, 5), [(0, 10), (15, 10)])
+    self.assertEqual(lengths(16, 8, 4, 5), [(0, 8), (4, 8), (8, 8)])
+
+  def test_indices_of_random_strides(self):
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(50):
+      indices = clips.frame_indices(20, 10.0, 5, None, rng, (1, 2, 4, 8))
+      steps, = set(np.diff(indices))
+      seen.add(steps)
+      self.assertBetween(indices[0], 0, indices[-1])
+      self.assertLess(indices[-1], 20)
+    self.assertEqual(seen, {1, 2, 4})  # 8 does not fit.
+    np.testing.assert_array_equal(
+        clips.frame_indices(20, 10.0, 5, None, None, (2, 1)),
+        [5, 7, 9, 11, 13])
+
+
+class BadFilesTest(absltest.TestCase):
+  """Nothing is lost silently, nothing is fatal, all is in the manifest."""
+
+  def setUp(self):
+    super().setUp()
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.input, self.output = root / 'in', root / 'out'
+    self.input.mkdir()
+
+  def _prepare(self):
+    manifest = prepare.prepare(
+        self.input, self.output,
+        prepare.Settings(size=16, min_frames=5, clip_frames=12))
+    counts = manifest['counts']
+    self.assertEqual(counts['used'] + counts['rejected'], counts['files'])
+    return manifest, {r['file']: r['reason'] for r in manifest['rejected']}
+
+  def test_all_kinds(self):
+    good = self.input / 'good.avi'
+    write_video(good, num_frames=40)
+    data = good.read_bytes()
+    (self.input / 'empty.avi').write_bytes(b'')
+    (self.input / 'text.avi').write_text('not a video at all')
+    # FFmpeg would draw it, or follow it to another file.
+    (self.input / 'README.txt').write_text('words\n' * 100)
+    (self.input / 'list.m3u8').write_text(
+        f'#EXTM3U\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n')
+    (self.input / 'list.ffconcat').write_text(
+        f"ffconcat version 1.0\nfile '{good}'\n")
+    (self.input / 'header.avi').write_bytes(data[:600])
+    (self.input / 'cut.avi').write_bytes(data[:len(data) * 2 // 3])
+    noise = np.random.default_rng(0).integers(0, 256, 900)
+    (self.input / 'noisy.avi').write_bytes(
+        data[:-1000] + noise.astype(np.uint8).tobytes())
+    write_video(self.input / 'cut.mkv', num_frames=100, size=(64, 64))
+    data = (self.input / 'cut.mkv').read_bytes()
+    (self.input / 'cut.mkv').write_bytes(data[:len(data) * 2 // 3])
+    write_video(self.input / 'none.mkv', num_frames=0)
+    write_video(self.input / 'short.avi', num_frames=3)
+    write_video(self.input / 'one.avi', num_frames=1)
+    (self.input / 'link.avi').symlink_to('nowhere.avi')
+    (self.input / 'noise.jpg').write_bytes(b'\xff\xd8\xff\xe0 no image')
+    os.mkfifo(self.input / 'pipe.avi')
+    (self.input / '.hidden').write_text('x')
+    (self.input / 'sub').mkdir()
+    (self.input / 'sub' / 'loop').symlink_to(self.input)
+    video_files.write_sound(self.input / 'sound.wav')
+    manifest, rejected = self._prepare()
+    for name, reason in (
+        ('empty.avi', 'empty'), ('text.avi', 'Invalid'),
+        ('README.txt', ''), ('list.m3u8', ''), ('list.ffconcat', ''),
+        ('header.avi', ''), ('none.mkv', ''), ('short.avi', 'shorter than 5'),
+        ('one.avi', 'shorter than 5'), ('link.avi', 'cannot read'),
+        ('noise.jpg', 'Error: '), ('pipe.avi', 'not a regular file'),
+        ('sub/loop', 'seen already'), ('sound.wav', 'no video stream')):
+      self.assertIn(reason, rejected.pop(name))
+    self.assertEmpty(rejected)
+    counts = manifest['counts']
+    self.assertEqual((counts['files'], counts['used'], counts['hidden']),
+                     (18, 4, 1))
+    damaged = {d['file']: d['reason'] for d in manifest['damaged']}
+    self.assertRegex(damaged['cut.avi'], 'ends after .* of 40 frames; kept')
+    self.assertRegex(damaged['cut.mkv'], 'ends after .* seconds; kept')
+    self.assertNotIn('good.avi', damaged)
+
+  def test_huge_frames_and_long_videos(self):
+    # A header that claims 60000 x 60000 pixels, and one of 9000 x 40.
+    write_video(self.input / 'wide.mkv', size=(9000, 40), num_frames=6,
+                codec='ffv1')
+    image = Image.new('1', (1, 1))
+    image.save(self.input / 'bomb.png')
+    data = bytearray((self.input / 'bomb.png').read_bytes())
+    data[16:24] = (60_000).to_bytes(4, 'big') * 2
+    import zlib
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
+    (self.input / 'bomb.png').write_bytes(data)
+    write_video(self.input / 'long.avi', num_frames=600)
+    tracemalloc.start()
+    manifest, rejected = self._prepare()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    self.assertLess(peak, 100e6)
+    self.assertRegex(rejected.pop('bomb.png'), '60000x60000.*too large|exceed')
+    self.assertEmpty(rejected)
+    self.assertEqual(manifest['counts']['clips'], 1 + 50)
+
+  def test_unreadable_files_and_folders(self):
+    write_video(self.input / 'good.avi')
+    write_video(self.input / 'secret.avi')
+    write_video(self.input / 'closed' / 'a.avi')
+    (self.input / 'secret.avi').chmod(0)
+    (self.input / 'closed').chmod(0)
+    with contextlib.ExitStack() as stack:
+      if os.geteuid() == 0:  # Who may read all.
+        self.output.mkdir()
+        for folder in (self.input.parent, self.output):
+          folder.chmod(0o777)
+        nobody = 65534
+        os.seteuid(nobody)
+        stack.callback(os.seteuid, 0)
+      _, rejected = self._prepare()
+    (self.input / 'closed').chmod(0o755)
+    self.assertRegex(rejected['secret.avi'], 'Permission denied')
+    self.assertRegex(rejected['closed'], 'cannot list: Permission denied')
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,50 @@
+"""The engine: failures are told, a killed worker does not hang the run."""
+import functools
+import os
+import pathlib
+import signal
+import tempfile
+
+from absl.testing import absltest
+
+from walt_jax import errors
+from walt_jax.data import engine
+
+
+def _touch(folder, fail_at, kill_at, item):
+  """Leaves a file; fails, or kills its own process, where told to."""
+  if item == kill_at:
+    os.kill(os.getpid(), signal.SIGKILL)
+  if item == fail_at:
+    raise errors.UserError(f'disk {item} is full \udcff')
+  pathlib.Path(folder, str(item)).write_text('')
+
+
+class EngineTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.enterContext(tempfile.TemporaryDirectory())
+
+  def _run(self, workers=1, fail_at=None, kill_at=None, items=6):
+    engine.run(functools.partial(_touch, self.folder, fail_at, kill_at),
+               list(range(items)), done=lambda: len(os.listdir(self.folder)),
+               total=items, label='touch', workers=workers)
+
+  def test_runs_all_and_tells_failures(self):
+    self._run(items=0)
+    with self.assertRaisesRegex(errors.UserError, 'disk 3 is full'):
+      self._run(fail_at=3)
+    self.assertLen(os.listdir(self.folder), 5)
+    self._run()
+    self.assertLen(os.listdir(self.folder), 6)
+
+  def test_a_killed_worker_is_told(self):
+    with self.assertRaisesRegex(errors.UserError, 'killed.*137'):
+      self._run(workers=2, kill_at=3)
+    self._run(workers=2)
+    self.assertLen(os.listdir(self.folder), 6)
+
+
+if __name__ == '__main__':
+  absltest.main()

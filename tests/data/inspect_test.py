@@ -1,0 +1,77 @@
+"""`walt data inspect`: what it says is what is there."""
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+from PIL import Image
+
+from tests.data import video_files
+from walt_jax import errors
+from walt_jax import types
+from walt_jax.data import inspect
+from walt_jax.data import latent_cache
+from walt_jax.data import prepare
+from walt_jax.data import sources
+
+
+def _encode(pixels):
+  mean = pixels[:, ::4, ::8, ::8] / 128 - 1
+  return types.Posterior(mean=mean, logvar=-mean)
+
+
+class InspectTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    for name, count in (('JumpHigh', 3), ('sit', 5)):
+      for number in range(count):
+        video_files.write_video(
+            self.root / 'in' / name / f'{number}.avi', value=90,
+            rate=10 if number else 20, num_frames=12 + 4 * number)
+    (self.root / 'in' / 'sit' / 'bad.avi').write_text('x')
+    self.data = self.root / 'data'
+    prepare.prepare(self.root / 'in', self.data, prepare.Settings(
+        size=16, min_frames=5, heldout=0.0))
+
+  def test_dataset(self):
+    lines = inspect.inspect(self.data, num_clips=4)
+    text = '\n'.join(lines)
+    for pattern in ('files 9, used 8, rejected 1',
+                    r"rejected: 1 x InvalidDataError \(such as 'sit/bad.avi'\)",
+                    r'train: 8 clips, \d+ frames, 1 shards',
+                    r'16 x 21 +8  #{40}', r'10 +6  #{40}', r'20 +2  #{13}\n',
+                    r'28 +1 ', 'classes: 2, 3 to 5 clips', r'sit +5  #{40}',
+                    r'JumpHigh +3  #{24}\n', 'heldout: 0 clips',
+                    'contact sheet: .*contact_sheet.png'):
+      self.assertRegex(text, pattern)
+    with Image.open(self.data / 'contact_sheet.png') as sheet:
+      self.assertGreater(sheet.width, 9 * 96)
+      self.assertGreater(sheet.height, 4 * 96)
+      pixels = np.asarray(sheet)
+    self.assertGreater((np.abs(pixels.astype(int) - 90) < 5).mean(), 0.3)
+    with self.assertRaisesRegex(errors.UserError, '--out'):
+      inspect.inspect(self.data, self.root / 'no' / 'folder.png')
+
+  def test_latent_cache(self):
+    settings = latent_cache.CacheSettings(
+        tokenizer_sha256='ab' * 32, num_frames=13, size=16)
+    splits = dict(train=sources.PreparedDataset(self.data))
+    with self.assertLogs('walt_jax', 'WARNING'):
+      latent_cache.write_cache(splits, self.root / 'latents', settings,
+                               encode=_encode)
+    text = '\n'.join(inspect.inspect(self.root / 'latents'))
+    for pattern in ('tokenizer: abab', 'train: 6 clips',
+                    "left out as too short: 2, such as 'JumpHigh/0.avi#0'",
+                    'mean: 4 x 2 x 2 x 3', 'logvar: 4 x 2 x 2 x 3',
+                    r'mean by channel, of 6 clips: -0\.'):
+      self.assertRegex(text, pattern)
+
+  def test_anything_else_is_refused(self):
+    with self.assertRaisesRegex(errors.UserError, 'not a prepared dataset'):
+      inspect.inspect(self.root)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,170 @@
+"""How clips are stored: compressed frames, or compressed video.
+
+  jpeg, png   each frame on its own; any frame is read without the others
+  h264        a Matroska file in memory; about a tenth of the bytes of jpeg,
+              read from its start
+"""
+from collections.abc import Sequence
+import io
+
+import av
+import numpy as np
+from PIL import Image
+
+FRAME_CODECS = ('jpeg', 'png')
+VIDEO_CODECS = ('h264',)
+CODECS = FRAME_CODECS + VIDEO_CODECS
+
+_KEYFRAME_EVERY = 32
+_RATE_LIMIT = 1_000_000  # Denominators of frame rates.
+
+
+def encode_clip(clip: np.ndarray, codec: str, quality: int,
+                fps: float) -> list[bytes]:
+  """Compresses uint8 [T, H, W, 3]: a list of frames, or of one video.
+
+  Args:
+    clip: For h264, both sides are even.
+    codec: One of CODECS.
+    quality: 1 to 100, of JPEG; 100 is the best of h264 too.
+    fps: Frames/s; only written down.
+  """
+  if codec == 'h264':
+    return [_encode_video(clip, quality, fps)]
+  return [encode_frame(frame, codec, quality) for frame in clip]
+
+
+def encode_frame(frame: np.ndarray, codec: str, quality: int) -> bytes:
+  """Compresses one frame uint8 [H, W, 3] as 'jpeg' (4:4:4) or 'png'."""
+  out = io.BytesIO()
+  image = Image.fromarray(frame)
+  if codec == 'jpeg':
+    image.save(out, 'JPEG', quality=quality, subsampling=0)
+  elif codec == 'png':
+    image.save(out, 'PNG', compress_level=4)
+  else:
+    raise ValueError(f'Unknown codec {codec!r}: use "jpeg" or "png".')
+  return out.getvalue()
+
+
+def _encode_video(clip: np.ndarray, quality: int, fps: float) -> bytes:
+  """Equal clips give equal bytes: one thread, no date, no program's name."""
+  from fractions import Fraction
+  out = io.BytesIO()
+  with av.open(out, 'w', format='matroska',
+               options=dict(fflags='+bitexact')) as container:
+    stream = container.add_stream(
+        'libx264', rate=Fraction(fps).limit_denominator(_RATE_LIMIT),
+        options=dict(crf=str(round((100 - quality) * 0.5 + 14)),
+                     preset='medium', threads='1',
+                     g=str(_KEYFRAME_EVERY), bf='0'))
+    stream.height, stream.width = clip.shape[1:3]
+    stream.pix_fmt = 'yuv420p'
+    stream.codec_context.thread_count = 1
+    for frame in clip:
+      picture = av.VideoFrame.from_ndarray(frame, format='rgb24')
+      container.mux(stream.encode(picture))
+    container.mux(stream.encode())
+  return out.getvalue()
+
+
+def decode_frames(encoded: Sequence[bytes]) -> np.ndarray:
+  """Reads compressed frames as uint8 [T, H, W, 3]."""
+  return np.stack([np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
+                   for data in encoded])
+
+
+def decode_video(data: bytes, indices: np.ndarray,
+                 size: tuple[int, int] | None = None) -> np.ndarray:
+  """Reads some frames of a stored video.
+
+  Args:
+    data: A whole file.
+    indices: int [T], increasing.
+    size: Height and width of the result; None keeps the stored size.
+
+  Returns:
+    uint8 [T, H, W, 3].
+  """
+  frames = []
+  wanted = iter(indices.tolist())
+  following = next(wanted)
+  with av.open(io.BytesIO(data)) as container:
+    stream = container.streams.video[0]
+    stream.thread_type = 'NONE'  # Workers are what runs in parallel.
+    for number, frame in enumerate(container.decode(stream)):
+      if number < following:
+        continue
+      if size is not None and size != (frame.height, frame.width):
+        frame = frame.reformat(width=size[1], height=size[0], format='rgb24',
+                               interpolation='BICUBIC')
+      frames.append(frame.to_ndarray(format='rgb24'))
+      following = next(wanted, None)
+      if following is None:
+        return np.stack(frames)
+  raise ValueError(f'The stored video has {number + 1} frames, not '
+                   f'{int(indices[-1]) + 1}.')
+
+
+def num_frames(example: dict) -> int:
+  """Frames of an example (see `sources.py`)."""
+  if 'video_file' in example:
+    return example['num_frames']
+  return len(example['encoded'] if 'encoded' in example else example['video'])
+
+
+def read_clip(example: dict, indices: np.ndarray, height: int, width: int,
+              rng: np.random.Generator | None = None) -> np.ndarray:
+  """Reads frames of an example, resized to cover height x width and cropped.
+
+  Args:
+    example: See `sources.py`.
+    indices: int [T], increasing.
+    height: Rows wanted.
+    width: Columns wanted.
+    rng: Draws where to crop; None crops the centre.
+
+  Returns:
+    uint8 [T, height, width, 3].
+  """
+  if 'video_file' in example:
+    stored = example['height'], example['width']
+    frames = decode_video(example['video_file'], indices,
+                          cover(*stored, height, width))
+  elif 'encoded' in example:
+    frames = decode_frames([example['encoded'][index] for index in indices])
+  else:
+    frames = example['video'][indices]
+  return fit(frames, height, width, rng)
+
+
+def cover(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
+  """The size of a frame after scaling it to just cover height x width."""
+  scale = max(height / rows, width / columns)
+  return max(height, round(rows * scale)), max(width, round(columns * scale))
+
+
+def fit(frames: np.ndarray, height: int, width: int,
+        rng: np.random.Generator | None = None) -> np.ndarray:
+  """Resizes uint8 [T, H, W, 3] to cover height x width, then crops.
+
+  Args:
+    frames: uint8 [T, H, W, 3].
+    height: Rows wanted.
+    width: Columns wanted.
+    rng: Draws where to crop; None crops the centre.
+  """
+  _, rows, columns, _ = frames.shape
+  if (rows, columns) == (height, width):
+    return frames
+  new = cover(rows, columns, height, width)
+  if new != (rows, columns):
+    frames = np.stack([
+        np.asarray(Image.fromarray(frame).resize(
+            new[::-1], Image.Resampling.BICUBIC)) for frame in frames])
+  spare = new[0] - height, new[1] - width
+  if rng is None:
+    top, left = spare[0] // 2, spare[1] // 2
+  else:
+    top, left = (int(rng.integers(s + 1)) for s in spare)
+  return frames[:, top:top + height, left:left + width]

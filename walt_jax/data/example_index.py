@@ -1,0 +1,24 @@
+"""A small table beside the shards: extent, rate and class of every clip.
+
+It lets a reader leave out clips that are too short, sort them by shape, and
+tell what a set holds without opening it. One row a clip, in their order.
+"""
+import io
+import pathlib
+
+import numpy as np
+
+DTYPE = np.dtype([('num_frames', '<i4'), ('height', '<i4'), ('width', '<i4'),
+                  ('fps', '<f4'), ('label', '<i4')])
+
+
+def to_bytes(rows: list[tuple] | np.ndarray) -> bytes:
+  """The table as a .npy file."""
+  out = io.BytesIO()
+  np.save(out, np.array(rows, DTYPE))
+  return out.getvalue()
+
+
+def read(path: pathlib.Path) -> np.ndarray:
+  """Maps a table of DTYPE [N] into memory."""
+  return np.load(path, mmap_mode='r', allow_pickle=False)

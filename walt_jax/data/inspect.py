@@ -1,0 +1,176 @@
+"""What a dataset or a latent cache holds: figures to read, and a picture."""
+from collections.abc import Iterator
+import pathlib
+
+import numpy as np
+
+from walt_jax import errors
+from walt_jax.data import codecs
+from walt_jax.data import latent_cache
+from walt_jax.data import sources
+
+_SHEET = 'contact_sheet.png'
+_BINS = 8
+_BAR = 40  # Characters of the longest bar.
+_MOST_CLASSES = 20  # Listed, most and least frequent.
+_MOST_REASONS = 8
+_SIDE = 96  # Pixels of a frame on the sheet.
+_SAMPLE = 256  # Latents looked at.
+
+
+def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
+            num_clips: int = 16) -> list[str]:
+  """Describes a set, and draws a contact sheet of a dataset.
+
+  Args:
+    path: Folder of a dataset or of a latent cache.
+    out: The sheet's file; default `path`/contact_sheet.png.
+    num_clips: On the sheet.
+
+  Returns:
+    Lines of text.
+
+  Raises:
+    errors.UserError: `path` holds neither, or cannot be written to.
+  """
+  manifest = sources.read_manifest(path)
+  if manifest['format'] == latent_cache.FORMAT:
+    return list(_describe_latents(path, manifest))
+  lines = list(_describe(path, manifest))
+  out = path / _SHEET if out is None else out
+  _draw(path, manifest, out, num_clips)
+  return [*lines, f'contact sheet: {out}']
+
+
+def _describe(path: pathlib.Path, manifest: dict) -> Iterator[str]:
+  """Lines about a dataset of clips."""
+  yield f'{path}: {manifest["format"]}, stored as {manifest["codec"]}'
+  yield _pairs('files', manifest['counts'])
+  yield from _reasons(manifest)
+  for split in manifest['splits']:
+    dataset = sources.PreparedDataset(path, split)
+    table = dataset.index
+    shards = manifest['splits'][split]['shards']
+    yield ''
+    yield (f'{split}: {len(dataset)} clips, {int(table["num_frames"].sum())} '
+           f'frames, {len(shards)} shards, '
+           f'{sum(shard["bytes"] for shard in shards) / 1e6:.1f} MB')
+    if not len(dataset):
+      continue
+    shapes, counts = np.unique(table[['height', 'width']], return_counts=True)
+    order = np.argsort(-counts, kind='stable')[:_MOST_CLASSES]
+    yield '  height x width:'
+    yield from _bars([f'{shapes[n]["height"]} x {shapes[n]["width"]}'
+                      for n in order], counts[order])
+    seconds = table['num_frames'] / table['fps']
+    for name, values in (('frames/s', table['fps']),
+                         ('frames', table['num_frames']),
+                         ('seconds', seconds)):
+      yield f'  {name}:'
+      yield from _histogram(values)
+    yield from _class_balance(table['label'], dataset.classes)
+
+
+def _pairs(name: str, values: dict) -> str:
+  return f'{name}: ' + ', '.join(f'{k} {v}' for k, v in values.items())
+
+
+def _reasons(manifest: dict) -> Iterator[str]:
+  """The most frequent reasons of rejection, with an example each."""
+  for what in ('rejected', 'damaged'):
+    entries = manifest.get(what, [])
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+      groups.setdefault(entry['reason'].split(':')[0], []).append(
+          entry['file'])
+    for reason, files in sorted(groups.items(),
+                                key=lambda item: -len(item[1])
+                                )[:_MOST_REASONS]:
+      yield f'  {what}: {len(files)} x {reason} (such as {files[0]!r})'
+
+
+def _histogram(values: np.ndarray) -> Iterator[str]:
+  """Lines of one value each if there are few, else of ranges."""
+  distinct, counts = np.unique(values, return_counts=True)
+  if len(distinct) <= _BINS:
+    yield from _bars([f'{value:g}' for value in distinct], counts)
+    return
+  counts, edges = np.histogram(values, _BINS)
+  yield from _bars([f'{low:.4g} - {high:.4g}' for low, high in zip(
+      edges, edges[1:], strict=False)], counts)
+
+
+def _bars(names: list[str], counts: np.ndarray) -> Iterator[str]:
+  width = max(map(len, names))
+  for name, count in zip(names, counts, strict=True):
+    bar = '#' * round(_BAR * int(count) / int(max(counts)))
+    yield f'    {name:>{width}}  {count:>7}  {bar}'
+
+
+def _class_balance(labels: np.ndarray, classes: tuple[str, ...]
+                   ) -> Iterator[str]:
+  counts = np.bincount(labels, minlength=len(classes))
+  empty = int((counts == 0).sum())
+  yield (f'  classes: {len(classes)}, {int(counts.min())} to '
+         f'{int(counts.max())} clips each' +
+         (f', {empty} without any' if empty else ''))
+  order = np.argsort(-counts, kind='stable')
+  if len(order) > _MOST_CLASSES:
+    half = _MOST_CLASSES // 2
+    order = np.concatenate([order[:half], order[-half:]])
+  yield from _bars([ascii(classes[n])[1:-1] for n in order], counts[order])
+
+
+def _describe_latents(path: pathlib.Path, manifest: dict) -> Iterator[str]:
+  """Lines about a latent cache."""
+  settings = manifest['settings']
+  yield f'{path}: {manifest["format"]}'
+  yield f'tokenizer: {settings["tokenizer_sha256"]}'
+  yield f'text encoder: {settings["text_sha256"] or "none"}'
+  yield _pairs('settings', {name: settings[name] for name in (
+      'num_frames', 'size', 'fps', 'low_res_factor', 'images_per_clip')})
+  for split, entry in manifest['splits'].items():
+    yield ''
+    yield f'{split}: {entry["num_examples"]} clips'
+    left_out = manifest['left_out'].get(split, [])
+    if left_out:
+      yield f'  left out as too short: {len(left_out)}, such as {left_out[0]!r}'
+    cache = latent_cache.LatentCache(
+        path, split, tokenizer_sha256=settings['tokenizer_sha256'])
+    for name, shape in manifest['shapes'].items():
+      yield f'  {name}: {" x ".join(map(str, shape))}'
+    rows = np.linspace(0, len(cache) - 1, min(len(cache), _SAMPLE)).astype(int)
+    means = np.stack([cache[row]['mean'] for row in rows])
+    channels = means.reshape(-1, means.shape[-1])
+    for what, values in (('mean', channels.mean(0)), ('std', channels.std(0))):
+      numbers = ' '.join(f'{value:.3f}' for value in values)
+      yield f'  {what} by channel, of {len(rows)} clips: {numbers}'
+
+
+def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
+          num_clips: int) -> None:
+  """Writes the sheet: clips at equal distances over all splits."""
+  from walt_jax.media import contact_sheet
+  from walt_jax.media import video
+  splits = {split: entry['num_examples']
+            for split, entry in manifest['splits'].items()
+            if entry['num_examples']}
+  total = sum(splits.values())
+  shown, captions = [], []
+  for split, count in splits.items():
+    dataset = sources.PreparedDataset(path, split)
+    wanted = min(count, max(1, round(num_clips * count / total)))
+    for row in np.linspace(0, count - 1, wanted).round().astype(int):
+      example = dataset[int(row)]
+      frames = codecs.num_frames(example)
+      indices = np.array(contact_sheet.pick_frames(frames, 9))
+      shown.append(codecs.read_clip(example, indices, _SIDE, _SIDE))
+      caption = example['caption'] or dataset.classes[example['label']]
+      captions.append(f'{split} {row}: {caption} ({frames} frames)')
+  sheet = contact_sheet.contact_sheet(
+      shown, captions, title=f'{path.name}: {total} clips')
+  try:
+    video.write_png(out, sheet)
+  except OSError as error:
+    raise errors.UserError(f'cannot write the contact sheet: {error}; choose '
+                           'another place with --out FILE.png') from error
