@@ -7,7 +7,7 @@ An image is a video of one frame; both kinds of layers attend to all of it.
     --config.data.path=data/imagenet
   walt train --config configs/imagenet256.py --workdir runs/imagenet \
     --config.data.path=data/imagenet --config.tokenizer.workdir=runs/tokenizer
-  walt evaluate fid --workdir runs/imagenet --real data/imagenet --json fid.json
+  walt evaluate fid --workdir runs/imagenet --real REAL_IMAGES --json fid.json
 
 With guidance on a power-cosine schedule the paper reports FID 2.40, IS 290.5.
 350 epochs of 1,281,167 images. Variants: `imagenet256` (default) and `smoke`,

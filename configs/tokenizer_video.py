@@ -3,7 +3,7 @@
   walt data prepare --input UCF-101 --output data/ucf101
   walt train --config configs/tokenizer_video.py:ucf101 \
     --workdir runs/tokenizer --config.data.path=data/ucf101
-  walt evaluate reconstruction --workdir runs/tokenizer --real data/ucf101 \
+  walt evaluate reconstruction --workdir runs/tokenizer --real REAL_CLIPS \
     --json reconstruction.json
 
 Reconstruction FVD on UCF-101 by --config.model.latent_channels (Table 3f):

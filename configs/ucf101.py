@@ -5,7 +5,7 @@
     --config.data.path=data/ucf101
   walt train --config configs/ucf101.py:VARIANT --workdir runs/VARIANT \
     --config.data.path=data/ucf101 --config.tokenizer.workdir=runs/tokenizer
-  walt evaluate fvd --workdir runs/VARIANT --real data/ucf101 --json fvd.json
+  walt evaluate fvd --workdir runs/VARIANT --real REAL_CLIPS --json fvd.json
 
 Variants and the paper's FVD: `xl` (default) 36 +- 2, `l` 46 +- 2, and the
 ablations of Table 3, each L for 35,000 steps:

@@ -1,0 +1,200 @@
+"""Every config and variant loads, builds and has the paper's size."""
+import functools
+import pathlib
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+
+from walt_jax import counting
+from walt_jax import errors
+from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import data
+from walt_jax.builders import denoiser_runs
+from walt_jax.builders import diffusion
+from walt_jax.builders import models
+from walt_jax.builders import runs
+from walt_jax.builders import tokenizer_runs
+from walt_jax.training import tokenizer_step
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / 'configs'
+UCF101 = (
+    'xl', 'l', 'smoke',
+    *(f'ablation_patch_{patch}' for patch in (1, 2, 4)),
+    *(f'ablation_window_{window}'
+      for window in ('5x4x4', '5x8x8', '5x16x16', 'full')),
+    *(f'ablation_self_cond_{percent}' for percent in (0, 30, 60, 90)),
+    *(f'ablation_lora_{rank}' for rank in (2, 4, 16, 64, 256)),
+    'ablation_adaln_separate',
+    *(f'ablation_no_{part}' for part in ('qk_norm', 'latent_norm', 'zero_snr')),
+    *(f'ablation_latent_{channels}' for channels in (4, 8, 16, 32)))
+T2V = ('t2v_base', 't2v_base_9x16', 't2v_sr1', 't2v_sr2')
+DENOISERS = (
+    *(f'ucf101:{variant}' for variant in UCF101),
+    *(f'{name}{variant}' for name in ('k600', 'imagenet256', *T2V)
+      for variant in ('', ':smoke')),
+    *(f'quickstart:{variant}' for variant in (
+        'base', 'sr1', 'sr2', 'base_long', 'sr1_long', 'sr2_long', 'smoke')))
+TOKENIZERS = (
+    'tokenizer_video', 'tokenizer_video:k600', 'tokenizer_video:t2v',
+    'tokenizer_video:smoke', 'tokenizer_image', 'tokenizer_image:smoke',
+    'quickstart:tokenizer', 'quickstart:tokenizer_long')
+TRAIN_KEYS = {'num_steps', 'log_every', 'save_every', 'eval_every',
+              'eval_batches', 'eval_samples'}
+
+
+def load(spec):
+  name, colon, variant = spec.partition(':')
+  return config_lib.load(f'{FOLDER / name}.py{colon}{variant}')
+
+
+@functools.cache
+def parameters(denoiser, latents):
+  """Number of parameters; configs that share a network are counted once."""
+  struct = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  shapes = jax.eval_shape(
+      denoiser.init, jax.random.key(0), struct((1, *latents)), struct((1, 1)),
+      types.Conditioning())
+  return counting.parameters(shapes)
+
+
+def latents_of(config):
+  latents = config.latents
+  return latents.frames, latents.height, latents.width, latents.channels
+
+
+class ConfigsTest(parameterized.TestCase):
+
+  def check_common(self, config):
+    self.assertEqual(set(config.train), TRAIN_KEYS)
+    self.assertEqual(set(config.mesh), {'data', 'fsdp', 'tensor'})
+    diffusion.optimizer_options(config.optimizer)
+    if config.data.name == 'moving_digits':
+      self.assertNotEmpty(data.source(config, data.TRAIN))
+    else:  # Everything but the path is right.
+      with self.assertRaisesRegex(errors.UserError, 'data.path is empty'):
+        data.source(config, data.TRAIN)
+
+  @parameterized.parameters(*DENOISERS)
+  def test_denoiser(self, spec):
+    config = load(spec)
+    self.check_common(config)
+    runs.check_sections(config, denoiser_runs.SECTIONS)
+    objective = diffusion.objective(config, 'cpu')
+    diffusion.sampler_options(config)
+    parameters(objective.denoiser, latents_of(config))
+    section = config.tokenizer.random
+    if section:
+      tokenizer = models.autoencoder(section.model, 'cpu')
+    elif config.latents.channels == 8 and not spec.startswith('quickstart'):
+      image = config.data.num_frames == 1
+      tokenizer = models.autoencoder(load(
+          'tokenizer_image' if image else 'tokenizer_video').model, 'cpu')
+    else:
+      return
+    clip = (1, config.data.num_frames, config.data.height, config.data.width, 3)
+    self.assertEqual(tokenizer.latent_shape(clip)[1:], latents_of(config))
+
+  @parameterized.parameters(*TOKENIZERS)
+  def test_tokenizer(self, spec):
+    config = load(spec)
+    self.check_common(config)
+    runs.check_sections(config, tokenizer_runs.SECTIONS)
+    models.autoencoder(config.model, 'cpu').latent_shape(
+        (1, config.data.num_frames, config.data.height, config.data.width, 3))
+    config_lib.typed(config.losses, tokenizer_step.TokenizerLosses, 'losses')
+    kinds = tokenizer_runs.make_discriminators(config)
+    if kinds:
+      diffusion.optimizer_options(config.discriminator_optimizer)
+    if spec.startswith('tokenizer'):
+      self.assertNotEmpty(kinds)
+
+  def test_no_config_is_left_out(self):
+    named = {spec.partition(':')[0] for spec in (*DENOISERS, *TOKENIZERS)}
+    self.assertEqual(named, {file.stem for file in FOLDER.glob('*.py')})
+
+  def test_files_are_short(self):
+    for file in FOLDER.glob('*.py'):
+      self.assertLess(len(file.read_text().splitlines()), 150, file.name)
+
+  @parameterized.parameters('ucf101', 'k600', 'tokenizer_video')
+  def test_unknown_variants_are_refused(self, name):
+    with self.assertRaisesRegex(errors.UserError, "'nothing'.*smoke"):
+      load(f'{name}:nothing')
+
+  @parameterized.parameters('', ':smoke')
+  def test_stages_follow_each_other(self, variant):
+    wide, sr1, sr2 = (load(name + variant) for name in T2V[1:])
+    for before, config in ((wide, sr1), (sr1, sr2)):
+      factor = config.model.low_res_factor
+      frames, height, width, channels = latents_of(before)
+      self.assertEqual(latents_of(config),
+                       (frames, factor * height, factor * width, channels))
+      self.assertEqual(config.stage, 'super_resolution')
+
+  @parameterized.parameters('', ':smoke')
+  def test_fine_tuning_keeps_all_but_the_grid(self, variant):
+    square, wide = (load(name + variant).model.to_dict() for name in T2V[:2])
+    windows = ('spatial_window', 'spacetime_window')
+    self.assertEqual({key for key in square if square[key] != wide[key]},
+                     set(windows))
+
+
+class PaperTest(parameterized.TestCase):
+  """Table 8 and the counts of Table 3 and section 5, from the configs."""
+
+  @parameterized.parameters(
+      ('ucf101', 460, 0.006), ('ucf101:l', 313, 0.006),
+      ('ucf101:ablation_lora_2', 313, 0.006),
+      ('ucf101:ablation_lora_4', 314, 0.006),
+      ('ucf101:ablation_lora_16', 316, 0.006),
+      ('ucf101:ablation_lora_64', 324, 0.006),
+      ('ucf101:ablation_lora_256', 357, 0.006),
+      ('ucf101:ablation_adaln_separate', 458, 0.006),
+      ('imagenet256', 460, 0.006), ('t2v_base', 3000, 0.035),
+      ('t2v_base_9x16', 3000, 0.035), ('t2v_sr1', 1300, 0.02))
+  def test_parameters(self, spec, millions, tolerance):
+    config = load(spec)
+    count = parameters(models.denoiser(config, 'cpu'), latents_of(config))
+    self.assertAlmostEqual(
+        count / 1e6 / millions, 1, delta=tolerance, msg=f'{count:,}')
+
+  @parameterized.parameters(
+      ('ucf101', (5, 16, 16), 256, 60_000), ('k600', (5, 16, 16), 512, 275_000),
+      ('imagenet256', (1, 32, 32), 1024, 438_000),
+      ('t2v_base', (5, 16, 16), 512, 550_000),
+      ('t2v_base_9x16', (5, 16, 28), 512, 250_000),
+      ('t2v_sr1', (5, 16, 28), 512, 675_000),
+      ('t2v_sr2', (5, 16, 28), 512, 275_000))
+  def test_table_8(self, spec, grid, batch_size, num_steps):
+    config = load(spec)
+    latents, patch = config.latents, config.model.patch
+    self.assertEqual((latents.frames, latents.height // patch,
+                      latents.width // patch), grid)
+    self.assertEqual(config.data.batch_size, batch_size)
+    self.assertEqual(config.train.num_steps, num_steps)
+    self.assertEqual(config.optimizer.decay_steps, num_steps)
+    is_text = spec.startswith('t2v')
+    self.assertEqual(config.text.max_tokens, 64 if is_text else 0)
+    self.assertEqual(bool(config.ema), not is_text)
+
+  def test_ablations_differ_from_l_as_named(self):
+    plain = load('ucf101:l').to_dict()
+    plain['train']['num_steps'] = plain['optimizer']['decay_steps'] = 35_000
+    for variant in UCF101:
+      if not variant.startswith('ablation_'):
+        continue
+      config = load(f'ucf101:{variant}').to_dict()
+      changed = {
+          f'{section}.{key}' for section, values in config.items()
+          if isinstance(values, dict) for key, value in values.items()
+          if plain[section].get(key) != value}
+      same = variant.removeprefix('ablation_') in (
+          'patch_1', 'window_5x8x8', 'self_cond_90', 'lora_2', 'latent_8')
+      self.assertEqual(not changed, same, (variant, changed))
+
+
+if __name__ == '__main__':
+  absltest.main()
