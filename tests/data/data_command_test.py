@@ -10,7 +10,7 @@ from walt_jax import cli
 from walt_jax import data_command
 from walt_jax import errors
 from walt_jax.builders import encoders
-from walt_jax.data import clips
+from walt_jax.data import codecs
 from walt_jax.data import latent_cache
 from walt_jax.data import pipeline
 from walt_jax.data import sources
@@ -43,7 +43,7 @@ class DataCommandTest(absltest.TestCase):
     dataset = sources.PreparedDataset(output, 'heldout')
     folder = samples.read_samples(output)
     self.assertEqual((len(dataset), len(folder.entries)), (5, 5))
-    stored = clips.decode_frames(dataset[4]['encoded'])
+    stored = codecs.decode_frames(dataset[4]['encoded'])
     np.testing.assert_array_equal(stored, folder.clips()[4])
     before = {p.name: p.read_bytes() for p in output.iterdir()}
     self._render('a', '--split', 'test', '--num', 5)  # Does nothing new.
@@ -91,7 +91,7 @@ class DataCommandTest(absltest.TestCase):
     self.assertEqual(batch.videos.posterior.mean.shape, (3, 2, 2, 4, 3))
     self.assertEqual(batch.videos.low_res.mean.shape, (3, 2, 1, 2, 3))
     self.assertIsNone(batch.videos.text)
-    pixels = clips.fit(clips.decode_frames(
+    pixels = codecs.fit(codecs.decode_frames(
         sources.PreparedDataset(dataset, 'heldout')[0]['encoded']), 16, 32)
     want = module.apply({'params': params}, frozen.to_unit_range(pixels[None]),
                         method='encode').mean[0]

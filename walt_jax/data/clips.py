@@ -48,8 +48,10 @@ def short_side_size(height: int, width: int, side: int,
                     multiple: int = 1) -> tuple[int, int]:
   """Height and width after scaling the shorter one to `side`."""
   scale = side / min(height, width) / multiple
-  return tuple(max(-(-side // multiple), round(extent * scale)) * multiple
-               for extent in (height, width))
+
+  def scaled(extent: int) -> int:
+    return max(-(-side // multiple), round(extent * scale)) * multiple
+  return scaled(height), scaled(width)
 
 
 def is_image(name: str) -> bool:
@@ -96,7 +98,7 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     raise ClipError('no frame could be decoded') from error
   height, width = first.height, first.width
   if max(height, width) > _MAX_SIDE or height * width > _MAX_PIXELS:
-    decoded.close()
+    container.close()
     raise ClipError(f'frames of {width}x{height} pixels are too large')
   if not rate or not np.isfinite(rate):
     rate = 25.0 if fps is None else fps

@@ -89,7 +89,7 @@ def decode_video(data: bytes, indices: np.ndarray,
   frames = []
   wanted = iter(indices.tolist())
   following = next(wanted)
-  with av.open(io.BytesIO(data)) as container:
+  with av.open(io.BytesIO(data), 'r') as container:
     stream = container.streams.video[0]
     stream.thread_type = 'NONE'  # Workers are what runs in parallel.
     for number, frame in enumerate(container.decode(stream)):

@@ -5,6 +5,7 @@ Source: tensorflow/core/example/{example,feature}.proto. Features are written
 in the order of their names, so that equal examples have equal bytes.
 """
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     shift += 7
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
   """Yields (field number, payload) of one message."""
   at = 0
   while at < len(data):
@@ -90,7 +91,7 @@ def _decode_ints(payload: memoryview) -> Iterator[int]:
     yield value - (1 << 64) if value >> 63 else value
 
 
-def _decode_feature(data: memoryview) -> Feature:
+def _decode_feature(data: memoryview) -> Any:
   for kind, values in _fields(data):
     if kind == _BYTES:
       return [bytes(value) for _, value in _fields(values)]
@@ -98,7 +99,7 @@ def _decode_feature(data: memoryview) -> Feature:
     if kind == _FLOATS:
       return np.concatenate(
           [np.frombuffer(p, '<f4') for p in payloads] or [np.zeros(0, '<f4')])
-    numbers = []
+    numbers: list[int] = []
     for payload in payloads:
       numbers.extend(
           [payload] if isinstance(payload, int) else _decode_ints(payload))
@@ -106,12 +107,13 @@ def _decode_feature(data: memoryview) -> Feature:
   return []
 
 
-def decode(record: bytes) -> dict[str, Feature]:
+def decode(record: bytes) -> dict[str, Any]:
   """Reads a serialised `tf.train.Example`."""
-  features = {}
+  features: dict[str, Any] = {}
   for _, entries in _fields(memoryview(record)):
     for _, entry in _fields(entries):
-      name, feature = '', []
+      name: str = ''
+      feature: Any = []
       for number, payload in _fields(entry):
         if number == 1:
           name = bytes(payload).decode()

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import pathlib
 import time
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -193,7 +194,7 @@ class _Part:
     self._encode, self._embed_text = encode, embed_text
     self._batch_size, self._update = batch_size, update
     size = settings.size
-    self._size = (size, size) if isinstance(size, int) else tuple(size)
+    self._size = (size, size) if isinstance(size, int) else (size[0], size[1])
     self._captions: dict[str, int] = {}
     self.shapes: dict[str, list[int]] = {}
 
@@ -219,6 +220,8 @@ class _Part:
 
   def texts(self) -> Iterator[bytes]:
     """The states of each distinct caption, in the order of `text_index`."""
+    if self._embed_text is None:
+      return
     for captions in _batched(list(self._captions), self._batch_size):
       padded = captions + [captions[-1]] * (
           self._batch_size - len(captions))
@@ -280,7 +283,8 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
 def _ahead(function: Callable, items: list, ahead: int) -> Iterator:
   """Maps in order, in threads that may be `ahead` of what is taken."""
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    waiting = collections.deque()
+    waiting: collections.deque[concurrent.futures.Future] = (
+        collections.deque())
     for item in items:
       waiting.append(pool.submit(function, item))
       if len(waiting) >= ahead:
@@ -339,10 +343,11 @@ class LatentCache:
 
   def __getitem__(self, index: int) -> dict:
     features = examples.decode(self._records[index])
-    example = dict(label=int(features['label'][0]),
-                   caption=features['caption'][0].decode(),
-                   fps=float(features['fps'][0]),
-                   key=features['key'][0].decode('utf-8', 'surrogateescape'))
+    example: dict[str, Any] = dict(
+        label=int(features['label'][0]),
+        caption=features['caption'][0].decode(),
+        fps=float(features['fps'][0]),
+        key=features['key'][0].decode('utf-8', 'surrogateescape'))
     for name, shape in self._shapes.items():
       if name != _TEXT:
         example[name] = _from_bytes(features[name][0], shape)

@@ -100,8 +100,9 @@ class Listing:
   def sha256(self) -> str:
     """Hash of the list: names, sizes and all that annotations say."""
     hasher = hashlib.sha256()
-    for item in (*self.files, *self.tars, *self.rejected, *self.missing):
-      hasher.update(json.dumps(dataclasses.astuple(item)).encode() + b'\n')
+    for items in (self.files, self.tars, self.rejected, self.missing):
+      for item in items:
+        hasher.update(json.dumps(dataclasses.astuple(item)).encode() + b'\n')
     hasher.update(json.dumps(self.known_classes).encode())
     return hasher.hexdigest()
 

@@ -50,10 +50,10 @@ class Mixture:
   @functools.cached_property
   def index(self) -> np.ndarray | None:
     """The parts' tables, joined; None where a part has none."""
-    tables = [getattr(part, 'index', None) for part in self._parts]
-    if any(table is None for table in tables):
+    tables = [part.index for part in self._parts if hasattr(part, 'index')]
+    if len(tables) < len(self._parts):
       return None
-    joined = np.concatenate(tables)
+    joined: np.ndarray = np.concatenate(tables)
     for labels, start, stop in zip(self._labels, self._starts,
                                    self._starts[1:], strict=False):
       joined['label'][start:stop] = labels[joined['label'][start:stop]]

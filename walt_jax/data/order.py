@@ -27,8 +27,11 @@ class Epochs:
 
   def __init__(self, members: int | np.ndarray, seed: int, shuffle: bool):
     """Orders the numbers below `members`, or an array of indices."""
-    self._members = members if isinstance(members, np.ndarray) else None
-    self._length = members if self._members is None else len(members)
+    if isinstance(members, np.ndarray):
+      self._members: np.ndarray | None = members
+      self._length = len(members)
+    else:
+      self._members, self._length = None, members
     self._seed, self._shuffle = seed, shuffle
     if not self._length:
       raise ValueError('The source is empty.')

@@ -11,6 +11,7 @@ from a shuffle of the source by Grain that is another one in every epoch.
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import sys
+from typing import Any
 
 from absl import flags
 import grain
@@ -251,8 +252,9 @@ class _BatchMaker:
     """Stacks rows and looks at what they hold."""
     captions = [row.pop('captions') for row in rows]
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    fields = {name: arrays.get(name)
-              for name in ('pixels', 'label', 'text', 'text_mask')}
+    fields: dict[str, Any] = {
+        name: arrays.get(name)
+        for name in ('pixels', 'label', 'text', 'text_mask')}
     if 'mean' in arrays:
       fields['posterior'] = types.Posterior(arrays['mean'],
                                             arrays.get('logvar'))

@@ -14,7 +14,7 @@ import functools
 import itertools
 import json
 import pathlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Shards:
   def __init__(self, files: list[pathlib.Path], counts: list[int]):
     self._files = [str(file) for file in files]
     self._starts = [0, *itertools.accumulate(counts)]
-    self._readers = {}
+    self._readers: dict[int, Any] = {}
     for file in files:
       if not file.is_file():
         raise errors.UserError(

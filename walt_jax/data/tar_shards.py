@@ -70,7 +70,7 @@ def read_member(folder: pathlib.Path, tar: str,
                 file: listing.InputFile) -> bytes:
   """The bytes of a file that `scan` found."""
   with (folder / tar).open('rb') as shard:
-    shard.seek(file.offset)
+    shard.seek(file.offset or 0)
     return shard.read(file.size)
 
 
@@ -88,9 +88,11 @@ def _members(path: pathlib.Path
       text = None
       if (_split_name(member.name)[2] in _TEXT_MEMBERS
           and member.size <= _MAX_TEXT_BYTES):
-        text = tar.extractfile(member).read()
+        opened = tar.extractfile(member)
+        text = opened.read() if opened else None
       yield member, text
-      tar.members = []  # Else the list of a large shard stays in memory.
+      # Else the list of a large shard stays in memory.
+      tar.members = []  # type: ignore[attr-defined]
 
 
 def _split_name(name: str) -> tuple[str, str, str]:

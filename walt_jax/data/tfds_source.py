@@ -48,8 +48,8 @@ class TfdsSource:
           f'{name!r} has no split {split!r} on disk: it has '
           f'{", ".join(info.splits) or "none"}; {self._mend()}')
     features = info.features
-    self._media = next((key for key in _MEDIA if key in features), None)
-    if self._media is None or 'label' not in features:
+    self._media = next((key for key in _MEDIA if key in features), '')
+    if not self._media or 'label' not in features:
       raise errors.UserError(
           f'{name!r} holds {", ".join(features)}: a video or an image, and a '
           'label are needed')
