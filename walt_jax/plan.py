@@ -29,7 +29,7 @@ def table(plan: dict[str, Any]) -> str:
   lines = []
   for key, value in plan.items():
     if isinstance(value, dict):
-      total = plan.get(key.removesuffix('_by_part'))
+      total = sum(value.values()) if key.endswith('_by_part') else None
       lines.append(f'{_title(key)}:')
       lines += [_line(f'  {part}', part_value, key, total)
                 for part, part_value in value.items()]

@@ -1,5 +1,6 @@
 """Text encoders: every leaf has a rule, and cut weights give equal states."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
@@ -8,7 +9,8 @@ import numpy as np
 
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
-from walt_jax.text import minilm, t5
+from walt_jax.text import minilm
+from walt_jax.text import t5
 
 
 def t5_encoder(feed_forward: str, dtype=jnp.float32) -> t5.T5Encoder:

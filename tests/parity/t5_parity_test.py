@@ -16,7 +16,9 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
-from walt_jax.text import encoder, t5, weights  # noqa: E402
+from walt_jax.text import encoder  # noqa: E402
+from walt_jax.text import t5  # noqa: E402
+from walt_jax.text import weights  # noqa: E402
 
 VOCABULARY = (pathlib.Path(__file__).parents[3] /
               'shared/data/text/t5_spiece.model')

@@ -5,13 +5,15 @@ import pickle
 import shutil
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.text import encoder, minilm
+from walt_jax.text import encoder
+from walt_jax.text import minilm
 
 # Written by tests/parity/minilm_parity_test.py with transformers' BertModel.
 GOLDEN = pathlib.Path(__file__).parent / 'minilm_golden.npz'

@@ -5,7 +5,8 @@ import pathlib
 import pickle
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -14,7 +15,10 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from walt_jax import errors
-from walt_jax.text import encoder, t5, tokenization, weights
+from walt_jax.text import encoder
+from walt_jax.text import t5
+from walt_jax.text import tokenization
+from walt_jax.text import weights
 
 sentencepiece = pytest.importorskip('sentencepiece')
 

@@ -88,7 +88,7 @@ def _train_flops(forward: int) -> int:
 
 def _tokenizer_plan(config) -> dict[str, Any]:
   runs.check_sections(config, tokenizer_runs.SECTIONS)
-  module = models.autoencoder(config.model, _PLATFORM)
+  module = models.autoencoder(config.model, _PLATFORM).clone(remat=False)
   data = config.data
   size = (data.height, data.width, 3)
   rows = {}  # Clips of a batch by kind, as in `tokenizer_step.clips_of`.
@@ -102,24 +102,21 @@ def _tokenizer_plan(config) -> dict[str, Any]:
     shapes = _init_shapes(module, clip)
   except ValueError as e:
     raise errors.UserError(f'config section model or data: {e}') from e
-  apply = lambda shape, method: counting.product_flops(
-      lambda params, x: module.apply({'params': params}, x, method=method),
-      shapes, jax.ShapeDtypeStruct(shape, jnp.float32))
-  encode, decode = apply(clip, 'encode'), apply((1, *latents), 'decode')
-  # Every clip alone costs the same as in a batch.
-  forward = sum(shape[0] * apply((1, *shape[1:]), '__call__')
-                for shape in rows.values())
-  discriminators = {
-      kind: (shape, _discriminator(network, shape)) for kind, shape in
-      rows.items() for name, network in
-      tokenizer_runs.make_discriminators(config).items() if name == kind}
+  # Of one clip; a batch costs its clips.
+  passes = {kind: _autoencoder_flops(module, shapes, (1, *shape[1:]))
+            for kind, shape in rows.items()}
+  encode, decode = next(iter(passes.values()))
+  forward = sum(shape[0] * sum(passes[kind]) for kind, shape in rows.items())
+  discriminators = [
+      (rows[kind][0], *_discriminator(network, rows[kind]))
+      for kind, network in tokenizer_runs.make_discriminators(config).items()]
   field = receptive_field_lib.receptive_field(module)
   return dict(
       stage=config.stage, parameters=counting.parameters(shapes),
       parameters_by_part=counting.parameters_by_part(
           shapes, _TOKENIZER_PARTS),
       discriminator_parameters=sum(
-          count for _, (count, _) in discriminators.values()),
+          count for _, count, _ in discriminators),
       f_s=module.f_s, f_t=module.f_t, clip_shape=list(clip[1:]),
       latent_shape=list(latents),
       compression=_size(clip) / _size(latents),
@@ -130,8 +127,21 @@ def _tokenizer_plan(config) -> dict[str, Any]:
       tokens=_size(latents[:3]),
       model_flops_per_step=_train_flops(forward),
       discriminator_flops_per_step=_DISCRIMINATOR_PASSES * sum(
-          shape[0] * each for shape, (_, each) in discriminators.values()),
+          clips * each for clips, _, each in discriminators),
       encode_flops_per_clip=encode, decode_flops_per_clip=decode)
+
+
+def _autoencoder_flops(module, shapes, clip: tuple[int, ...]
+                       ) -> tuple[int, int]:
+  """FLOPs of encoding and of decoding clips of one shape."""
+  encode, decode = (counting.product_flops(
+      lambda params, x, method=method: module.apply(
+          {'params': params}, x, method=method),
+      shapes, jax.ShapeDtypeStruct(shape, jnp.float32))
+                    for method, shape in (
+                        ('encode', clip),
+                        ('decode', module.latent_shape(clip))))
+  return encode, decode
 
 
 def _discriminator(network, shape: tuple[int, ...]) -> tuple[int, int]:
