@@ -31,7 +31,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
 
 def _tokenizer(long: bool) -> config_dict.ConfigDict:
   """17x32x32 pixels to 5x8x8 latents; all its work is done at 5x8x8."""
-  steps = 6_000 if long else 1_500
+  steps = 8_000 if long else 2_000
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'tokenizer'
@@ -47,27 +47,30 @@ def _tokenizer(long: bool) -> config_dict.ConfigDict:
       base_channels=64, channel_multipliers=(1,), time_downsample=(),
       blocks_per_level=0, middle_blocks=2, latent_channels=8,
       stem_patch=(4, 4, 4), num_groups=8, adaptive_decoder=False,
-      kernel_size=(1, 3, 3), linear_ends=True, dtype='float32')
+      norm='position',
+      kernel_size=(1, 3, 3), stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1),
+      linear_ends=True, dtype='float32')
   config.losses = dict(reconstruction='l2')
   config.perceptual = dict(path='')
   config.discriminator = config_dict.ConfigDict()
   config.optimizer = dict(
-      name='adamw', peak_lr=6e-3, schedule='linear', warmup_steps=30,
+      name='adamw', peak_lr=8e-3, schedule='linear', warmup_steps=50,
+      decay_fraction=0.7,
       decay_steps=steps)
   config.discriminator_optimizer = config_dict.ConfigDict()
   config.ema = (0.98,)
   config.statistics = dict(num_batches=64)
   config.train = dict(
-      num_steps=steps, log_every=20, save_every=750, eval_every=750,
+      num_steps=steps, log_every=20, save_every=1_000, eval_every=1_000,
       eval_batches=8, eval_samples=4)
   return config
 
 
 def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
-  """Label and caption to 5x8x8 latents, or to twice or four times the size."""
+  """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
-  size, patch = 32 * 2**level, 2**level
-  steps = {'base': 900, 'sr1': 150, 'sr2': 150}[stage] * (6 if long else 1)
+  size = 32 * 2**level
+  steps = (2_400, 700, 700)[level] * (6 if long else 1)
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
@@ -75,35 +78,42 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
   config.data = dict(
       name='latents', path='', num_frames=17, height=size, width=size,
-      frame_rate=0.0, batch_size=16 if level == 0 else 4, image_rows=0,
-      flip=False, random_crop=False, num_workers=0)
+      frame_rate=0.0, batch_size=4 if level else 8, image_rows=0, flip=False,
+      random_crop=False, num_workers=0)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(
       frames=5, height=size // 4, width=size // 4, channels=8)
   config.text = dict(name='minilm', path='', max_tokens=8, width=384)
   config.model = dict(
-      width=160, depth=4, num_heads=4, mlp_width=640,
-      patch=2 if level == 0 else patch, spatial_window=(1, 4, 4),
-      spacetime_window=(5, 2, 2), num_classes=40, lora_rank=2,
-      use_qk_norm=True, use_relative_bias=True, self_condition=True,
-      frame_condition=False, low_res_factor=2 if level else 0,
-      use_noise_level=level > 0, text_window='spatial', activation='relu2',
-      remat_policy='none', scan_unroll=1, dtype='float32')
-  if level:
-    config.model.update(spatial_window=(1, 8, 8), spacetime_window=(5, 4, 4))
+      width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
+      spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=40,
+      lora_rank=2, use_qk_norm=True, use_relative_bias=True,
+      position_init_scale=1.0, self_condition=True, frame_condition=False,
+      low_res_factor=0, use_noise_level=False, text_window='spatial',
+      activation='relu2', remat_policy='none', scan_unroll=1, dtype='float32')
   config.diffusion = dict(
       schedule='linear', zero_terminal_snr=True, prediction='v',
-      self_condition_probability=0.9, frame_condition_probability=0.0,
+      # 0: a second pass a step would cost a third of the steps.
+      self_condition_probability=0.0, frame_condition_probability=0.0,
       frame_condition_lengths=(1, 2), drop_label=0.3, drop_text=0.3,
       drop_frames=0.1, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
-      name='adamw', peak_lr=2e-3, schedule='linear', warmup_steps=50,
+      name='adamw', peak_lr=3e-3, schedule='linear', warmup_steps=50,
       decay_steps=steps)
-  config.ema = (0.98,)
-  config.sampler = dict(sampler='ddim', num_steps=25 if level == 0 else 12)
+  config.ema = (0.99,)
+  config.sampler = dict(sampler='ddim', num_steps=25)
   config.train = dict(
-      num_steps=steps, log_every=10, save_every=max(steps // 3, 1),
-      eval_every=max(steps // 3, 1), eval_batches=2, eval_samples=4)
+      num_steps=steps, log_every=20, save_every=max(steps // 2, 1),
+      eval_every=max(steps // 2, 1), eval_batches=4, eval_samples=4)
+  if level:
+    # What is left to draw is local: two layers, 8 x 8 tokens a frame.
+    config.text.update(name='', max_tokens=0, width=0)
+    config.model.update(
+        depth=2, patch=2**level, spatial_window=(1, 8, 8),
+        spacetime_window=(5, 4, 4), position_init_scale=0.02,
+        low_res_factor=2, use_noise_level=True)
+    config.optimizer.peak_lr = 4e-3
+    config.sampler.num_steps = 12
   return config
 
 

@@ -66,9 +66,9 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
     cache = [
         'data', 'prepare', '--latents', '--workdir', f'{out}/tokenizer',
         '--input', f'{out}/data/{size}', '--output', f'{out}/latents/{size}',
-        '--size', str(size), '--text', 'minilm', '--max_tokens', '8']
-    if index:
-      cache += ['--low_res_factor', '2']
+        '--size', str(size)]
+    cache += (['--low_res_factor', '2'] if index else
+              ['--text', 'minilm', '--max_tokens', '8'])
     train = [
         'train', '--config', f'{_CONFIG}:{stage}{plan.suffix}',
         f'--config.tokenizer.workdir={out}/tokenizer',
@@ -131,6 +131,7 @@ def run(plan: Plan, out: pathlib.Path) -> int:
     if code:
       return code
     timings.append(scores_lib.Timing(name, time.perf_counter() - begin))
+    print(f'({name}: {timings[-1].seconds:.0f} s)', flush=True)
   print('\nScoring against yardsticks ..', flush=True)
   from walt_jax import quickstart_scores
   begin = time.perf_counter()

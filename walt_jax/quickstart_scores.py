@@ -7,7 +7,7 @@ import numpy as np
 from walt_jax import evaluate
 from walt_jax.builders import pipelines
 from walt_jax.builders import tokenizers
-from walt_jax.data import clips as clips_lib
+from walt_jax.data import codecs
 from walt_jax.data import sources
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.media import samples as samples_lib
@@ -58,7 +58,7 @@ def held_out(path: pathlib.Path) -> list[dict]:
   for i in range(len(dataset)):
     example = dataset[i]
     examples.append(dict(
-        video=clips_lib.decode_frames(example['encoded']),
+        video=codecs.decode_frames(example['encoded']),
         caption=example['caption'],
         label_name=dataset.classes[example['label']]))
   return examples

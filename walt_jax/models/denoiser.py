@@ -38,6 +38,8 @@ class Denoiser(nn.Module):
     lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
     use_qk_norm: LayerNorm of queries and keys.
     use_relative_bias: A bias per head and relative offset in every window.
+    position_init_scale: Of the position tables; a short run of a small model
+      needs about 1 to tell places apart from its first steps on.
     activation: 'gelu' (paper) or 'relu2'.
     attention_form: One of `attention.FORMS`.
     scan_unroll: How many pairs a step of the loop over layers executes.
@@ -62,6 +64,7 @@ class Denoiser(nn.Module):
   lora_rank: int = 2
   use_qk_norm: bool = True
   use_relative_bias: bool = True
+  position_init_scale: float = 0.02
   activation: str = 'gelu'
   attention_form: str = 'xla'
   scan_unroll: int = 1
@@ -91,7 +94,8 @@ class Denoiser(nn.Module):
     x = nn.Dense(
         self.width, kernel_init=attention.PROJECTION_INIT,
         name='patch_projection')(windows.patchify(inputs, self.patch))
-    x = embeddings.PositionEmbedding(name='position')(x, is_image)
+    x = embeddings.PositionEmbedding(
+        self.position_init_scale, name='position')(x, is_image)
     x = x.astype(self.dtype)
 
     embedding = nn.silu(self._global_embedding(x_t, timestep, conditioning))
@@ -163,7 +167,7 @@ class Denoiser(nn.Module):
         label = jnp.full(rows, self.num_classes, jnp.int32)
       table = nn.Embed(
           self.num_classes + 1, self.width,
-          embedding_init=embeddings.TABLE_INIT, name='label_embedding')
+          embedding_init=embeddings.LABEL_INIT, name='label_embedding')
       total = total + table(label)
     if self.use_noise_level:
       level = conditioning.low_res_level

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 NUM_FREQUENCIES = 256  # Width of the sinusoidal features, as in DiT.
 MAX_PERIOD = 10_000.0
 TIME_UNITS = 1000.0  # Timesteps in (0, 1] are spread over 1000 units.
-TABLE_INIT = nn.initializers.normal(0.02)
+LABEL_INIT = nn.initializers.normal(1.0)
 
 
 def sinusoidal_features(
@@ -30,24 +30,29 @@ class TimestepEmbedding(nn.Module):
   def __call__(self, timestep: jax.Array) -> jax.Array:
     """Maps timesteps [B, F] in [0, 1] to [B, F, D]."""
     x = sinusoidal_features(timestep)
-    init = nn.initializers.normal(0.02)
-    x = nn.Dense(self.width, kernel_init=init, name='dense_in')(x)
-    return nn.Dense(self.width, kernel_init=init, name='dense_hidden')(
-        nn.silu(x))
+    # Variance-preserving: condition and time must be of order 1 at any width,
+    # or the zero-initialised modulations learn from them too slowly.
+    x = nn.Dense(self.width, name='dense_in')(x)
+    return nn.Dense(self.width, name='dense_hidden')(nn.silu(x))
 
 
 class PositionEmbedding(nn.Module):
   """The sum of a learned space table and a learned time table.
 
   The images of an image row all take the time embedding of the first frame.
+
+  Attributes:
+    init_scale: Standard deviation of the tables at the start.
   """
+  init_scale: float = 0.02
 
   @nn.compact
   def __call__(self, x: jax.Array, is_image: jax.Array | None) -> jax.Array:
     """Adds the embeddings to tokens [B, T, H, W, D]; `is_image` bool [B]."""
     _, t, h, w, d = x.shape
-    space = self.param('space', TABLE_INIT, (h, w, d))
-    time = self.param('time', TABLE_INIT, (t, d))
+    init = nn.initializers.normal(self.init_scale)
+    space = self.param('space', init, (h, w, d))
+    time = self.param('time', init, (t, d))
     table = time[None]
     if is_image is not None:
       table = jnp.where(is_image[:, None, None], time[:1], time)
