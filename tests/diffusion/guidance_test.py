@@ -23,27 +23,28 @@ def toy_model(x_t, timestep, conditioning):
 
 
 def make_conditioning():
-  mask = jnp.asarray([[1., 0.], [0., 0.], [1., 0.]])
+  mask = np.asarray([[1., 0.], [0., 0.], [1., 0.]], np.float32)
+  text = np.ones((B, 1, 2, 1)) * np.arange(1., 4)[:, None, None, None]
   return types.Conditioning(
-      label=jnp.asarray([[1], [2], [NULL]]),
-      text=jnp.ones((B, 1, 2, 1)) * jnp.arange(1., 4)[:, None, None, None],
+      label=np.asarray([[1], [2], [NULL]]), text=text.astype(np.float32),
       frame_mask=mask,
-      frame_cond=mask[..., None, None, None] * jnp.ones((B, *SHAPE)))
+      frame_cond=mask[..., None, None, None] * np.ones((B, *SHAPE), np.float32))
 
 
 class GuidanceTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.x = jax.random.normal(jax.random.key(0), (B, *SHAPE))
-    self.timestep = jnp.full((B, 1), 0.3)
+    self.x = np.random.default_rng(0).standard_normal(
+        (B, *SHAPE), np.float32)
+    self.timestep = np.full((B, 1), 0.3, np.float32)
     self.conditioning = make_conditioning()
-    filled = self.conditioning.replace(text_mask=jnp.ones((B, 1, 2), bool))
-    self.plain = toy_model(self.x, self.timestep, filled)
+    filled = self.conditioning.replace(text_mask=np.ones((B, 1, 2), bool))
+    self.plain = jax.jit(toy_model)(self.x, self.timestep, filled)
 
   def guided(self, **options):
     options = guidance.Guidance(null_label=NULL, **options)
-    return guidance.guided(toy_model, options)(
+    return jax.jit(guidance.guided(toy_model, options))(
         self.x, self.timestep, self.conditioning)
 
   def test_scale_one_is_no_guidance(self):
@@ -76,8 +77,8 @@ class GuidanceTest(parameterized.TestCase):
       return x_t
 
     options = guidance.Guidance(text=4.0, frames=2.0)
-    guidance.guided(model, options)(
-        self.x, self.timestep, types.Conditioning())
+    jax.eval_shape(guidance.guided(model, options), self.x, self.timestep,
+                   types.Conditioning())
     self.assertEqual(shapes, [self.x.shape])
 
   def test_schedules(self):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 # (old extent, new extent) -> where the new entries lie among the old ones.
@@ -21,7 +20,8 @@ def fit_positions(params: Mapping[str, Any], target: Any) -> Any:
   """Fits a denoiser's parameters to one with another grid or windows.
 
   Args:
-    params: Parameters of the trained `Denoiser`, nested dicts of arrays.
+    params: Parameters of the trained `Denoiser`, nested dicts of NumPy or JAX
+      arrays.
     target: Parameters of the new one, or their shapes (`jax.eval_shape`).
 
   Returns:
@@ -106,6 +106,6 @@ def _interpolate(table: jax.Array, places: np.ndarray, axis: int) -> jax.Array:
   low = np.minimum(np.floor(places).astype(int), max(count - 2, 0))
   high = np.minimum(low + 1, count - 1)
   fraction = (places - low).reshape(-1, *(1,) * (table.ndim - axis - 1))
-  fraction = jnp.asarray(fraction, table.dtype)
-  take = lambda index: jnp.take(jnp.asarray(table), index, axis=axis)
-  return take(low) * (1 - fraction) + take(high) * fraction
+  fraction = fraction.astype(table.dtype)
+  before = (slice(None),) * axis
+  return table[*before, low] * (1 - fraction) + table[*before, high] * fraction
