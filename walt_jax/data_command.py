@@ -1,6 +1,5 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
-import os
 import pathlib
 
 from walt_jax import errors
@@ -36,7 +35,7 @@ def _prepare(args: argparse.Namespace) -> None:
   manifest = prepare.prepare(
       source, output, settings, annotations=_annotations(args),
       split_folders=args.split_folders, on=prepare.Engine(
-          args.workers or os.cpu_count() or 1, args.beam_pipeline_options))
+          args.workers, args.beam_pipeline_options))
   counts = manifest['counts']
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '

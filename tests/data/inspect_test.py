@@ -40,7 +40,7 @@ class InspectTest(absltest.TestCase):
     text = '\n'.join(lines)
     for pattern in ('files 9, used 8, rejected 1',
                     r"rejected: 1 x InvalidDataError \(such as 'sit/bad.avi'\)",
-                    r'train: 8 clips, \d+ frames, 1 shards',
+                    r'train: 8 clips, \d+ frames, 8 shards',
                     r'16 x 21 +8  #{40}', r'10 +6  #{40}', r'20 +2  #{13}\n',
                     r'28 +1 ', 'classes: 2, 3 to 5 clips', r'sit +5  #{40}',
                     r'JumpHigh +3  #{24}\n', 'heldout: 0 clips',

@@ -44,14 +44,10 @@ class VideoInfo:
   width: int
 
 
-def short_side_size(height: int, width: int, side: int,
-                    multiple: int = 1) -> tuple[int, int]:
+def short_side_size(height: int, width: int, side: int) -> tuple[int, int]:
   """Height and width after scaling the shorter one to `side`."""
-  scale = side / min(height, width) / multiple
-
-  def scaled(extent: int) -> int:
-    return max(-(-side // multiple), round(extent * scale)) * multiple
-  return scaled(height), scaled(width)
+  scale = side / min(height, width)
+  return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def is_image(name: str) -> bool:
@@ -60,9 +56,8 @@ def is_image(name: str) -> bool:
 
 
 def read_frames(path: str | os.PathLike, *, fps: float | None = None,
-                short_side: int | None = None, multiple: int = 1,
-                start: float | None = None, end: float | None = None,
-                data: bytes | None = None
+                short_side: int | None = None, start: float | None = None,
+                end: float | None = None, data: bytes | None = None
                 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
   """Opens a video and returns its description and an iterator of its frames.
 
@@ -72,7 +67,6 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
       would show then, so that variable frame rates come out constant. None
       keeps every frame.
     short_side: Pixels of the shorter side; None keeps the size.
-    multiple: Both sides become multiples of this.
     start: Seconds to skip.
     end: Seconds from the file's start where the clip ends.
     data: The bytes of the file, where they are not in `path`.
@@ -82,7 +76,7 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
       from the iterator, when the file is damaged further on.
   """
   size = lambda height, width: (height, width) if short_side is None else (
-      short_side_size(height, width, short_side, multiple))
+      short_side_size(height, width, short_side))
   if is_image(str(path)):
     image = _read_image(path if data is None else io.BytesIO(data), size)
     rate = _IMAGE_RATE if fps is None else fps
@@ -134,7 +128,8 @@ def _reason(error: Exception) -> str:
 
 def _decode(container, stream, start: float | None,
             end: float | None) -> Iterator[av.VideoFrame]:
-  stream.thread_type = 'AUTO'
+  # Workers run in parallel; and threads would differ on damaged files.
+  stream.thread_type = 'NONE'
   try:
     if start is None and end is None:
       yield from _whole(container, stream)

@@ -61,6 +61,10 @@ def run(task: Task, items: Sequence[Any], *, done: Callable[[], int],
     raise errors.UserError('; '.join(sorted(failures)[:_MAX_FAILURES]))
 
 
+class _WorkerDied(BaseException):
+  """Raised in the main thread; nothing in between may catch it."""
+
+
 @contextlib.contextmanager
 def _interruptible():
   """Ends a local run whose worker has died, and tells so.
@@ -68,35 +72,45 @@ def _interruptible():
   Beam's local runner waits for ever for a worker that was killed (for want of
   memory, mostly); all there is to see is an exception in one of its threads.
   """
-  dead: list[str] = []
-  ending: list[BaseException] = []
   main = threading.main_thread()
+  if threading.current_thread() is not main:
+    yield  # Signals only reach the main thread.
+    return
+  ended = False
 
   def notice(args: threading.ExceptHookArgs) -> None:
     text = str(args.exc_value)
     if text.startswith('Worker subprocess exited'):
-      if not ending:
-        dead.append(text)
-        signal.pthread_kill(main.ident, signal.SIGINT)
+      if not ended:
+        death.append(text)
+        # Not SIGINT: processes in the background may ignore that.
+        signal.pthread_kill(main.ident, signal.SIGUSR2)
     elif args.exc_type.__module__ != 'grpc':  # Its peer has gone.
-      before(args)
+      hook(args)
 
-  before = threading.excepthook
-  if threading.current_thread() is main:
-    threading.excepthook = notice
+  def stop(*_) -> None:
+    raise _WorkerDied(death[0])
+
+  death: list[str] = []
+  hook = threading.excepthook
+  handler = signal.signal(signal.SIGUSR2, stop)
+  threading.excepthook = notice
   try:
     yield
-    threading.excepthook = before
-  except (KeyboardInterrupt, RuntimeError) as error:
-    ending.append(error)  # The threads end later, and are silent.
-    if dead and not dead[0].endswith(_INTERRUPTED):
-      raise errors.UserError(
-          f'a worker process was killed ({dead[0]}); if memory ran out, give '
-          'fewer --workers. Run the same command again: it goes on where it '
-          'stopped') from error
-    if dead or str(error).startswith('KeyboardInterrupt'):  # In a worker.
-      raise KeyboardInterrupt from error
-    raise
+    threading.excepthook = hook  # Else threads end later, and are silent.
+  except (_WorkerDied, KeyboardInterrupt, RuntimeError) as error:
+    text = str(error)
+    if text.startswith('KeyboardInterrupt') or text.endswith(_INTERRUPTED):
+      raise KeyboardInterrupt from error  # In a worker.
+    if not isinstance(error, _WorkerDied):
+      raise
+    raise errors.UserError(
+        f'a worker process was killed ({text}); if memory ran out, give fewer '
+        '--workers. Run the same command again: it goes on where it stopped'
+    ) from error
+  finally:
+    ended = True
+    signal.signal(signal.SIGUSR2, handler)
 
 
 def _call(item: bytes, task: Task) -> None:

@@ -104,7 +104,7 @@ def _bars(names: list[str], counts: np.ndarray) -> Iterator[str]:
   width = max(map(len, names))
   for name, count in zip(names, counts, strict=True):
     bar = '#' * round(_BAR * int(count) / int(max(counts)))
-    yield f'    {name:>{width}}  {count:>7}  {bar}'
+    yield f'    {name:>{width}}  {count:>7}  {bar}'.rstrip()
 
 
 def _class_balance(labels: np.ndarray, classes: tuple[str, ...]

@@ -4,7 +4,7 @@
 files they read: any engine may call them, in any order and number, and the
 bytes written are the same.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import pathlib
@@ -21,6 +21,10 @@ from walt_jax.data import listing
 from walt_jax.data import shards
 from walt_jax.data import sources
 from walt_jax.data import tar_shards
+
+# Many files make shards of so many; few make about so many shards, so that
+# there is work for several workers.
+_FILES_PER_SHARD, _SHARDS_OF_SMALL_SETS = 64, 16
 
 INDEX = 'index'  # Role of a part's table in `shards.Unfinished`.
 
@@ -40,8 +44,8 @@ class Settings:
     quality: Of the codec, 1 to 100.
     heldout: Fraction of the groups of files that go to split `heldout`, where
       nothing else says which do.
-    files_per_shard: Input files of one shard. A tar shard makes one shard.
-    num_shards: Shards in all, about; overrides `files_per_shard`.
+    num_shards: Shards in all, about; None chooses by the number of files. A
+      tar shard makes one shard.
   """
   size: int = 128
   fps: float | None = None
@@ -51,7 +55,6 @@ class Settings:
   codec: str = 'jpeg'
   quality: int = 95
   heldout: float = 0.1
-  files_per_shard: int = 64
   num_shards: int | None = None
 
   def __post_init__(self):
@@ -65,8 +68,7 @@ class Settings:
       raise errors.UserError(
           f'clips of {self.clip_frames} frames are shorter than the shortest '
           f'one accepted, {self.min_frames}')
-    numbers = (self.size, self.min_frames, self.files_per_shard,
-               self.quality) + tuple(
+    numbers = (self.size, self.min_frames, self.quality) + tuple(
                    number for number in (self.clip_stride, self.num_shards)
                    if number is not None)
     if min(numbers) < 1 or (self.fps is not None and self.fps <= 0):
@@ -116,10 +118,8 @@ def process_file(file: listing.InputFile, read, label: int,
     clips.ClipError: Nothing more can be had from the file. Clips yielded
       before are good.
   """
-  in_frames = settings.codec in codecs.FRAME_CODECS
-  info, frames = read(
-      fps=settings.fps, short_side=settings.size, start=file.start,
-      end=file.end, multiple=1 if in_frames else 2)
+  info, frames = read(fps=settings.fps, short_side=settings.size,
+                      start=file.start, end=file.end)
   count = 0
   for clip in clips.cut(watch(frames), settings.clip_frames,
                         settings.clip_stride or settings.clip_frames,
@@ -136,8 +136,19 @@ def process_file(file: listing.InputFile, read, label: int,
 
 def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
                settings: Settings, target: pathlib.Path,
-               index_target: pathlib.Path) -> dict:
-  """Writes one shard and its table; returns its report (a JSON value)."""
+               index_target: pathlib.Path,
+               tell: Callable[[int], None]) -> dict:
+  """Writes one shard and its table; returns its report (a JSON value).
+
+  Args:
+    part: What it holds.
+    folder: The input.
+    classes: Class names, by label id.
+    settings: How clips are cut and stored.
+    target: File of the shard.
+    index_target: File of the table.
+    tell: Called with the number of files that have been read.
+  """
   label_ids = {name: number for number, name in enumerate(classes)}
   files, rejections = expand(part, folder)
   rejected = [[entry.file, entry.reason] for entry in rejections]
@@ -146,7 +157,8 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
   watch = _Stopwatch()
 
   def records():
-    for file in files:
+    for number, file in enumerate(files):
+      tell(number)
       good = 0
       try:
         for record, row in process_file(
@@ -199,9 +211,12 @@ def plan(found: listing.Listing, settings: Settings) -> list[Part]:
   """Cuts the input into parts, split by split."""
   items = found.files + found.tars
   heldout = listing.heldout_groups(items, settings.heldout)
-  chunk_size = settings.files_per_shard
-  if settings.num_shards is not None:
-    chunk_size = max(1, -(-len(found.files) // settings.num_shards))
+  count = len(found.files)
+  if settings.num_shards is None:
+    chunk_size = min(_FILES_PER_SHARD, -(-count // _SHARDS_OF_SMALL_SETS))
+  else:
+    chunk_size = -(-count // settings.num_shards)
+  chunk_size = max(1, chunk_size)
 
   def split_of(item):
     hashed = listing.HELD_OUT if item.group in heldout else listing.TRAIN

@@ -1,5 +1,6 @@
 """Folders of videos, images and tar shards -> a dataset with a manifest."""
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -27,7 +28,10 @@ FORMAT_VERSION = 1
 NAME = 'walt'
 Settings = parts_lib.Settings
 
-_SCAN = 'scan'  # Role of a part's file with the labels of a tar shard.
+# Roles of a part's files: labels of a tar shard, and files read until now.
+_SCAN, _BEGUN = 'scan', 'begun'
+_TELL_SECONDS = 2.0
+_FILES_PER_WORKER = 16  # Fewer are not worth another process.
 _BENCHMARK_CLIPS, _BENCHMARK_SECONDS = 32, 2.0
 
 
@@ -36,10 +40,11 @@ class Engine:
   """Where the work is done.
 
   Attributes:
-    workers: Processes on this machine.
+    workers: Processes on this machine; None is one a core, where there are
+      files enough.
     pipeline_options: Of Beam, 'name=value,..'; `runner=` moves the work.
   """
-  workers: int = 1
+  workers: int | None = None
   pipeline_options: str = ''
 
 
@@ -138,21 +143,46 @@ def _run(unfinished: shards.Unfinished, parts: list[parts_lib.Part],
          items: list[parts_lib.Part], role: str, label: str) -> None:
   """Runs a task for some parts, each of which leaves a file."""
   sizes = {part.number: max(1, len(part.files)) for part in parts}
+  total = sum(sizes.values())
+  workers = on.workers
+  if workers is None:
+    workers = min(os.cpu_count() or 1, 1 + total // _FILES_PER_WORKER)
 
   def done() -> int:
-    return sum(sizes.get(number, 0) for number in unfinished.present(role))
+    finished = set(unfinished.present(role))
+    begun = set(unfinished.present(_BEGUN)) - finished
+    return sum(sizes.get(number, 0) for number in finished) + sum(
+        min(sizes.get(number, 0), _files_read(unfinished, number))
+        for number in begun)
 
-  engine.run(task, items, done=done, total=sum(sizes.values()), label=label,
-             workers=on.workers, pipeline_options=on.pipeline_options)
+  engine.run(task, items, done=done, total=total, label=label,
+             workers=workers, pipeline_options=on.pipeline_options)
+
+
+def _files_read(unfinished: shards.Unfinished, number: int) -> int:
+  """How many files of a part have been read, roughly."""
+  try:
+    return int(unfinished.part_file(number, _BEGUN).read_text() or 0)
+  except (OSError, ValueError):  # Being written.
+    return 0
 
 
 def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
            classes: tuple[str, ...], settings: Settings,
            part: parts_lib.Part) -> None:
   number = part.number
+  told = 0.0
+
+  def tell(files: int) -> None:
+    nonlocal told
+    if time.monotonic() - told > _TELL_SECONDS:
+      told = time.monotonic()
+      with contextlib.suppress(OSError):  # Only for the progress bar.
+        unfinished.part_file(number, _BEGUN).write_text(str(files))
+
   unfinished.mark_done(number, parts_lib.write_part(
       part, folder, classes, settings, unfinished.part_file(number),
-      unfinished.part_file(number, parts_lib.INDEX)))
+      unfinished.part_file(number, parts_lib.INDEX), tell))
 
 
 def _tar_labels(unfinished: shards.Unfinished, folder: pathlib.Path,
