@@ -42,7 +42,7 @@ def _tokenizer(long: bool) -> config_dict.ConfigDict:
       frame_rate=0.0, batch_size=4, image_rows=0, flip=False,
       random_crop=False, num_workers=0,
       difficulty='free' if long else 'quick', num_clips=2048,
-      crop_sizes=(64, 128), labels='digit_direction')
+      crop_sizes=(64, 128), labels='digit')
   config.model = dict(
       base_channels=64, channel_multipliers=(1,), time_downsample=(),
       blocks_per_level=0, middle_blocks=2, latent_channels=8,
@@ -70,7 +70,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = (2_400, 700, 700)[level] * (6 if long else 1)
+  steps = (3_200, 700, 700)[level] * (6 if long else 1)
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
@@ -86,7 +86,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   config.text = dict(name='minilm', path='', max_tokens=8, width=384)
   config.model = dict(
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
-      spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=40,
+      spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=10,
       lora_rank=2, use_qk_norm=True, use_relative_bias=True,
       position_init_scale=1.0, self_condition=True, frame_condition=False,
       low_res_factor=0, use_noise_level=False, text_window='spatial',
@@ -95,7 +95,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       schedule='linear', zero_terminal_snr=True, prediction='v',
       # 0: a second pass a step would cost a third of the steps.
       self_condition_probability=0.0, frame_condition_probability=0.0,
-      frame_condition_lengths=(1, 2), drop_label=0.3, drop_text=0.3,
+      frame_condition_lengths=(1, 2), drop_label=0.2, drop_text=0.1,
       drop_frames=0.1, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
       name='adamw', peak_lr=3e-3, schedule='linear', warmup_steps=50,

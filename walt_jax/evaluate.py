@@ -179,12 +179,14 @@ def _control(args: argparse.Namespace) -> dict[str, Any]:
         f'{generated.path} has no samples.json, so nothing says what was '
         'asked for; give a folder written by walt sample')
   for entry in generated.entries:
+    # A caption says more than the name of a class may.
+    asked = entry.caption or entry.label or ''
     try:
-      digit, direction = moving_digits.parse_name(entry.label or entry.caption)
+      digit, direction = moving_digits.parse_name(asked)
     except ValueError:
       raise errors.UserError(
           f'sample {entry.stem} of {generated.path} was asked to show '
-          f'{(entry.label or entry.caption)!r}, which names no moving digit'
+          f'{asked!r}, which names no moving digit'
       ) from None
     digits.append(digit)
     directions.append(direction)

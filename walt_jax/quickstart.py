@@ -43,9 +43,9 @@ class Plan:
   fvd_clips: int
 
 
-SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160, 'text=2.5', 16)
+SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160, 'label=2,text=2.5', 16)
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
-            'text=2.5', 32)
+            'label=2,text=2.5', 32)
 SIZES = (32, 64, 128)
 STAGES = ('base', 'sr1', 'sr2')
 
@@ -58,7 +58,7 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
     steps.append((f'render {size} px', [
         'data', 'render', 'moving_digits', '--split', 'train', '--num',
         str(train), '--heldout', str(held), '--size', str(size),
-        '--difficulty', plan.difficulty, '--output', f'{out}/data/{size}']))
+        '--difficulty', plan.difficulty, '--labels', 'digit', '--output', f'{out}/data/{size}']))
   steps.append(('train tokenizer', [
       'train', '--config', f'{_CONFIG}:tokenizer{plan.suffix}', '--workdir',
       f'{out}/tokenizer']))
@@ -84,7 +84,7 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
   steps += [
       ('sample base', [
           'sample', '--workdir', f'{out}/base', '--requests',
-          str(requests['captions']), '--out', f'{out}/base_samples',
+          str(requests['both']), '--out', f'{out}/base_samples',
           '--batch_size', '32', *guidance]),
       ('sample step-0 base', [
           'sample', '--workdir', f'{out}/base_step0', '--requests',
@@ -102,16 +102,20 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
 
 
 def _write_requests(out: pathlib.Path, count: int) -> dict[str, pathlib.Path]:
-  """Request files: captions, a few of them, and captions and labels mixed."""
+  """Request files: caption and label, a few of them, and one or the other."""
   from walt_jax.data import moving_digits
-  captions = [moving_digits.caption(i // 4 % 10, i % 4) for i in range(count)]
-  names = moving_digits.class_names('digit_direction')
-  mixed = [dict(prompt=captions[5 * i % 40]) if i % 2 == 0 else
-           dict(label=names[5 * i % 40]) for i in range(8)]
+  asked = [(i // 4 % 10, i % 4) for i in range(count)]
+  both = [dict(prompt=moving_digits.caption(*pair),
+               label=moving_digits.WORDS[pair[0]]) for pair in asked]
+  mixed = [both[5 * i % 40] for i in range(8)]
+  for i, line in enumerate(mixed):
+    # By caption, by label, by both.
+    mixed[i] = ({k: v for k, v in line.items() if k != 'label'} if i % 4 == 1
+                else dict(label=line['label']) if i % 4 == 3 else line)
   files = {}
   for name, lines in dict(
-      captions=[dict(prompt=c) for c in captions],
-      few=[dict(prompt=captions[5 * i % 40]) for i in range(32)],
+      both=both,
+      few=[both[5 * i % 40] for i in range(32)],
       mixed=mixed).items():
     files[name] = out / 'requests' / f'{name}.jsonl'
     files[name].parent.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def _control(out, difficulty: str) -> list[Score]:
     asked = result[name]
     scores.append(Score(
         f'{name.capitalize()} accuracy', asked['accuracy'],
-        'Base, by caption', 'fraction', (asked['low'], asked['high']),
+        'Base, by caption and label', 'fraction', (asked['low'], asked['high']),
         asked['total'], target=target,
         yardsticks=(*beside, Yardstick('chance', chance)),
         note=f'Moving digits of difficulty {difficulty!r}.'))
@@ -123,7 +123,7 @@ def _fvd(out, videos: np.ndarray, count: int) -> Score:
       first, sets, network=video_features.load_network())
   values = {name: result['value'] for name, result in results.items()}
   return Score(
-      'FVD', values['generated'], 'Base, by caption', count=count,
+      'FVD', values['generated'], 'Base, by caption and label', count=count,
       better='lower', target=min(values['step-0 denoiser'] / 2,
                                  values['mean clip']),
       yardsticks=tuple(Yardstick(name, values[name], count=count)
