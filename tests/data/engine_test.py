@@ -39,11 +39,21 @@ class EngineTest(absltest.TestCase):
     self._run()
     self.assertLen(os.listdir(self.folder), 6)
 
-  def test_a_killed_worker_is_told(self):
+  def test_several_workers_and_one_that_is_killed(self):
     with self.assertRaisesRegex(errors.UserError, 'killed.*137'):
       self._run(workers=2, kill_at=3)
-    self._run(workers=2)
-    self.assertLen(os.listdir(self.folder), 6)
+    with self.assertRaisesRegex(errors.UserError, 'disk 3 is full'):
+      self._run(workers=2, fail_at=3)
+    self.assertLen(os.listdir(self.folder), 5)
+
+  def test_options_choose_the_runner(self):
+    with self.assertRaisesRegex(errors.UserError, 'NoSuchRunner'):
+      engine.run(print, [0], done=lambda: 0, total=1, label='print',
+                 pipeline_options='runner=NoSuchRunner')
+    engine.run(functools.partial(_touch, self.folder, None, None), [7],
+               done=lambda: 0, total=1, label='touch',
+               pipeline_options='runner=BundleBasedDirectRunner')
+    self.assertEqual(os.listdir(self.folder), ['7'])
 
 
 if __name__ == '__main__':

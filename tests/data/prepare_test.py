@@ -77,6 +77,27 @@ class PrepareTest(parameterized.TestCase):
         manifest['benchmark']['input_frames_per_second_per_worker'], 0)
     self.assertEqual(manifest['benchmark']['stored_frames_read'], 6 * 12)
 
+  def test_captions_for_missing_files_and_the_reverse(self):
+    write_video(self.input / 'a' / 'x.mkv', num_frames=30)
+    write_video(self.input / 'unnamed.mkv')
+    lines = [dict(file='a/x.mkv', caption='start', label='s', end=1.0),
+             dict(file='a/x.mkv', caption='rest', label='r', start=1.0),
+             dict(file='gone.mkv', caption='nothing', label='s')]
+    (self.input / 'captions.jsonl').write_text(
+        '\n'.join(map(json.dumps, lines)) + '\nno json\n')
+    manifest = self._prepare()
+    counts = manifest['counts']
+    self.assertEqual((counts['files'], counts['used'], counts['rejected'],
+                      counts['missing'], counts['clips']), (3, 2, 1, 2, 3))
+    self.assertCountEqual([r['file'] for r in manifest['rejected']],
+                          ['unnamed.mkv', 'gone.mkv', 'captions.jsonl:4'])
+    dataset = sources.PreparedDataset(self.output)  # One file, one group.
+    self.assertEqual(
+        [(dataset[row]['key'], dataset[row]['caption'],
+          len(dataset[row]['encoded'])) for row in range(3)],
+        [('a/x.mkv@0-1#0', 'start', 10), ('a/x.mkv@1-#0', 'rest', 12),
+         ('a/x.mkv@1-#1', 'rest', 8)])
+
   def test_ucf101_names_keep_groups_together(self):
     for group in range(1, 5):
       for clip in range(1, 4):

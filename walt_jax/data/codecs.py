@@ -6,6 +6,7 @@
               frame before
 """
 from collections.abc import Sequence
+import fractions
 import io
 
 import av
@@ -50,12 +51,11 @@ def encode_frame(frame: np.ndarray, codec: str, quality: int) -> bytes:
 
 def _encode_video(clip: np.ndarray, quality: int, fps: float) -> bytes:
   """Equal clips give equal bytes: one thread, no date, no program's name."""
-  from fractions import Fraction
   out = io.BytesIO()
   with av.open(out, 'w', format='matroska',
                options=dict(fflags='+bitexact')) as container:
     stream = container.add_stream(
-        'libx264', rate=Fraction(fps).limit_denominator(_RATE_LIMIT),
+        'libx264', rate=fractions.Fraction(fps).limit_denominator(_RATE_LIMIT),
         options=dict(crf=str(round((100 - quality) * 0.6 + 9)),
                      preset='medium', threads='1',
                      g=str(_KEYFRAME_EVERY), bf='0'))
@@ -94,7 +94,7 @@ def decode_video(data: bytes, indices: np.ndarray,
   with av.open(io.BytesIO(data), 'r') as container:
     stream = container.streams.video[0]
     stream.thread_type = 'NONE'  # Workers are what runs in parallel.
-    rate = stream.average_rate
+    rate = stream.average_rate or fractions.Fraction(1)
     if following >= _KEYFRAME_EVERY:  # To the key frame before.
       container.seek(int(following / rate * av.time_base))
     for frame in container.decode(stream):

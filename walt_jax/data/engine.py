@@ -48,7 +48,11 @@ def run(task: Task, items: Sequence[Any], *, done: Callable[[], int],
     return
   beam, options, runner = _beam(min(workers, len(items)), pipeline_options)
   with _watch(done, total, label), _silence(logging.ERROR):
-    pipeline = beam.Pipeline(runner, options=options)
+    try:
+      pipeline = beam.Pipeline(runner, options=options)
+    except (ValueError, ImportError) as error:
+      raise errors.UserError(
+          f'--beam_pipeline_options {pipeline_options!r}: {error}') from error
     _ = (pipeline
          | 'List' >> beam.Create([pickle.dumps(item) for item in items])
          | 'Spread' >> beam.Reshuffle()
