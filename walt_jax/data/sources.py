@@ -26,6 +26,8 @@ from walt_jax.data import examples
 MANIFEST = 'manifest.json'
 DATASET_FORMAT = 'walt_dataset'
 
+_MAX_OPEN = 128  # Shards of a set, each an open file.
+
 
 class Source(Protocol):
   """What the pipeline reads: example i is a pure function of i."""
@@ -84,11 +86,15 @@ class Shards:
 
   def read(self, shard: int, index: int) -> bytes:
     """Record `index` of shard `shard`."""
-    if shard not in self._readers:
+    reader = self._readers.get(shard)
+    if reader is None:
       from array_record.python import array_record_data_source
-      self._readers[shard] = array_record_data_source.ArrayRecordDataSource(
+      while len(self._readers) >= _MAX_OPEN:  # The one opened first goes.
+        self._readers.pop(list(self._readers)[0], None)
+      reader = array_record_data_source.ArrayRecordDataSource(
           self._files[shard])
-    return self._readers[shard][index]
+      self._readers[shard] = reader
+    return reader[index]
 
   def __getstate__(self):  # File handles do not travel to worker processes.
     return self.__dict__ | {'_readers': {}}
