@@ -39,7 +39,8 @@ def long_enough(source: sources.Source, num_frames: int, fps: float | None,
   members = np.flatnonzero(fits)
   what = f'{num_frames} frames' + ('' if fps is None else f' at {fps:g}/s')
   if not len(members):
-    raise ValueError(f'None of the {len(table)} clips has {what}.')
+    raise ValueError(f'None of the {len(table)} clips has {what}; the longest '
+                     f'has {int(table["num_frames"].max())}.')
   logging.getLogger('walt_jax').warning(
       '%d of %d clips are shorter than %s and are left out.',
       len(table) - len(members), len(table), what)
