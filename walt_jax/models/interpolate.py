@@ -33,10 +33,11 @@ def fit_positions(params: Mapping[str, Any], target: Any) -> Any:
   """
   found = _by_name(params)
   wanted = _by_name(target)
-  for name in sorted(found.keys() ^ wanted.keys()):
-    where = 'new' if name in wanted else 'trained'
-    raise ValueError(f'Only the {where} denoiser has the parameter {name}; '
-                     'both must be of one kind.')
+  different = sorted(found.keys() ^ wanted.keys())
+  if different:
+    where = 'new' if different[0] in wanted else 'trained'
+    raise ValueError(f'Only the {where} denoiser has the parameter '
+                     f'{different[0]}; both must be of one kind.')
   return jax.tree_util.tree_map_with_path(
       lambda path, leaf: _fit(_name(path), found[_name(path)], leaf.shape),
       target)
@@ -75,27 +76,27 @@ def _fit(name: str, table: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Brings one parameter to `shape`."""
   if table.shape == shape:
     return table
-  last = len(shape)
+  rank = len(shape)
+  is_bias = name.endswith('/attention/relative_bias')
   axes: dict[int, Coordinates] = {}
-  extent = lambda length: length
   if name == 'position/space':
     axes = {0: cells, 1: cells}
   elif name == 'position/time':
     axes = {0: frames}
-  elif name.endswith('/attention/relative_bias'):
-    # [.., 2 wt - 1, 2 wh - 1, 2 ww - 1, K], layers in front.
-    axes = {last - 4: frame_offsets, last - 3: cell_offsets,
-            last - 2: cell_offsets}
-    extent = lambda length: (length + 1) // 2
-  if table.ndim != last or any(
+  elif is_bias:  # [.., 2 wt - 1, 2 wh - 1, 2 ww - 1, K], layers in front.
+    axes = {rank - 4: frame_offsets, rank - 3: cell_offsets,
+            rank - 2: cell_offsets}
+  if table.ndim != rank or any(
       old != new and axis not in axes
       for axis, (old, new) in enumerate(zip(table.shape, shape, strict=True))):
     raise ValueError(
         f'Parameter {name} has shape {table.shape}, but {shape} is needed; '
         'only the grid and the windows may differ.')
   for axis, coordinates in axes.items():
-    places = coordinates(extent(table.shape[axis]), extent(shape[axis]))
-    table = _interpolate(table, places, axis)
+    old, new = table.shape[axis], shape[axis]
+    if is_bias:  # The extents of the windows that have so many offsets.
+      old, new = (old + 1) // 2, (new + 1) // 2
+    table = _interpolate(table, coordinates(old, new), axis)
   return table
 
 
