@@ -8,9 +8,12 @@ import time
 import types
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 
-from walt_jax import cli, errors, flags
+from walt_jax import cli
+from walt_jax import errors
+from walt_jax import flags
 
 
 def run(*argv: str) -> tuple[int, str, str]:

@@ -62,7 +62,8 @@ class DenoiserPlanTest(parameterized.TestCase):
     self.assertEqual(
         sum(figures['parameters_by_part'].values()), figures['parameters'])
     parts = set(figures['model_flops_by_part'])
-    self.assertEqual('cross_attention' in parts, variant != 'smoke')
+    config = config_lib.load(f'{ROOT}/configs/quickstart.py:{variant}')
+    self.assertEqual('cross_attention' in parts, bool(config.text.name))
     self.assertEqual('low_res_upscaler' in parts, variant.startswith('sr'))
     self.assertLessEqual(parts, set(figures['parameters_by_part']))
 
