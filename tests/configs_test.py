@@ -161,6 +161,14 @@ class PaperTest(parameterized.TestCase):
     self.assertAlmostEqual(
         count / 1e6 / millions, 1, delta=tolerance, msg=f'{count:,}')
 
+  def test_parameters_of_l_with_text(self):
+    """The 419M of section 5.3 are L with T5-XL's states."""
+    config = config_lib.load(f'{FOLDER}/ucf101.py:l', [
+        ('text.width', '2048'), ('model.num_classes', '0'),
+        ('model.frame_condition', 'True')])
+    count = parameters(models.denoiser(config, 'cpu'), latents_of(config))
+    self.assertAlmostEqual(count / 419e6, 1, delta=0.012, msg=f'{count:,}')
+
   @parameterized.parameters(
       ('ucf101', (5, 16, 16), 256, 60_000), ('k600', (5, 16, 16), 512, 275_000),
       ('imagenet256', (1, 32, 32), 1024, 438_000),
