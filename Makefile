@@ -30,7 +30,7 @@ quickstart_long: install
 	$(BIN)/python -m walt_jax.quickstart --long
 
 test: install
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

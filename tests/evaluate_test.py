@@ -4,12 +4,15 @@ import json
 import pathlib
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
-from walt_jax import errors, evaluate
+from walt_jax import errors
+from walt_jax import evaluate
 from walt_jax.data import moving_digits
-from walt_jax.media import samples, video
+from walt_jax.media import samples
+from walt_jax.media import video
 from walt_jax.metrics import control
 
 

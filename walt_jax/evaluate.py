@@ -10,7 +10,8 @@ import warnings
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.metrics import clip_sets, protocols
+from walt_jax.metrics import clip_sets
+from walt_jax.metrics import protocols
 
 _HELD_OUT_CLIPS = 320  # Real clips on which the readers show what they can.
 _SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance',
@@ -69,7 +70,8 @@ def compare(first: str, second: str) -> dict[str, Any]:
 
 
 def _fvd(args: argparse.Namespace) -> dict[str, Any]:
-  from walt_jax.metrics import fvd, video_features
+  from walt_jax.metrics import fvd
+  from walt_jax.metrics import video_features
   real = _open(args, 'real')
   generated = _open(args, 'generated')
   frames = _scored_frames(args, real, generated)
@@ -90,7 +92,9 @@ def _fvd(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reconstruction(args: argparse.Namespace) -> dict[str, Any]:
-  from walt_jax.metrics import fvd, reconstruction, video_features
+  from walt_jax.metrics import fvd
+  from walt_jax.metrics import reconstruction
+  from walt_jax.metrics import video_features
   from walt_jax.pretrained import i3d
   real: Any = _open(args, 'real')
   other: Any

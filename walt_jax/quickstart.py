@@ -43,7 +43,8 @@ class Plan:
   fvd_clips: int
 
 
-SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160, 'label=2,text=2.5', 16)
+SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
+             'label=2,text=2.5', 32)
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
             'label=2,text=2.5', 32)
 SIZES = (32, 64, 128)
@@ -58,7 +59,8 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
     steps.append((f'render {size} px', [
         'data', 'render', 'moving_digits', '--split', 'train', '--num',
         str(train), '--heldout', str(held), '--size', str(size),
-        '--difficulty', plan.difficulty, '--labels', 'digit', '--output', f'{out}/data/{size}']))
+        '--difficulty', plan.difficulty, '--labels', 'digit',
+        '--output', f'{out}/data/{size}']))
   steps.append(('train tokenizer', [
       'train', '--config', f'{_CONFIG}:tokenizer{plan.suffix}', '--workdir',
       f'{out}/tokenizer']))

@@ -11,6 +11,7 @@ from walt_jax import flags
 from walt_jax import progress
 from walt_jax.builders import pipelines
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import schedules
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
@@ -78,8 +79,11 @@ def stage_settings(args, pipeline) -> list[pipeline_lib.StageSettings]:
     if names[i]:
       changed['sampler'] = names[i]
     try:
+      options = dataclasses.replace(stage.defaults, **changed)
+      schedules.trailing_steps(
+          stage.sampler.schedule.num_steps, options.num_steps)
       settings.append(pipeline_lib.StageSettings(
-          options=dataclasses.replace(stage.defaults, **changed),
+          options=options,
           guidance=guidance_lib.Guidance(**scales[i]),
           noise_level=levels[i]))
     except ValueError as e:

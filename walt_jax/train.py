@@ -29,6 +29,10 @@ def run(args: argparse.Namespace) -> None:
     raise errors.UserError(
         f'config key stage is {config.stage!r}; choose one of '
         f'{", ".join(_BUILDERS)}')
+  workdir = pathlib.Path(args.workdir)
+  if workdir.exists() and not workdir.is_dir():
+    raise errors.UserError(
+        f'--workdir {args.workdir} is a file; give a directory')
   saved = checkpoints_lib.read_config(args.workdir, missing_ok=True)
   wanted = config_lib.to_dict(config)
   if saved is not None:

@@ -65,6 +65,10 @@ class LatentBatch:
     label: int32 [B, F], or None.
     text: float32 [B, F, L, D] with `text_mask` bool [B, F, L], or None.
     low_res: float32 [B, 1+t, h/f, w/f, c], normalised and clean, or None.
+    row: int32 [B], numbers of the rows in the global batch, all videos before
+      all images, or None where they stand in that order. Each data shard joins
+      its own rows, so that where a row stands depends on the mesh; what is
+      drawn for it depends on its number.
   """
   latents: Array
   is_image: Array
@@ -72,6 +76,7 @@ class LatentBatch:
   text: Array | None = None
   text_mask: Array | None = None
   low_res: Array | None = None
+  row: Array | None = None
 
 
 @struct.dataclass

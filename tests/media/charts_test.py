@@ -4,7 +4,8 @@ import json
 import math
 import re
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 
 from walt_jax.media import charts
 

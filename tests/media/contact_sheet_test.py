@@ -1,5 +1,6 @@
 """Frames land where the sheet says they are."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
 from walt_jax.media import contact_sheet

@@ -8,16 +8,15 @@ import tempfile
 from absl.testing import absltest
 import numpy as np
 
-from walt_jax import cli, errors
-from walt_jax.media import (
-    report,
-    report_clips,
-    report_runs,
-    report_scores,
-    samples,
-    scores,
-    video,
-)
+from walt_jax import cli
+from walt_jax import errors
+from walt_jax.media import report
+from walt_jax.media import report_clips
+from walt_jax.media import report_runs
+from walt_jax.media import report_scores
+from walt_jax.media import samples
+from walt_jax.media import scores
+from walt_jax.media import video
 
 _VOID = ('meta', 'link', 'img', 'br', 'path', 'line', 'circle')
 

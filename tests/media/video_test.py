@@ -2,7 +2,8 @@
 import pathlib
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import av
 import numpy as np
 

@@ -1,8 +1,10 @@
 """The readers see what is there, and nothing where there is nothing."""
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
-from walt_jax.metrics import control, intervals
+from walt_jax.metrics import control
+from walt_jax.metrics import intervals
 
 
 class ControlTest(parameterized.TestCase):

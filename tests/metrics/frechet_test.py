@@ -1,7 +1,8 @@
 """Frechet distance against closed forms and SciPy; merging against whole."""
 import tempfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 import scipy.linalg
 

@@ -1,10 +1,13 @@
 """FVD through the whole path: golden value, preprocessing, refusals."""
 import warnings
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
-from walt_jax.metrics import fvd, video_features, yardsticks
+from walt_jax.metrics import fvd
+from walt_jax.metrics import video_features
+from walt_jax.metrics import yardsticks
 
 
 def _resize_slow(image: np.ndarray, size: int) -> np.ndarray:

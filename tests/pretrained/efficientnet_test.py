@@ -3,7 +3,8 @@ from absl.testing import absltest
 import jax
 import jax.numpy as jnp
 import numpy as np
-from skimage import data, transform
+from skimage import data
+from skimage import transform
 
 from walt_jax.pretrained import efficientnet
 

@@ -8,7 +8,8 @@ import struct
 import tempfile
 import zipfile
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
 from walt_jax import errors

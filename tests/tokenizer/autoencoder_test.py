@@ -1,7 +1,8 @@
 """Tests of the autoencoder: causality above all."""
 import functools
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.tokenizer import autoencoder, frozen, latents
+from walt_jax.tokenizer import autoencoder
+from walt_jax.tokenizer import frozen
+from walt_jax.tokenizer import latents
 
 CONFIG = dict(base_channels=8, blocks_per_level=1, latent_channels=3)
 

@@ -1,14 +1,16 @@
 """Tests of the tokenizer's train step."""
 import functools
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
+from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from walt_jax import types
-from walt_jax.tokenizer import autoencoder, discriminator
+from walt_jax.tokenizer import autoencoder
+from walt_jax.tokenizer import discriminator
 from walt_jax.training import tokenizer_step
 
 MODULE = autoencoder.Autoencoder(

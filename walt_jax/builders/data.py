@@ -115,11 +115,11 @@ def _batches(config, mesh, from_source, tokenize, *, shuffle: bool):
     if cached and (data.flip or data.random_crop):
       raise ValueError('cached latents cannot be flipped or cropped; set '
                        'data.flip and data.random_crop to False')
+    return pipeline.make_batches(
+        from_source, options, tokenize=None if cached else tokenize,
+        rows=functools.partial(multihost.process_rows, mesh))
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
-  return pipeline.make_batches(
-      from_source, options, tokenize=None if cached else tokenize,
-      rows=functools.partial(multihost.process_rows, mesh))
 
 
 def _images_per_row(config) -> int:
@@ -139,9 +139,12 @@ def check_classes(config: config_dict.ConfigDict,
 
 def some_pixels(config: config_dict.ConfigDict, count: int = 8) -> np.ndarray:
   """A few training clips uint8 [count, T, H, W, 3]."""
-  start = pipeline.make_batches(
-      source(config, TRAIN), pipeline.BatchOptions(
-          video_rows=count, num_frames=config.data.num_frames,
-          size=(config.data.height, config.data.width),
-          fps=config.data.frame_rate or None, shuffle=False))
+  clips = source(config, TRAIN)
+  try:
+    start = pipeline.make_batches(clips, pipeline.BatchOptions(
+        video_rows=count, num_frames=config.data.num_frames,
+        size=(config.data.height, config.data.width),
+        fps=config.data.frame_rate or None, shuffle=False))
+  except ValueError as e:
+    raise errors.UserError(f'config section data: {e}') from e
   return next(start(0)).videos.pixels

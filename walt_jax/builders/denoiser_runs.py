@@ -1,5 +1,7 @@
 """The run of a denoiser config, base or super-resolution."""
 import functools
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +63,24 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
     mesh: Devices to train on.
 
   Raises:
-    UserError: On anything in the config that does not fit.
+    UserError: On anything in the config that does not fit; nothing is then
+      written.
   """
   runs.check_sections(config, SECTIONS)
-  platform = mesh_lib.platform(mesh)
-  objective = diffusion_lib.objective(config, platform)
+  with tempfile.TemporaryDirectory() as scratch:
+    source = _tokenizer_source(config, workdir, scratch)
+    tokenizer = tokenizers.load_tokenizer(source, mesh_lib.platform(mesh))
+    run = _build(config, mesh, tokenizer)
+    tokenizers.copy_tokenizer(source, workdir)
+  return run
+
+
+def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+           tokenizer: frozen_lib.Tokenizer) -> runs.Run:
+  """Builds the run around its tokenizer; writes nothing."""
+  objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
   optimizer = optimizers.make_optimizer(
       diffusion_lib.optimizer_options(config.optimizer), rules.DENOISER_RULES)
-  tokenizer = _tokenizer(config, workdir, platform)
   _check_latents(config, tokenizer)
   text = load_text_encoder(config)
   open_split = functools.partial(
@@ -85,18 +97,19 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params
-  tokenizers.copy_tokenizer(config.tokenizer.workdir, workdir)
+  init = denoiser_step.make_init(
+      objective, _example_latents(config), optimizer, tuple(config.ema))
+  runs.check_shapes(init)
   stage = stage_lib.Stage(
-      name=config.stage,
-      init=denoiser_step.make_init(
-          objective, _example_latents(config), optimizer, tuple(config.ema)),
+      name=config.stage, init=init,
       encode=encode,
       train_step=denoiser_step.make_train_step(objective, optimizer),
       evaluate=DenoiserEvaluation(
           config, objective, encode, tokenizer, train.classes,
           [multihost.global_batch(batch, mesh) for batch in
            data_lib.held_out_batches(config, mesh, held_out, tokenize)]),
-      frozen=frozen, rules=rules.DENOISER_RULES)
+      frozen=frozen, rules=rules.DENOISER_RULES,
+      frozen_rules=rules.FROZEN_RULES)
   return runs.Run(
       stage, data_lib.train_batches(config, mesh, train, tokenize),
       dict(classes=list(train.classes),
@@ -181,7 +194,8 @@ class DenoiserEvaluation:
     count = min(self._num_samples, batch.latents.shape[0])
     if count == 0 or jax.process_count() > 1:
       return {}  # A picture is for one host to look at.
-    first = jax.tree.map(lambda x: x[:count], batch)
+    chosen = np.argsort(np.asarray(batch.row))[:count]
+    first = jax.tree.map(lambda x: x[chosen], batch)
     clips = np.asarray(self._clips(
         params, frozen, self._objective.conditioning(first),
         noise.row_keys(key, count)))
@@ -194,12 +208,25 @@ class DenoiserEvaluation:
     return [self._classes[int(i)] for i in np.asarray(batch.label)[:, 0]]
 
 
-def _tokenizer(config: config_dict.ConfigDict, workdir: str,
-               platform: str) -> frozen_lib.Tokenizer:
-  """The tokenizer given, the one already in `workdir`, or a random one."""
+def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
+                      scratch: str) -> str:
+  """Where the tokenizer is: as given, already in `workdir`, or a random one.
+
+  Args:
+    config: Its `tokenizer` section is read.
+    workdir: Of the run.
+    scratch: Gets the random tokenizer of a new run.
+  """
   section = config.tokenizer
   config_lib.check_keys(section, {'workdir', 'random'}, 'tokenizer')
-  if not section.workdir and section.random:
+  if section.workdir:
+    return section.workdir
+  if (pathlib.Path(workdir) / tokenizers.COPY_DIR).is_dir():
+    return workdir
+  if section.random:
     tokenizers.save_random_tokenizer(
-        section.random, workdir, data_lib.some_pixels(config))
-  return tokenizers.load_tokenizer(section.workdir or workdir, platform)
+        section.random, scratch, data_lib.some_pixels(config))
+    return scratch
+  raise errors.UserError(
+      'config key tokenizer.workdir is empty; give the work directory of a '
+      'trained tokenizer: --config.tokenizer.workdir=DIR')

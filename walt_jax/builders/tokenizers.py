@@ -49,12 +49,6 @@ def copy_tokenizer(source: str, workdir: str) -> None:
     UserError: If `workdir` already holds another tokenizer.
   """
   target = pathlib.Path(workdir) / COPY_DIR
-  if not source:
-    if not (target / exports.MODEL_FILE).is_file():
-      raise errors.UserError(
-          'config key tokenizer.workdir is empty; give the work directory of '
-          'a trained tokenizer: --config.tokenizer.workdir=DIR')
-    return
   root = pathlib.Path(source)
   found = next((d for d in (root / EXPORT_DIR, root / COPY_DIR, root)
                 if (d / exports.MODEL_FILE).is_file()), None)
@@ -77,17 +71,15 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   partial.rename(target)
 
 
-def save_random_tokenizer(section, workdir: str, pixels: np.ndarray) -> None:
+def save_random_tokenizer(section, directory: str,
+                          pixels: np.ndarray) -> None:
   """Writes a fixed random tokenizer, for runs that only try the machinery.
 
   Args:
     section: `tokenizer.random`: `seed` and `model` (fields of `Autoencoder`).
-    workdir: Of the denoiser run.
+    directory: Gets the export.
     pixels: uint8 [B, T, H, W, 3], for the latent statistics.
   """
-  target = pathlib.Path(workdir) / COPY_DIR
-  if (target / exports.MODEL_FILE).is_file():
-    return
   module = models.autoencoder(section.model, 'cpu')
   clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
   params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
@@ -95,5 +87,5 @@ def save_random_tokenizer(section, workdir: str, pixels: np.ndarray) -> None:
       lambda p, x: frozen_lib.encode_posterior(module, p, x))
   moments = latents_lib.moments_of(encode(params, pixels))
   frozen_lib.save_tokenizer(
-      target, params, latents_lib.finalise(moments),
+      directory, params, latents_lib.finalise(moments),
       dict(model=config_lib.to_dict(section.model), random_seed=section.seed))

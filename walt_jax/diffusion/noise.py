@@ -9,7 +9,11 @@ from walt_jax.diffusion import schedules
 
 def row_keys(key: jax.Array, num_rows: int, first: int = 0) -> jax.Array:
   """Keys [num_rows]; row i has the same key whatever the batch size."""
-  rows = jnp.arange(first, first + num_rows)
+  return keys_of_rows(key, jnp.arange(first, first + num_rows))
+
+
+def keys_of_rows(key: jax.Array, rows: jax.Array) -> jax.Array:
+  """Keys [B] of the rows with these numbers, int32 [B]."""
   return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 

@@ -32,7 +32,9 @@ def contact_sheet(clips: np.ndarray | Sequence[np.ndarray],
   Raises:
     ValueError: No clips, wrong clips, or not one caption a clip.
   """
-  from PIL import Image, ImageDraw, ImageFont
+  from PIL import Image
+  from PIL import ImageDraw
+  from PIL import ImageFont
   if len(clips) != len(captions):
     raise ValueError(f'{len(clips)} clips but {len(captions)} captions.')
   if not len(clips):

@@ -10,15 +10,13 @@ import pathlib
 
 import walt_jax
 from walt_jax import errors
-from walt_jax.media import (
-  report_clips,
-  report_page,
-  report_runs,
-  report_scores,
-  samples,
-  scores,
-  video,
-)
+from walt_jax.media import report_clips
+from walt_jax.media import report_page
+from walt_jax.media import report_runs
+from walt_jax.media import report_scores
+from walt_jax.media import samples
+from walt_jax.media import scores
+from walt_jax.media import video
 
 _MAX_DEPTH = 2  # Folders below the one reported that are looked into.
 _SKIPPED = ('checkpoints', 'eval', 'tensorboard')

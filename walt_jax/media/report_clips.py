@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.media import samples, video
+from walt_jax.media import samples
+from walt_jax.media import video
 
 Name = Callable[[pathlib.Path], str]
 

@@ -6,7 +6,10 @@ import pathlib
 from typing import Any
 
 from walt_jax import errors
-from walt_jax.media import charts, report_clips, samples, scores
+from walt_jax.media import charts
+from walt_jax.media import report_clips
+from walt_jax.media import samples
+from walt_jax.media import scores
 
 _MAX_TILES = 8
 

@@ -91,7 +91,8 @@ def encode_mp4(clip: np.ndarray, fps: float, *, min_side: int = MIN_SIDE,
 def _encode(path: pathlib.Path, clip: np.ndarray, rate: fractions.Fraction,
             crf: int) -> None:
   import av
-  from av.video.reformatter import ColorRange, Colorspace
+  from av.video.reformatter import ColorRange
+  from av.video.reformatter import Colorspace
   with av.open(str(path), 'w', format='mp4',
                options={'movflags': '+faststart'}) as container:
     stream = container.add_stream('libx264', rate=rate)

@@ -6,7 +6,9 @@ import warnings
 
 import numpy as np
 
-from walt_jax.metrics import frechet, protocols, video_features
+from walt_jax.metrics import frechet
+from walt_jax.metrics import protocols
+from walt_jax.metrics import video_features
 from walt_jax.pretrained import i3d
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import progress
-from walt_jax.pretrained import efficientnet, networks
+from walt_jax.pretrained import efficientnet
+from walt_jax.pretrained import networks
 
 # Wang et al., 2004, "Image quality assessment", section III.C.
 _SSIM_WINDOW = 11

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import progress
-from walt_jax.pretrained import i3d, networks
+from walt_jax.pretrained import i3d
+from walt_jax.pretrained import networks
 
 PREPROCESSING = 'tf1-bilinear-224'
 

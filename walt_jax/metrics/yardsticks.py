@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax.metrics import fvd, video_features
+from walt_jax.metrics import fvd
+from walt_jax.metrics import video_features
 
 
 def mean_clip(clips: np.ndarray, count: int) -> np.ndarray:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.pretrained import networks, reader
+from walt_jax.pretrained import networks
+from walt_jax.pretrained import reader
 
 Params = dict[str, Any]
 # How a depthwise convolution is carried out. 'taps': a sum of shifted,

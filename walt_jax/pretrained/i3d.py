@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.pretrained import networks, reader
+from walt_jax.pretrained import networks
+from walt_jax.pretrained import reader
 
 Params = dict[str, Any]
 # How a 3x3x3 convolution is carried out. 'stacked': the time taps stacked on

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax import types
-from walt_jax.tokenizer import causal_conv, layers
+from walt_jax.tokenizer import causal_conv
+from walt_jax.tokenizer import layers
 
 Triple = tuple[int, int, int]
 BOTTLENECKS = ('plain', 'kl')

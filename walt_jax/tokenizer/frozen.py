@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from walt_jax import errors, types
+from walt_jax import errors
+from walt_jax import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import latents as latents_lib
 from walt_jax.training import exports

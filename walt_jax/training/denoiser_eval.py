@@ -32,7 +32,8 @@ def quartile_sums(
   """
   size = batch.latents.shape[0]
   # Stratified: example b of B sits at (b + 1/2) / B within the quarter.
-  within = (jnp.arange(size) + 0.5) / size
+  row = jnp.arange(size) if batch.row is None else batch.row
+  within = (row + 0.5) / size
 
   def total(quartile):
     timestep = (quartile + within) / NUM_QUARTILES

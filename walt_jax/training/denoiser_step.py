@@ -49,11 +49,18 @@ class DenoiserObjective:
         use_low_res=self.denoiser.low_res_factor > 0,
         use_images=self.has_images)
 
+  def row_keys(self, batch: types.LatentBatch, key: jax.Array) -> jax.Array:
+    """Keys [B]: a row's draws depend on its number, not on the mesh."""
+    if batch.row is None:
+      return noise.row_keys(key, batch.latents.shape[0])
+    return noise.keys_of_rows(key, batch.row)
+
   def loss(self, params: Params, batch: types.LatentBatch, key: jax.Array
            ) -> tuple[jax.Array, loss_lib.LossParts]:
     """Mean training loss of the global batch, and its parts."""
     return loss_lib.diffusion_loss(
-        self.apply, params, batch.latents, self.conditioning(batch), key,
+        self.apply, params, batch.latents, self.conditioning(batch),
+        self.row_keys(batch, key),
         schedule=self.schedule, prediction=self.prediction,
         options=self.options)
 
@@ -64,7 +71,7 @@ class DenoiserObjective:
     The network sees its conditions, no estimate of its own (zeros) and clean
     low-resolution latents.
     """
-    keys = noise.row_keys(key, batch.latents.shape[0])
+    keys = self.row_keys(batch, key)
     eps = noise.normal(keys, batch.latents.shape[1:])
     time = timestep[:, None]
     alpha, sigma = self.schedule.alpha_sigma(time[..., None, None, None])

@@ -45,12 +45,15 @@ class LatentEncoder:
     Raises:
       ValueError: If the batch holds no rows.
     """
-    parts = []
+    parts: list[types.LatentBatch] = []
     for index, (rows, is_image) in enumerate(
         ((batch.videos, False), (batch.images, True))):
       if rows is not None:
-        parts.append(self._rows(
-            frozen, rows, is_image, jax.random.fold_in(key, index)))
+        part = self._rows(
+            frozen, rows, is_image, jax.random.fold_in(key, index))
+        first = sum(p.latents.shape[0] for p in parts)
+        parts.append(part.replace(
+            row=first + jnp.arange(part.latents.shape[0])))
     if not parts:
       raise ValueError('A batch holds neither videos nor images.')
     if len(parts) == 1:

@@ -10,8 +10,9 @@ import optax
 
 from walt_jax import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import frozen, losses
+from walt_jax.tokenizer import frozen
 from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.tokenizer import losses
 from walt_jax.training import state as train_state
 
 Metrics = dict[str, jax.Array]
@@ -50,6 +51,13 @@ class TokenizerLosses:
   adversarial_start: int = 0
   lecam_weight: float = 0.001
   r1_weight: float = 0.0
+
+  def __post_init__(self):
+    for name, known in (('reconstruction', ('l1', 'l2')),
+                        ('adversarial', ('hinge', 'non_saturating'))):
+      if getattr(self, name) not in known:
+        raise ValueError(f'losses.{name}={getattr(self, name)!r} is none of '
+                         f'{", ".join(known)}.')
 
 
 def create_state(

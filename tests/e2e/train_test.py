@@ -1,0 +1,192 @@
+"""`walt train`: interruptions change nothing, and neither do meshes."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from tests.e2e import tiny
+from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import logging as logging_lib
+
+_ENDLESS = 10**6
+_PATIENCE = 240.0  # Seconds until a process must have come somewhere.
+
+
+class TrainTestCase(parameterized.TestCase):
+
+  def new_dir(self) -> pathlib.Path:
+    return pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / 'w'
+
+
+class ResumeTest(TrainTestCase):
+
+  @parameterized.parameters(*tiny.STAGES)
+  def test_two_steps_and_a_third_equal_an_unbroken_run(self, stage):
+    unbroken = tiny.run(stage)
+    workdir = self.new_dir()
+    tiny.train(stage, workdir, 2)
+    self.assertEqual(checkpoints_lib.latest_step(workdir), 2)
+    result = tiny.train(stage, workdir, 3)
+    self.assertIn('resumed at step 2', result.out)
+    tiny.assert_same_checkpoint(workdir, unbroken, 3)
+    self.assertEqual(tiny.metrics_text(workdir), tiny.metrics_text(unbroken))
+    self.assertLen(tiny.losses(workdir), 3)
+    copies = [next(root.glob('*/model.safetensors')).read_bytes()
+              for root in (workdir, unbroken)]
+    self.assertEqual(*copies)
+
+  def test_zero_steps_save_the_initial_state(self):
+    workdir = self.new_dir()
+    tiny.train('base', workdir, 0)
+    self.assertEqual(checkpoints_lib.latest_step(workdir), 0)
+    state = tiny.saved(workdir, 0)
+    self.assertEqual(state['step'], 0)
+    for name, value in state.items():
+      if name.startswith('params/'):
+        ema = name.replace('params/', 'ema/0.98/')
+        np.testing.assert_array_equal(value, state[ema], err_msg=name)
+    # A rerun has nothing to do and changes nothing.
+    before = tiny.contents(workdir / 'checkpoints')
+    result = tiny.train('base', workdir, 0)
+    self.assertIn('nothing to train', result.out)
+    self.assertEqual(tiny.contents(workdir / 'checkpoints'), before)
+
+  def test_config_and_metrics_say_what_was_done(self):
+    workdir = tiny.run('base')
+    config = json.loads((workdir / 'config.json').read_text())
+    self.assertEqual(config['model']['width'], 16)
+    self.assertLen(config['derived']['classes'], 40)
+    self.assertEqual(
+        config['derived']['tokenizer_sha256'],
+        json.loads((tiny.run('sr') / 'config.json').read_text())
+        ['derived']['tokenizer_sha256'])
+    lines = logging_lib.read_metrics(workdir)
+    evaluated = [line['step'] for line in lines if 'eval/v_loss' in line]
+    self.assertEqual(evaluated, [0, 1, 2, 3])
+    for line in lines:
+      for name, value in line.items():
+        self.assertTrue(np.isfinite(value), (name, line))
+    self.assertLen(list((workdir / 'eval').glob('*_samples.png')), 4)
+
+
+class InterruptionTest(TrainTestCase):
+
+  def test_sigterm_then_sigkill_equal_an_unbroken_run(self):
+    """A run stopped in good order, resumed, killed and resumed again."""
+    workdir = self.new_dir()
+    quiet = dict(train__eval_every=0, train__save_every=20)
+    with terminated_at_line(workdir, 3):
+      tiny.train('sr', workdir, _ENDLESS, code=75, **quiet)
+    stopped = checkpoints_lib.latest_step(workdir)
+    self.assertGreaterEqual(stopped, 3)
+
+    killed = self.kill_beyond_checkpoint(workdir, stopped, quiet)
+    kept = checkpoints_lib.latest_step(workdir)
+    self.assertGreater(kept, stopped)
+    self.assertLessEqual(kept, killed)
+
+    last = kept + 2
+    tiny.train('sr', workdir, last, **quiet)
+    unbroken = self.new_dir()
+    tiny.train('sr', unbroken, last, **quiet)
+    tiny.assert_same_checkpoint(workdir, unbroken, last)
+    self.assertEqual(tiny.metrics_text(workdir), tiny.metrics_text(unbroken))
+
+  def kill_beyond_checkpoint(self, workdir, resumed, changed) -> int:
+    """Kills a process once its lines are beyond its own checkpoint.
+
+    Returns:
+      The step of its last whole line.
+    """
+    # One device, as in the runs it is compared with.
+    environment = os.environ | {'XLA_FLAGS': ''}
+    log = self.enterContext(tempfile.TemporaryFile('w+'))
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'walt_jax',
+         *tiny.flags('sr', workdir, _ENDLESS, **changed)],
+        stdout=log, stderr=log, cwd=tiny.ROOT, env=environment)
+    self.addCleanup(process.wait)
+    self.addCleanup(process.kill)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+      step = checkpoints_lib.latest_step(workdir) or 0
+      if step > resumed and last_line(workdir) > step:
+        break
+      time.sleep(0.02)
+    process.kill()
+    code = process.wait()
+    log.seek(0)
+    self.assertEqual(code, -signal.SIGKILL, log.read())
+    return last_line(workdir)
+
+
+class MeshTest(TrainTestCase):
+
+  @parameterized.parameters(
+      ({'data': 8}, 0), ({'data': 8}, 8), ({'fsdp': 8}, 8))
+  def test_eight_devices_train_as_one_does(self, axes, image_rows):
+    """Three steps; with image rows, each batch has as many videos."""
+    axes = {'data': 1, 'fsdp': 1, 'tensor': 1} | axes
+    changed = {f'mesh__{name}': size for name, size in axes.items()}
+    rows = dict(data__image_rows=image_rows, data__batch_size=8 + image_rows,
+                train__eval_every=3)
+    one, eight = one_device_run(image_rows), self.new_dir()
+    tiny.train('base', eight, 3, devices=8, **rows, **changed)
+    np.testing.assert_allclose(
+        tiny.losses(eight), tiny.losses(one), rtol=2e-5)
+    ours, theirs = (logging_lib.read_metrics(run) for run in (eight, one))
+    held_out = lambda lines: [
+        line['eval/v_loss'] for line in lines
+        if 'eval/v_loss' in line and line['step'] in (0, 3)]
+    np.testing.assert_allclose(held_out(ours), held_out(theirs), rtol=2e-5)
+
+
+def one_device_run(image_rows: int) -> pathlib.Path:
+  """Three steps on one device."""
+  if not image_rows:
+    return tiny.run('base')
+  workdir = tiny.scratch() / 'joint'
+  if not workdir.exists():
+    tiny.train('base', workdir, 3, data__image_rows=image_rows,
+               data__batch_size=8 + image_rows, train__eval_every=3)
+  return workdir
+
+
+def last_line(workdir: pathlib.Path) -> int:
+  """The step of the last line of metrics, or -1."""
+  lines = logging_lib.read_metrics(workdir)
+  return lines[-1]['step'] if lines else -1
+
+
+@contextlib.contextmanager
+def terminated_at_line(workdir: pathlib.Path, step: int):
+  """Sends this process SIGTERM when the metrics have come to a step."""
+  left = threading.Event()
+
+  def watch():
+    while not left.wait(0.01):
+      if last_line(workdir) >= step:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    left.set()
+    thread.join()
+
+
+if __name__ == '__main__':
+  absltest.main()
