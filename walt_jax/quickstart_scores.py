@@ -23,6 +23,7 @@ from walt_jax.sampling import upscale
 Score = scores_lib.Score
 Yardstick = scores_lib.Yardstick
 _SHOWN = 8  # Clips of a folder that is there to be looked at.
+_ALL_KINDS = 40
 _NOISE_LEVEL = 0.0  # The true low-resolution clip needs no mending.
 
 
@@ -40,8 +41,9 @@ def measure(out: pathlib.Path, fvd_clips: int,
                                label=e['label_name'], index=i)
              for i, e in enumerate(real)]
   videos = np.stack([e['video'] for e in real])
-  samples_lib.write_samples(out / 'real', videos[:2 * _SHOWN],
-                            entries[:2 * _SHOWN], 8.0, kind='real')
+  # Any 40 neighbours show every digit and direction.
+  samples_lib.write_samples(out / 'real', videos[:_ALL_KINDS],
+                            entries[:_ALL_KINDS], 8.0, kind='real')
   network = reconstruction.load_network()
   scores = _tokenizer(out, videos, entries, network)
   scores += _control(out, difficulty)

@@ -170,7 +170,7 @@ class ReportTest(absltest.TestCase):
 
 class PartsTest(absltest.TestCase):
 
-  def test_match_prefers_label_then_caption_and_takes_turns(self):
+  def test_match_prefers_caption_then_label_and_takes_turns(self):
     entry = samples.Entry
     real = samples.SampleSet(pathlib.Path('r'), 'real', 8, (
         entry('a', label='x'), entry('b', label='x'), entry('c', caption='p'),

@@ -40,7 +40,7 @@ def clip_html(sample_set: samples.SampleSet, stem: str, caption: str) -> str:
 def generated(sets: Sequence[samples.SampleSet],
               real: Sequence[samples.SampleSet], name: Name,
               max_clips: int) -> str:
-  """Generated clips, each beside a real clip of the same label or caption."""
+  """Generated clips, each beside a real clip of the same caption or label."""
   if not sets:
     content = missing('No generated clips here: <code>walt sample</code> '
                       'writes them.')
@@ -113,7 +113,7 @@ def pick(entries: Sequence[samples.Entry],
 
 def match(entries: Sequence[samples.Entry], real: Sequence[samples.SampleSet]
           ) -> list[tuple[samples.SampleSet, samples.Entry] | None]:
-  """Finds each entry a real clip, of its label, caption, or else the next one.
+  """Finds each entry a real clip, of its caption, label, or else the next one.
 
   A real clip serves again only when all of its kind have served; where none
   fits, an entry that asked for nothing takes any real clip, others None.
@@ -139,8 +139,9 @@ def match(entries: Sequence[samples.Entry], real: Sequence[samples.SampleSet]
 
 
 def _keys(entry: samples.Entry) -> list[str]:
-  keys = [f'label {entry.label}'] if entry.label else []
-  return keys + ([f'caption {entry.caption}'] if entry.caption else [])
+  # A caption says more than the name of a class may.
+  keys = [f'caption {entry.caption}'] if entry.caption else []
+  return keys + ([f'label {entry.label}'] if entry.label else [])
 
 
 def psnr(clip: np.ndarray, truth: np.ndarray) -> float:
