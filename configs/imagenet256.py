@@ -11,7 +11,7 @@ An image is a video of one frame; both kinds of layers attend to all of it.
 
 With guidance on a power-cosine schedule the paper reports FID 2.40, IS 290.5.
 350 epochs of 1,281,167 images. Variants: `imagenet256` (default) and `smoke`,
-seconds on a CPU, which needs nothing else.
+a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 

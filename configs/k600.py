@@ -10,7 +10,7 @@
   walt evaluate fvd --workdir runs/k600 --real REAL_CLIPS --json k600.json
 
 360 epochs of about 392,000 training clips. Variants: `k600` (default) and
-`smoke`, seconds on a CPU, which needs nothing else.
+`smoke`, a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 

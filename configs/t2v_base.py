@@ -12,7 +12,7 @@ Zero-shot UCF-101 of the paper's cascade: FVD 258.1, IS 35.1.
     --guidance text=7.5
 
 Half of the rows of a batch are images (ours). Then fine-tune it to 9:16
-(t2v_base_9x16.py). Variants: `t2v_base` (default) and `smoke`, seconds on a
+(t2v_base_9x16.py). Variants: `t2v_base` (default) and `smoke`, a minute on a
 CPU, which needs nothing else.
 """
 from ml_collections import config_dict

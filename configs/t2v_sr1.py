@@ -8,7 +8,7 @@
 
 It takes the latents of the clip at half the size, with noise added up to
 timestep 0.3. A quarter of the rows of a batch are images (ours). Variants:
-`t2v_sr1` (default) and `smoke`, seconds on a CPU, which needs nothing else.
+`t2v_sr1` (default) and `smoke`, a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 

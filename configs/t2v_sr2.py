@@ -9,7 +9,7 @@
 It takes the latents of the clip at half the size, with noise added up to
 timestep 0.3. A quarter of the rows of a batch are images (ours). Patch 4, as
 Table 8 says (the text says 2). Variants: `t2v_sr2` (default) and `smoke`,
-seconds on a CPU, which needs nothing else.
+a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 

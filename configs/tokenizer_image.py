@@ -6,7 +6,7 @@
 
 The video tokenizer without time: its blocks span one frame, every clip is
 one image, and the discriminator is two-dimensional. Variants: `imagenet`
-(default; 270 epochs of 1,281,167 images) and `smoke`, seconds on a CPU, which
+(default; 270 epochs of 1,281,167 images) and `smoke`, a minute on a CPU, which
 needs nothing else. Losses and discriminator follow MAGVIT-v2, with deep
 features of EfficientNet-Lite0 (ours).
 """
@@ -67,8 +67,9 @@ def _shrink(config: config_dict.ConfigDict) -> None:
       flip=False, random_crop=False, num_workers=0, difficulty='quick',
       num_clips=64, crop_sizes=(), labels='digit_direction')
   config.model.update(
-      base_channels=8, channel_multipliers=(1, 1, 1, 2), blocks_per_level=1,
-      middle_blocks=0, num_groups=4, remat=False, dtype='float32')
+      base_channels=8, channel_multipliers=(1, 2), time_downsample=(False,),
+      blocks_per_level=1, middle_blocks=0, num_groups=4, stem_patch=(1, 4, 4),
+      remat=False, dtype='float32')
   config.losses.perceptual_weight = 0.0
   config.discriminator.update(
       base_channels=8, channel_multipliers=(1, 2),

@@ -11,7 +11,7 @@ Reconstruction FVD on UCF-101 by --config.model.latent_channels (Table 3f):
 
 Variants: `ucf101` (default; 2000 epochs of 9,537 training clips), `k600`
 (270,000 steps), `t2v` (1M steps, a quarter of the rows are images, ours) and
-`smoke`, seconds on a CPU, which needs nothing else. Losses and discriminator
+`smoke`, a minute on a CPU, which needs nothing else. Losses and discriminator
 follow MAGVIT-v2, with deep features of EfficientNet-Lite0 (ours).
 """
 from ml_collections import config_dict
@@ -72,8 +72,9 @@ def _shrink(config: config_dict.ConfigDict) -> None:
       flip=False, random_crop=False, num_workers=0, difficulty='quick',
       num_clips=64, crop_sizes=(), labels='digit_direction')
   config.model.update(
-      base_channels=8, channel_multipliers=(1, 1, 1, 2), blocks_per_level=1,
-      middle_blocks=0, num_groups=4, remat=False, dtype='float32')
+      base_channels=8, channel_multipliers=(1, 2), time_downsample=(True,),
+      blocks_per_level=1, middle_blocks=0, num_groups=4, stem_patch=(2, 4, 4),
+      remat=False, dtype='float32')
   config.losses.perceptual_weight = 0.0
   config.discriminator.update(
       base_channels=8, channel_multipliers=(1, 2),

@@ -181,7 +181,11 @@ class BadFilesTest(absltest.TestCase):
     self.assertEqual((counts['files'], counts['used'], counts['hidden']),
                      (18, 4, 1))
     damaged = {d['file']: d['reason'] for d in manifest['damaged']}
-    self.assertRegex(damaged['cut.avi'], 'ends after .* of 40 frames; kept')
+    # Whether the decoder sees the cut or stumbles over it depends on where a
+    # frame ends.
+    self.assertRegex(
+        damaged['cut.avi'],
+        '(ends after .* of 40 frames|InvalidDataError.*); kept')
     self.assertRegex(damaged['cut.mkv'], 'ends after .* seconds; kept')
     self.assertNotIn('good.avi', damaged)
 

@@ -74,7 +74,7 @@ class SampleTest(absltest.TestCase):
     self.assertEqual(
         (base.workdir, sr.workdir), (str(self.base), str(self.sr)))
     for stage, workdir in ((base, self.base), (sr, self.sr)):
-      self.assertEqual((stage.step, stage.weights), (3, 'ema/0.98'))
+      self.assertEqual((stage.step, stage.weights), (3, 'ema/0.99'))
       self.assertEqual((stage.sampler, stage.steps), ('ddim', STEPS))
       averages = checkpoints_lib.restore_params(workdir)
       self.assertEqual(stage.sha256, pipelines.params_sha256(averages))

@@ -53,7 +53,7 @@ class ResumeTest(TrainTestCase):
     self.assertEqual(state['step'], 0)
     for name, value in state.items():
       if name.startswith('params/'):
-        ema = name.replace('params/', 'ema/0.98/')
+        ema = name.replace('params/', 'ema/0.99/')
         np.testing.assert_array_equal(value, state[ema], err_msg=name)
     # A rerun has nothing to do and changes nothing.
     before = tiny.contents(workdir / 'checkpoints')
