@@ -20,10 +20,10 @@ import sys
 
 import numpy as np
 
+from walt_jax import exports
 from walt_jax import quickstart_scores
 from walt_jax.builders import tokenizers
 from walt_jax.data import moving_digits
-from walt_jax.training import exports
 
 _CONFIG = 'configs/quickstart.py:base'
 _PLAIN = 'plain'

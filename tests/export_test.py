@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from walt_jax import cli
+from walt_jax import exports
 from walt_jax.training import checkpoints as checkpoints_lib
-from walt_jax.training import exports
 from walt_jax.training import state as train_state
 
 PARAMS = {'head': {'kernel': jnp.arange(6.0).reshape(2, 3)}}

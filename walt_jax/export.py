@@ -6,10 +6,10 @@ from typing import Any
 
 from walt_jax import counting
 from walt_jax import errors
+from walt_jax import exports
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import tokenizers
 from walt_jax.training import checkpoints
-from walt_jax.training import exports
 
 _FILES = (exports.MODEL_FILE, exports.CONFIG_FILE)
 

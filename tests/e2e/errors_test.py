@@ -9,8 +9,8 @@ from absl.testing import parameterized
 import numpy as np
 
 from tests.e2e import tiny
+from walt_jax import exports
 from walt_jax.tokenizer import latents as latents_lib
-from walt_jax.training import exports
 
 
 class ErrorsTestCase(parameterized.TestCase):

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from walt_jax import errors
+from walt_jax import exports
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import models
 from walt_jax.tokenizer import frozen as frozen_lib
 from walt_jax.tokenizer import latents as latents_lib
-from walt_jax.training import exports
 
 # Where a tokenizer's work directory keeps its export, and a denoiser's its
 # copy of it.

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax import errors
+from walt_jax import exports
 from walt_jax import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import latents as latents_lib
-from walt_jax.training import exports
 
 Autoencoder = autoencoder_lib.Autoencoder
 LatentStatistics = latents_lib.LatentStatistics

@@ -74,6 +74,8 @@ def save_export(
   partial.mkdir(parents=True)
   safetensors_numpy.save_file(arrays, partial / MODEL_FILE)
   (partial / CONFIG_FILE).write_text(text)
+  # `save_file` lets nobody but the owner read; the umask decides here.
+  shutil.copymode(partial / CONFIG_FILE, partial / MODEL_FILE)
   digest = file_sha256(partial / MODEL_FILE)
   directory.mkdir(parents=True, exist_ok=True)
   for name in (MODEL_FILE, CONFIG_FILE):

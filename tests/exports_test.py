@@ -1,4 +1,5 @@
 """Exports read back what was written, or say in one line why not."""
+import os
 import pathlib
 import tempfile
 
@@ -6,7 +7,7 @@ from absl.testing import absltest
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.training import exports
+from walt_jax import exports
 
 
 class ExportsTest(absltest.TestCase):
@@ -31,6 +32,12 @@ class ExportsTest(absltest.TestCase):
         digest, exports.file_sha256(self.path / exports.MODEL_FILE))
     self.assertEqual(sorted(p.name for p in self.path.iterdir()),
                      ['config.json', 'model.safetensors'])
+
+  def test_the_umask_decides_who_may_read(self):
+    self.addCleanup(os.umask, os.umask(0o027))
+    exports.save_export(self.path, self.params, {})
+    for file in self.path.iterdir():
+      self.assertEqual(file.stat().st_mode & 0o777, 0o640, file.name)
 
   def test_equal_parameters_give_an_equal_file(self):
     first = exports.save_export(self.path, self.params, {})
