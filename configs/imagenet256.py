@@ -2,7 +2,8 @@
 
 An image is a video of one frame; both kinds of layers attend to all of it.
 
-  walt data prepare --input IMAGENET/train --output data/imagenet
+  walt data prepare --input ILSVRC2012 --split_folders --num_frames 1 \
+    --size 256 --output data/imagenet
   walt train --config configs/tokenizer_image.py --workdir runs/tokenizer \
     --config.data.path=data/imagenet
   walt train --config configs/imagenet256.py --workdir runs/imagenet \
@@ -26,9 +27,9 @@ def get_config(variant: str = 'imagenet256') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=1, height=256, width=256,
-      frame_rate=0.0, batch_size=1024, image_rows=0, flip=True,
-      random_crop=False, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=1,
+      height=256, width=256, frame_rate=0.0, strides=(1,), batch_size=1024,
+      image_rows=0, flip=True, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=1, height=32, width=32, channels=8)
   config.text = dict(name='', path='', max_tokens=0, width=0)

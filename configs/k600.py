@@ -2,7 +2,8 @@
 
 5 frames are given (2 latent frames), 11 are predicted and one more is cut off.
 
-  walt data prepare --input KINETICS --output data/k600
+  walt data prepare --input KINETICS --annotations train.csv,val.csv \
+    --fps 25 --codec h264 --output data/k600
   walt train --config configs/tokenizer_video.py:k600 --workdir runs/tokenizer \
     --config.data.path=data/k600
   walt train --config configs/k600.py --workdir runs/k600 \
@@ -25,9 +26,9 @@ def get_config(variant: str = 'k600') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=17, height=128, width=128,
-      frame_rate=0.0, batch_size=512, image_rows=0, flip=True,
-      random_crop=False, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=17,
+      height=128, width=128, frame_rate=0.0, strides=(1,), batch_size=512,
+      image_rows=0, flip=True, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=16, width=16, channels=8)
   config.text = dict(name='', path='', max_tokens=0, width=0)

@@ -2,7 +2,8 @@
 
 Zero-shot UCF-101 of the paper's cascade: FVD 258.1, IS 35.1.
 
-  walt data prepare --input CAPTIONED_CLIPS --output data/t2v
+  walt data prepare --input CLIPS --annotations CAPTIONS --fps 8 \
+    --codec h264 --output data/t2v
   walt train --config configs/tokenizer_video.py:t2v --workdir runs/tokenizer \
     --config.data.path=data/t2v
   walt train --config configs/t2v_base.py --workdir runs/base \
@@ -11,7 +12,8 @@ Zero-shot UCF-101 of the paper's cascade: FVD 258.1, IS 35.1.
   walt sample --workdir runs/base --out samples --prompt 'a dog surfs' \
     --guidance text=7.5
 
-Half of the rows of a batch are images (ours). Then fine-tune it to 9:16
+Half of the rows of a batch are images (ours): frames of the clips, or those of
+--config.data.image_path. Then fine-tune it to 9:16
 (t2v_base_9x16.py). Variants: `t2v_base` (default) and `smoke`, a minute on a
 CPU, which needs nothing else.
 """
@@ -28,9 +30,9 @@ def get_config(variant: str = 't2v_base') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=1, fsdp=-1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=17, height=128, width=128,
-      frame_rate=8.0, batch_size=512, image_rows=256, flip=False,
-      random_crop=False, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=17,
+      height=128, width=128, frame_rate=8.0, strides=(1,), batch_size=512,
+      image_rows=256, flip=False, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=16, width=16, channels=8)
   config.text = dict(name='t5', path='', max_tokens=64, width=2048)  # XL.

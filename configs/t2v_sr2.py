@@ -24,9 +24,9 @@ def get_config(variant: str = 't2v_sr2') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=1, fsdp=-1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=17, height=512, width=896,
-      frame_rate=8.0, batch_size=512, image_rows=128, flip=False,
-      random_crop=False, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=17,
+      height=512, width=896, frame_rate=8.0, strides=(1,), batch_size=512,
+      image_rows=128, flip=False, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=64, width=112, channels=8)
   config.text = dict(name='t5', path='', max_tokens=64, width=2048)  # XL.

@@ -1,6 +1,7 @@
 """The image tokenizer, 256 x 256 to 32 x 32 x 8, of ImageNet (Table 8).
 
-  walt data prepare --input IMAGENET/train --output data/imagenet
+  walt data prepare --input ILSVRC2012 --split_folders --num_frames 1 \
+    --size 256 --output data/imagenet
   walt train --config configs/tokenizer_image.py --workdir runs/tokenizer \
     --config.data.path=data/imagenet
 
@@ -25,9 +26,10 @@ def get_config(variant: str = 'imagenet') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=1, height=256, width=256,
-      frame_rate=0.0, batch_size=256, image_rows=256, flip=True,
-      random_crop=True, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=1,
+      height=256, width=256, buckets=(), frame_rate=0.0, strides=(1,),
+      batch_size=256, image_rows=256, flip=True, random_crop=True,
+      num_workers=8)
   config.model = dict(
       base_channels=128, channel_multipliers=(1, 1, 2, 4),
       time_downsample=(False, False, False), blocks_per_level=4,

@@ -30,10 +30,11 @@ def get_config(variant: str = 'ucf101') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=17, height=128, width=128,
-      frame_rate=8.0 if variant == 't2v' else 0.0, batch_size=256,
-      image_rows=64 if variant == 't2v' else 0, flip=True, random_crop=True,
-      num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=17,
+      height=128, width=128, buckets=(),
+      frame_rate=8.0 if variant == 't2v' else 0.0, strides=(1,),
+      batch_size=256, image_rows=64 if variant == 't2v' else 0, flip=True,
+      random_crop=True, num_workers=8)
   config.model = dict(
       base_channels=128, channel_multipliers=(1, 2, 2, 4),
       time_downsample=(False, True, True), blocks_per_level=4,

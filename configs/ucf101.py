@@ -1,6 +1,7 @@
 """Class-conditional UCF-101, 17 x 128 x 128 (Table 8).
 
-  walt data prepare --input UCF-101 --output data/ucf101
+  walt data prepare --input UCF-101 --annotations ucfTrainTestlist \
+    --output data/ucf101
   walt train --config configs/tokenizer_video.py --workdir runs/tokenizer \
     --config.data.path=data/ucf101
   walt train --config configs/ucf101.py:VARIANT --workdir runs/VARIANT \
@@ -72,9 +73,9 @@ def get_config(variant: str = 'xl') -> config_dict.ConfigDict:
   config.init_from = ''
   config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
-      name='clips', path='', num_frames=17, height=128, width=128,
-      frame_rate=0.0, batch_size=256, image_rows=0, flip=True,
-      random_crop=False, num_workers=8)
+      name='clips', path='', image_path='', weights=(), num_frames=17,
+      height=128, width=128, frame_rate=0.0, strides=(1,), batch_size=256,
+      image_rows=0, flip=True, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=16, width=16, channels=8)
   config.text = dict(name='', path='', max_tokens=0, width=0)

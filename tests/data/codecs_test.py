@@ -1,4 +1,6 @@
 """Stored clips: equal bytes for equal clips, any frame of them."""
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -28,6 +30,13 @@ class CodecsTest(parameterized.TestCase):
                                     whole[indices])
     with self.assertRaisesRegex(ValueError, '100 frames, not 102'):
       codecs.decode_video(data, np.array([99, 101]))
+
+  @parameterized.parameters('asm=0', 'asm=sse4.2', 'asm=avx2')
+  def test_bytes_do_not_depend_on_the_processor(self, instructions):
+    clip = self.clip[:40, :, :51]
+    want = codecs.encode_clip(clip, 'h264', 95, 25.0)
+    with mock.patch.object(codecs, '_X264', f'{codecs._X264}:{instructions}'):
+      self.assertEqual(codecs.encode_clip(clip, 'h264', 95, 25.0), want)
 
   def test_sizes(self):
     data, = codecs.encode_clip(self.clip[:, :, :48], 'h264', 90, 8.0)

@@ -18,6 +18,9 @@ VIDEO_CODECS = ('h264',)
 CODECS = FRAME_CODECS + VIDEO_CODECS
 
 _KEYFRAME_EVERY = 32
+# Else x264 weighs frames with approximate reciprocals, which differ between
+# processors, and so do the bytes.
+_X264 = 'cpu-independent=1'
 _RATE_LIMIT = 1_000_000  # Denominators of frame rates.
 
 
@@ -58,7 +61,8 @@ def _encode_video(clip: np.ndarray, quality: int, fps: float) -> bytes:
         'libx264', rate=fractions.Fraction(fps).limit_denominator(_RATE_LIMIT),
         options=dict(crf=str(round((100 - quality) * 0.6 + 9)),
                      preset='medium', threads='1',
-                     g=str(_KEYFRAME_EVERY), bf='0'))
+                     g=str(_KEYFRAME_EVERY), bf='0',
+                     **{'x264-params': _X264}))
     stream.height, stream.width = clip.shape[1:3]
     stream.pix_fmt = 'yuv444p'
     stream.codec_context.thread_count = 1

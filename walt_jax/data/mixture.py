@@ -1,4 +1,4 @@
-"""Several sources as one, mixed by weights, whatever their sizes."""
+"""Several sources as one: mixed by weights, and under joint class names."""
 import bisect
 from collections.abc import Sequence
 import functools
@@ -22,7 +22,7 @@ class Mixture:
     """Joins sources.
 
     Args:
-      parts: Each a source of its own.
+      parts: Each a source of its own; one may be empty.
       weights: One a part; row counts are in these proportions.
     """
     if len(parts) != len(weights) or not parts:
@@ -30,11 +30,12 @@ class Mixture:
     order_lib.Schedule(weights, 0)  # Checks them.
     self._parts, self._weights = list(parts), list(weights)
     self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
-    self.classes = tuple(dict.fromkeys(
-        name for part in parts for name in part.classes))
-    ids = {name: number for number, name in enumerate(self.classes)}
-    self._labels = [np.array([ids[name] for name in part.classes], np.int32)
-                    for part in parts]
+    self.classes = joint_classes(parts)
+    self._labels = [_label_ids(part.classes, self.classes) for part in parts]
+
+  def __getstate__(self):  # Worker processes do without the joined table.
+    return {name: value for name, value in self.__dict__.items()
+            if name != 'index'}
 
   def __len__(self) -> int:
     return self._starts[-1]
@@ -73,7 +74,7 @@ class Mixture:
     for number, (start, stop) in enumerate(
         zip(self._starts, self._starts[1:], strict=False)):
       if members is None:
-        own = np.arange(start, stop)
+        own: range | np.ndarray = range(start, stop)
       else:
         own = members[np.searchsorted(members, start):
                       np.searchsorted(members, stop)]
@@ -85,10 +86,49 @@ class Mixture:
     return order_lib.Interleaved(orders, weights, seed)
 
 
+class Relabelled:
+  """A source whose labels count in a longer list of classes.
+
+  Attributes:
+    classes: All names, those of the source among them.
+  """
+
+  def __init__(self, source: sources.Source, classes: tuple[str, ...]):
+    self.source, self.classes = source, classes
+    self._labels = _label_ids(source.classes, classes)
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> dict:
+    example = dict(self.source[index])
+    example['label'] = int(self._labels[example['label']])
+    return example
+
+  @property
+  def index(self) -> np.ndarray | None:
+    """The source's table, for shapes and lengths; labels are its own."""
+    return getattr(self.source, 'index', None)
+
+
+def joint_classes(parts: Sequence[sources.Source]) -> tuple[str, ...]:
+  """Class names of several sources, equal names once."""
+  return tuple(dict.fromkeys(
+      name for part in parts for name in part.classes))
+
+
+def _label_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+  """Place of each name among `classes`, int32."""
+  ids = {name: number for number, name in enumerate(classes)}
+  return np.array([ids[name] for name in names], np.int32)
+
+
 def order_of(source: sources.Source, members: np.ndarray | None, seed: int,
              shuffle: bool) -> order_lib.Order:
   """The order of a source's rows; a mixture has one of its own."""
+  if isinstance(source, Relabelled):
+    return order_of(source.source, members, seed, shuffle)
   if isinstance(source, Mixture):
     return source.order(members, seed, shuffle)
-  return order_lib.Epochs(len(source) if members is None else members, seed,
-                          shuffle)
+  return order_lib.Epochs(range(len(source)) if members is None else members,
+                          seed, shuffle)

@@ -25,13 +25,9 @@ class Order(Protocol):
 class Epochs:
   """Every member once an epoch, each epoch in an order of its own."""
 
-  def __init__(self, members: int | np.ndarray, seed: int, shuffle: bool):
-    """Orders the numbers below `members`, or an array of indices."""
-    if isinstance(members, np.ndarray):
-      self._members: np.ndarray | None = members
-      self._length = len(members)
-    else:
-      self._members, self._length = None, members
+  def __init__(self, members: range | np.ndarray, seed: int, shuffle: bool):
+    """Orders indices of examples."""
+    self._members, self._length = members, len(members)
     self._seed, self._shuffle = seed, shuffle
     if not self._length:
       raise ValueError('The source is empty.')
@@ -47,7 +43,7 @@ class Epochs:
       epoch, place = divmod(row, self._length)
       if self._shuffle:
         place = int(_permutation(self._length, self._seed, epoch)[place])
-    return place if self._members is None else int(self._members[place])
+    return int(self._members[place])
 
 
 @functools.lru_cache(maxsize=64)

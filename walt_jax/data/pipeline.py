@@ -83,9 +83,14 @@ class BatchOptions:
     if self.num_frames < 1 or self.images_per_row < 1:
       raise ValueError(f'A row needs frames, got {self.num_frames} and '
                        f'{self.images_per_row}.')
-    if not self.strides or min(self.strides) < 1:
+    if not self.strides or not all(map(_is_count, self.strides)):
       raise ValueError(f'Strides are whole numbers of 1 or more, got '
                        f'{self.strides}.')
+    for shape in self.buckets:
+      if not isinstance(shape, Sequence) or len(shape) != 2 or not all(
+          map(_is_count, shape)):
+        raise ValueError('Buckets are pairs (height, width) of pixels, such as '
+                         f'((128, 128), (96, 168)); got {self.buckets}.')
 
   @property
   def shapes(self) -> tuple[selection.Shape, ...]:
@@ -96,6 +101,10 @@ class BatchOptions:
       return ((self.size, self.size),)
     height, width = self.size
     return ((height, width),)
+
+
+def _is_count(value: Any) -> bool:
+  return isinstance(value, int) and value >= 1
 
 
 def make_batches(source: sources.Source, options: BatchOptions, *,

@@ -1,0 +1,71 @@
+"""What to do when a config's data are not there, or are others."""
+import pathlib
+import shlex
+
+from ml_collections import config_dict
+
+from walt_jax import errors
+from walt_jax.data import opening
+from walt_jax.data import parts
+from walt_jax.data import sources
+
+_DEFAULTS = parts.Settings()
+
+
+def check_present(config: config_dict.ConfigDict) -> None:
+  """Raises UserError, with the command that makes them, for missing data."""
+  data = config.data
+  if data.name == 'moving_digits':
+    return
+  if not opening.names_in(data.path):
+    raise errors.UserError(
+        'config key data.path is empty; give prepared data '
+        f'(--config.data.path=DIR), made with: {command(config)}')
+  for key in ('path', 'image_path'):
+    for name in opening.names_in(data.get(key, '')):
+      folder = pathlib.Path(name)
+      if not name.startswith('tfds:') and not (
+          folder / sources.MANIFEST).is_file():
+        made = command(config, name, images=key == 'image_path')
+        raise errors.UserError(
+            f'config key data.{key}: {name!r} holds no prepared data (no '
+            f'{sources.MANIFEST}); make them with: {made}')
+
+
+def command(config: config_dict.ConfigDict, output: str = 'DIR', *,
+            images: bool = False) -> str:
+  """The command line that prepares what a config trains on.
+
+  Args:
+    config: Of any stage.
+    output: Folder of the result.
+    images: For `data.image_path`, not `data.path`.
+  """
+  data = config.data
+  frames = 1 if images else data.num_frames
+  cached = data.name == 'latents'
+  flags = ['--num_frames', frames] if frames != _DEFAULTS.min_frames else []
+  if data.frame_rate and frames > 1:
+    flags += ['--fps', f'{data.frame_rate:g}']
+  if cached:
+    flags += ['--height', data.height, '--width', data.width]
+    if config.model.low_res_factor:
+      flags += ['--low_res_factor', config.model.low_res_factor]
+    if config.text.name:
+      flags += ['--text', config.text.name, '--max_tokens',
+                config.text.max_tokens]
+    what = ['--latents', '--workdir', 'TOKENIZER', '--input', 'DATA']
+  else:
+    side = min(data.height, data.width)
+    if side != _DEFAULTS.size:
+      flags += ['--size', side]
+    if 'text' in config and config.text.name:
+      flags += ['--annotations', 'CAPTIONS']
+    what = ['--input', 'VIDEOS' if frames > 1 else 'IMAGES']
+  return ' '.join(map(str, (
+      'walt data prepare', *what, '--output', shlex.quote(output), *flags)))
+
+
+def shape_text(shape: list[int]) -> str:
+  """Such as 5 x 16 x 16 x 8."""
+  return ' x '.join(map(str, shape))
