@@ -8,6 +8,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from walt_jax import cli
 from walt_jax import errors
 from walt_jax import evaluate
 from walt_jax.data import moving_digits
@@ -17,10 +18,11 @@ from walt_jax.metrics import control
 
 
 def _args(metric: str, **given) -> argparse.Namespace:
-  fields = dict(metric=metric, real=None, generated=None, workdir=None,
-                json=None, protocol='quick', frames=None, network=None,
-                batch_size=None, follow=False, num_samples=None, seed=0)
-  return argparse.Namespace(**fields | given)
+  """The flags as the command line gives them, some of them changed."""
+  args = cli.parse(['evaluate', metric, '--generated', 'x', '--json', 'x'])
+  for name, value in (dict(generated=None, json=None) | given).items():
+    setattr(args, name, value)
+  return args
 
 
 class EvaluateTest(parameterized.TestCase):

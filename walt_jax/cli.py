@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import walt_jax
 from walt_jax import errors
+from walt_jax import evaluate_flags
 from walt_jax import flags
 
 EXIT_USER_ERROR = 2
@@ -93,36 +94,9 @@ def _add_sample(commands) -> None:
 def _add_evaluate(commands) -> None:
   parser = commands.add_parser(
       'evaluate', help='score clips or a checkpoint',
-      description='Scores clips. A PATH is a folder of videos or images, or '
-      'a .npy of uint8 [N, T, H, W, 3].')
-  metrics = parser.add_subparsers(dest='metric', required=True,
-                                  metavar='METRIC')
-  helps = {
-      'fvd': 'Frechet distance of I3D features of videos',
-      'reconstruction': 'PSNR, SSIM and more, clip by clip',
-      'control': 'does what was asked for appear (moving digits)',
-  }
-  for name, text in helps.items():
-    metric = metrics.add_parser(name, help=text, description=text + '.')
-    metric.add_argument('--real', metavar='PATH')
-    generated = metric.add_mutually_exclusive_group(required=True)
-    generated.add_argument('--generated', metavar='PATH')
-    generated.add_argument('--workdir', type=flags.separated(str),
-                           metavar='DIR', help='score samples of a checkpoint')
-    metric.add_argument('--json', required=True, metavar='FILE')
-    metric.add_argument('--protocol', metavar='NAME', default='quick')
-    metric.add_argument('--frames', type=flags.positive_int, metavar='N',
-                        help='score the first N frames')
-    metric.add_argument('--network', metavar='FILE',
-                        help='weights of the feature network')
-    metric.add_argument('--num_samples', type=flags.positive_int, metavar='N',
-                        help='samples to draw from --workdir')
-    metric.add_argument('--batch_size', type=flags.positive_int, metavar='N')
-    metric.add_argument('--seed', type=flags.natural, default=0, metavar='S')
-  compare = metrics.add_parser(
-      'compare', help='compare two results, if they may be compared')
-  compare.add_argument('files', nargs=2, metavar='RESULT.json')
-  compare.add_argument('--json', metavar='FILE')
+      description='Scores clips. A PATH is a folder of videos or images, an '
+      '.npy of uint8 [N, T, H, W, 3] or an .npz with such an arr_0.')
+  evaluate_flags.add(parser)
   parser.set_defaults(module='walt_jax.evaluate')
 
 

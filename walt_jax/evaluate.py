@@ -4,18 +4,21 @@ from collections.abc import Callable, Iterator
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 import warnings
 
 import numpy as np
 
 from walt_jax import errors
-from walt_jax.metrics import clip_sets
+from walt_jax import evaluate_sets
 from walt_jax.metrics import protocols
 
 _HELD_OUT_CLIPS = 320  # Real clips on which the readers show what they can.
-_SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance',
-         'protocol')
+_SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance', 'root',
+         'protocol', 'real_content', 'given_frames', 'num_splits',
+         'split_size')
+_COUNTED = ('fvd', 'fid', 'is')  # Scores that depend on how many clips.
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,10 +26,6 @@ def run(args: argparse.Namespace) -> None:
   if args.metric == 'compare':
     result = compare(*args.files)
   else:
-    if args.metric not in _METRICS:
-      raise errors.UserError(
-          f'metric {args.metric!r} is not built yet; use one of '
-          f'{", ".join(_METRICS)}')
     protocols.get(args.protocol)
     if args.json:
       _check_writable(args.json)
@@ -34,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
       warnings.simplefilter('always')
       warnings.showwarning = _show_warning
       result = _METRICS[args.metric](args)
+  if not evaluate_sets.is_main():
+    return
   if args.json:
     write_result(args.json, result)
   _print(result)
@@ -54,41 +55,21 @@ def compare(first: str, second: str) -> dict[str, Any]:
   """
   a, b = _read_result(first), _read_result(second)
   for name in _SAME:
-    if a.get(name) != b.get(name):
+    if _identity(a.get(name)) != _identity(b.get(name)):
       raise errors.UserError(
           f'{first} and {second} may not be compared: {name} is '
           f'{_short(a.get(name))} in one and {_short(b.get(name))} in the '
           'other; evaluate both the same way')
   for name in ('num_real', 'num_generated'):
-    if a.get('metric') == 'fvd' and a.get(name) != b.get(name):
+    counted = str(a.get('metric')).split('-', 1)[0] in _COUNTED
+    if counted and a.get(name) != b.get(name):
       raise errors.UserError(
           f'{first} and {second} may not be compared: {name} is {a.get(name)} '
-          f'and {b.get(name)}, and FVD depends on the number of clips')
+          f'and {b.get(name)}, and {a["metric"]} depends on the number of '
+          'clips')
   return dict(metric=a['metric'], values=[a['value'], b['value']],
               value=b['value'] - a['value'], protocol=a.get('protocol'),
               files=[str(first), str(second)])
-
-
-def _fvd(args: argparse.Namespace) -> dict[str, Any]:
-  from walt_jax.metrics import fvd
-  from walt_jax.metrics import video_features
-  real = _open(args, 'real')
-  generated = _open(args, 'generated')
-  frames = _scored_frames(args, real, generated)
-  real, generated = (clip_sets.open_clips(s.path, frames=frames)
-                     for s in (real, generated))
-  if real[0].shape != generated[0].shape:
-    raise errors.UserError(
-        f'--real has frames of {_size(real[0])} and --generated of '
-        f'{_size(generated[0])}; bring both to one size')
-  network = video_features.load_network(args.network, **_network_form(args))
-  protocol = protocols.get(args.protocol)
-  protocols.check(protocol, metric='fvd', num_generated=len(generated),
-                  frames=frames, network=network.info.name)
-  return fvd.compare(
-      fvd.feature_set(real, network, frames=frames, label='I3D: real'),
-      fvd.feature_set(generated, network, frames=frames,
-                      label='I3D: generated'), protocol=protocol.name)
 
 
 def _reconstruction(args: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +77,7 @@ def _reconstruction(args: argparse.Namespace) -> dict[str, Any]:
   from walt_jax.metrics import reconstruction
   from walt_jax.metrics import video_features
   from walt_jax.pretrained import i3d
-  real: Any = _open(args, 'real')
+  real: Any = evaluate_sets.open_clips(args, 'real')
   other: Any
   result: dict[str, Any] = {}
   if args.workdir:
@@ -109,23 +90,25 @@ def _reconstruction(args: argparse.Namespace) -> dict[str, Any]:
     result['tokenizer_sha256'] = tokenizer.sha256
     real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
   else:
-    other = _open(args, 'generated')
+    other = evaluate_sets.open_clips(args, 'generated')
     if len(other) != len(real):
       raise errors.UserError(
           f'--real holds {len(real)} clips and --generated {len(other)}; they '
           'are compared in order and must be as many')
     if other[0].shape != real[0].shape:
       raise errors.UserError(
-          f'--real has clips of {_size(real[0])} and --generated of '
-          f'{_size(other[0])}; they must be equal')
+          f'--real has clips of {evaluate_sets.size_of(real[0])} and '
+          f'--generated of {evaluate_sets.size_of(other[0])}; they must be '
+          'equal')
   pairs = reconstruction.load_network()
   result |= reconstruction.summary(real, other, pairs)
   rfvd = None
   frames = video_features.scored_frames(len(real[0]))
   if frames >= i3d.MIN_FRAMES:
-    network = video_features.load_network(args.network, **_network_form(args))
+    network = video_features.load_network(
+        args.network, **evaluate_sets.video_form(args))
     rfvd = fvd.compare(
-        *(fvd.feature_set(clips, network, label=f'I3D: {name}')
+        *(fvd.feature_set(clips, network, label=name)
           for name, clips in (('real', real), ('reconstructed', other))))
   # The result's own network is that of the perceptual distance.
   return dict(
@@ -176,7 +159,7 @@ def reconstructions(tokenizer: Any, clips, batch_size: int = 8
 def _control(args: argparse.Namespace) -> dict[str, Any]:
   from walt_jax.data import moving_digits
   from walt_jax.metrics import control
-  generated = _open(args, 'generated')
+  generated = evaluate_sets.open_clips(args, 'generated')
   digits, directions = [], []
   if not generated.entries:
     raise errors.UserError(
@@ -197,8 +180,8 @@ def _control(args: argparse.Namespace) -> dict[str, Any]:
   clips = generated.stack()
   if clips.shape[2] != clips.shape[3] or clips.shape[2] % 32:
     raise errors.UserError(
-        f'{generated.path} has frames of {_size(clips[0])}; the readers need '
-        'squares of a multiple of 32 pixels')
+        f'{generated.path} has frames of {evaluate_sets.size_of(clips[0])}; '
+        'the readers need squares of a multiple of 32 pixels')
   reader = control.train_reader()
   result = control.score(reader.read(clips), digits, directions)
   tokenizer = _tokenizer_of(generated)
@@ -219,7 +202,7 @@ def _reconstruct_fn(tokenizer: Any) -> Callable[[np.ndarray], np.ndarray]:
   return lambda clips: np.stack(list(reconstructions(tokenizer, clips)))
 
 
-def _tokenizer_of(generated: clip_sets.ClipSet) -> Any:
+def _tokenizer_of(generated) -> Any:
   """The tokenizer that decoded the samples, if it is still there."""
   if not generated.stages:
     return None
@@ -230,47 +213,22 @@ def _tokenizer_of(generated: clip_sets.ClipSet) -> Any:
   return tokenizers.load_tokenizer(str(workdir))
 
 
+def _scores(args: argparse.Namespace) -> dict[str, Any]:
+  """FVD, FID or IS: of sets, of a checkpoint, or of all to come."""
+  if not args.workdir:
+    if args.follow:
+      raise errors.UserError('--follow needs the --workdir of a training run')
+    return evaluate_sets.score(args)
+  if args.follow:
+    from walt_jax import evaluate_follow
+    return evaluate_follow.follow(args)
+  from walt_jax import evaluate_samples
+  return evaluate_samples.score(args)
+
+
 _METRICS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    'fvd': _fvd, 'reconstruction': _reconstruction, 'control': _control}
-
-
-def _open(args: argparse.Namespace, name: str) -> clip_sets.ClipSet:
-  path = getattr(args, name)
-  if path is None:
-    raise errors.UserError(f'{args.metric} needs --{name} PATH')
-  return clip_sets.open_clips(path, frames=args.frames)
-
-
-def _scored_frames(args: argparse.Namespace, *sets: clip_sets.ClipSet) -> int:
-  """Frames that FVD scores, the same of every clip."""
-  from walt_jax.metrics import video_features
-  from walt_jax.pretrained import i3d
-  if args.frames is not None:
-    frames = args.frames
-  else:
-    lengths = {len(clips[0]) for clips in sets}
-    scored = {video_features.scored_frames(length) for length in lengths}
-    if len(scored) > 1:
-      raise errors.UserError(
-          f'the sets have clips of {" and ".join(map(str, sorted(lengths)))} '
-          'frames; give --frames N to score the first N of all')
-    frames = scored.pop()
-  if frames < i3d.MIN_FRAMES:
-    raise errors.UserError(
-        f'FVD needs clips of at least {i3d.MIN_FRAMES} frames, got {frames}')
-  return frames
-
-
-def _network_form(args: argparse.Namespace) -> dict[str, Any]:
-  """How I3D runs on the devices at hand."""
-  import jax
-  if jax.devices()[0].platform == 'cpu':
-    return dict(conv_form='stacked', batch_size=args.batch_size or 1)
-  return dict(conv_form='native', batch_size=args.batch_size or 16)
-
-
-def _size(clip: np.ndarray) -> str:
-  return 'x'.join(map(str, clip.shape[:3]))
+    'fvd': _scores, 'fid': _scores, 'is': _scores,
+    'reconstruction': _reconstruction, 'control': _control}
 
 
 def _check_writable(path: str):
@@ -291,13 +249,22 @@ def _read_result(path: str) -> dict[str, Any]:
   return result
 
 
+def _identity(value: Any) -> Any:
+  """A network is the same wherever its weights came from."""
+  if isinstance(value, dict):
+    return {name: value.get(name) for name in ('name', 'sha256')}
+  return value
+
+
 def _short(value: Any) -> str:
-  return str(value.get('name') if isinstance(value, dict) else value)
+  if isinstance(value, dict):
+    return ' '.join(filter(None, (
+        value.get('name'), str(value.get('sha256') or '')[:12])))
+  return str(value)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
   del category, filename, lineno, file, line
-  import sys
   print(f'walt: warning: {message}', file=sys.stderr)
 
 

