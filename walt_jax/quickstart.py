@@ -44,7 +44,7 @@ class Plan:
 
 
 SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
-             'label=2,text=2.5', 16)
+             'label=1.5,text=1.75', 32)
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
             'label=2,text=2.5', 32)
 SIZES = (32, 64, 128)

@@ -19,6 +19,9 @@ from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 
 _ENDLESS = 10**6
+# Frames twice as wide, as in the fine-tune to another aspect ratio.
+WIDE = dict(data__width=32, latents__width=8, model__spatial_window=(1, 4, 8),
+            train__eval_every=0)
 _PATIENCE = 240.0  # Seconds until a process must have come somewhere.
 
 
@@ -77,6 +80,53 @@ class ResumeTest(TrainTestCase):
       for name, value in line.items():
         self.assertTrue(np.isfinite(value), (name, line))
     self.assertLen(list((workdir / 'eval').glob('*_samples.png')), 4)
+
+
+class WarmStartTest(TrainTestCase):
+
+  def test_a_run_begins_at_the_average_of_another(self):
+    source, workdir = tiny.run('base'), self.new_dir()
+    tiny.train('base', workdir, 0, init_from=source)
+    before, after = tiny.saved(source, 3), tiny.saved(workdir, 0)
+    self.assertEqual(after['step'], 0)
+    for name, value in after.items():
+      if name.startswith('params/'):
+        ema = name.replace('params/', 'ema/0.99/')
+        np.testing.assert_array_equal(value, before[ema], err_msg=name)
+        np.testing.assert_array_equal(value, after[ema], err_msg=name)
+      if '/mu/' in name:
+        self.assertFalse(value.any(), name)
+
+  def test_tables_are_fitted_to_another_grid(self):
+    workdir = self.new_dir()
+    tiny.train('base', workdir, 1, init_from=tiny.run('base'),
+               **WIDE)
+    state = tiny.saved(workdir, 1)
+    self.assertEqual(state['params/position/space'].shape, (4, 8, 16))
+
+  def test_another_width_is_refused_in_one_line(self):
+    workdir = self.new_dir()
+    result = tiny.train('base', workdir, 1, code=2,
+                        init_from=tiny.run('base'), model__mlp_width=64)
+    self.assertIn('init_from', result.err)
+    self.assertIn('mlp', result.err)
+    self.assertLen(result.err.strip().splitlines(), 1)
+    self.assertFalse(workdir.exists())
+
+
+class AccumulationTest(TrainTestCase):
+
+  def test_four_parts_train_as_the_whole_does(self):
+    workdir = self.new_dir()
+    tiny.train('base', workdir, 3, optimizer__accumulation_steps=4,
+               train__eval_every=0)
+    np.testing.assert_allclose(
+        tiny.losses(workdir), tiny.losses(tiny.run('base')), rtol=2e-5)
+
+  def test_parts_must_divide_the_batch(self):
+    result = tiny.train('base', self.new_dir(), 1, code=2,
+                        optimizer__accumulation_steps=3)
+    self.assertIn('accumulation_steps is 3', result.err)
 
 
 class InterruptionTest(TrainTestCase):

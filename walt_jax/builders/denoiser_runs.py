@@ -13,44 +13,27 @@ from walt_jax import types
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data as data_lib
 from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import encoders
 from walt_jax.builders import runs
 from walt_jax.builders import tokenizers
+from walt_jax.builders import warm_start
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.media import contact_sheet
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
-from walt_jax.text import encoder as text_encoder
 from walt_jax.tokenizer import frozen as frozen_lib
 from walt_jax.training import denoiser_eval
 from walt_jax.training import denoiser_step
 from walt_jax.training import latents as latents_lib
 from walt_jax.training import optimizers
 from walt_jax.training import stage as stage_lib
+from walt_jax.training import state as train_state
 
 SECTIONS = {
     'seed', 'stage', 'init_from', 'mesh', 'data', 'tokenizer', 'latents',
     'text', 'model', 'diffusion', 'optimizer', 'ema', 'sampler', 'train'}
-
-
-def load_text_encoder(config: config_dict.ConfigDict
-                      ) -> text_encoder.TextEncoder | None:
-  """The config's text encoder, or None without text.
-
-  Raises:
-    UserError: On unknown keys or weights of another width.
-  """
-  section = config.text
-  if not section.name:
-    return None
-  encoder = text_encoder.load_text_encoder(
-      section.name, section.path or None, max_tokens=section.max_tokens)
-  if encoder.width != section.width:
-    raise errors.UserError(
-        f'config key text.width is {section.width}, but {section.name} has '
-        f'token states of width {encoder.width}; set it to that')
-  return encoder
 
 
 def denoiser_run(config: config_dict.ConfigDict, workdir: str,
@@ -79,10 +62,11 @@ def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
            tokenizer: frozen_lib.Tokenizer) -> runs.Run:
   """Builds the run around its tokenizer; writes nothing."""
   objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
-  optimizer = optimizers.make_optimizer(
-      diffusion_lib.optimizer_options(config.optimizer), rules.DENOISER_RULES)
+  options = diffusion_lib.optimizer_options(config.optimizer)
+  optimizer = optimizers.make_optimizer(options, rules.DENOISER_RULES)
+  _check_rows(config, options.accumulation_steps)
   _check_latents(config, tokenizer)
-  text = load_text_encoder(config)
+  text = encoders.text_encoder_of(config)
   open_split = functools.partial(
       data_lib.source, config, tokenizer_sha256=tokenizer.sha256,
       text_sha256=text.sha256 if text else None)
@@ -97,23 +81,35 @@ def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params
-  init = denoiser_step.make_init(
-      objective, _example_latents(config), optimizer, tuple(config.ema))
-  runs.check_shapes(init)
+  init_params = denoiser_step.make_init(objective, _example_latents(config))
+  shapes = runs.check_shapes(init_params)
+  create = functools.partial(
+      train_state.create, optimizer=optimizer, ema_decays=tuple(config.ema))
   stage = stage_lib.Stage(
-      name=config.stage, init=init,
+      name=config.stage, init=lambda key: create(init_params(key)),
       encode=encode,
-      train_step=denoiser_step.make_train_step(objective, optimizer),
+      train_step=denoiser_step.make_train_step(
+          objective, optimizer, options.accumulation_steps),
       evaluate=DenoiserEvaluation(
           config, objective, encode, tokenizer, train.classes,
           [multihost.global_batch(batch, mesh) for batch in
            data_lib.held_out_batches(config, mesh, held_out, tokenize)]),
       frozen=frozen, rules=rules.DENOISER_RULES,
-      frozen_rules=rules.FROZEN_RULES)
+      frozen_rules=rules.FROZEN_RULES,
+      warm_start=warm_start.denoiser_warm_start(
+          config.init_from, shapes, create))
   return runs.Run(
       stage, data_lib.train_batches(config, mesh, train, tokenize),
       dict(classes=list(train.classes),
            tokenizer_sha256=tokenizer.sha256))
+
+
+def _check_rows(config, parts: int) -> None:
+  """Gradient accumulation cuts videos and images together."""
+  if config.data.batch_size % parts:
+    raise errors.UserError(
+        f'config key optimizer.accumulation_steps is {parts}, which does not '
+        f'divide data.batch_size={config.data.batch_size}; change one of them')
 
 
 def _check_latents(config, tokenizer: frozen_lib.Tokenizer) -> None:

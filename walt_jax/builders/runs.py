@@ -41,12 +41,14 @@ def check_sections(config: config_dict.ConfigDict, known: set[str]) -> None:
     raise errors.UserError(f'the config lacks the key {missing[0]!r}')
 
 
-def check_shapes(init: Callable[[jax.Array], train_state.TrainState]) -> None:
-  """Raises UserError where a network does not fit itself or its input.
+def check_shapes(init: Callable[[jax.Array], Any]) -> Any:
+  """Returns the shapes of what `init(key)` makes.
 
-  Networks check windows, heads and patches when they are traced.
+  Raises:
+    UserError: Where a network does not fit itself or its input. Networks check
+      windows, heads and patches when they are traced.
   """
   try:
-    jax.eval_shape(init, jax.random.key(0))
+    return jax.eval_shape(init, jax.random.key(0))
   except ValueError as e:
     raise errors.UserError(f'config section model: {e}') from e

@@ -47,11 +47,14 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
     UserError: On anything in the config that does not fit.
   """
   runs.check_sections(config, SECTIONS)
+  _refuse_denoiser_keys(config)
   config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
   module = models.autoencoder(config.model, mesh_lib.platform(mesh))
   data = config.data
   try:
-    module.latent_shape((1, data.num_frames, data.height, data.width, 3))
+    for height, width in (
+        (data.height, data.width), *data_lib.shapes(config)):
+      module.latent_shape((1, data.num_frames, height, width, 3))
     options = config_lib.typed(
         config.losses, tokenizer_step.TokenizerLosses, 'losses')
   except ValueError as e:
@@ -86,6 +89,19 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
       stage, batches, dict(classes=list(train.classes)),
       finish=functools.partial(
           _export, config, workdir, module, batches))
+
+
+def _refuse_denoiser_keys(config) -> None:
+  """Keys that every config has, but that only denoisers act on."""
+  if config.init_from:
+    raise errors.UserError(
+        f'config key init_from is {config.init_from!r}, but a tokenizer '
+        'begins anew; leave it empty')
+  if config.optimizer.get('accumulation_steps', 1) != 1:
+    raise errors.UserError(
+        'config key optimizer.accumulation_steps is '
+        f'{config.optimizer.accumulation_steps}, but a tokenizer is trained '
+        'on whole batches (its discriminator compares them); set it to 1')
 
 
 def make_discriminators(config) -> dict[str, discriminator_lib.Discriminator]:

@@ -414,12 +414,13 @@ _PATTERNS = (_stripes, _checks, _rings, _blobs)
 def _background(seed: int, size: int, kind: int | None = None) -> np.ndarray:
   """A still, textured, coloured frame, float32 [size, size, 3] in [0, 255].
 
-  A coarse two-coloured pattern carries the contrast; fine lines, only where
-  the pattern is bright, are detail that frames under 128 pixels lose.
+  A coarse two-coloured pattern carries the contrast. Lines, only where it is
+  bright, are detail to restore: frames of 32 pixels lose those a unit apart,
+  frames of 64 pixels those half a unit apart.
   """
   rng = np.random.default_rng([seed, 71])
   draw = rng.uniform(size=6).astype(np.float32)
-  fine = rng.uniform(size=3).astype(np.float32)
+  middle, fine = rng.uniform(size=(2, 3)).astype(np.float32)
   tint = rng.permutation([1.1, 1.0, 0.94]).astype(np.float32)
   shade = rng.permutation([1.12, 1.0, 0.8]).astype(np.float32)
   if kind is None:
@@ -430,8 +431,10 @@ def _background(seed: int, size: int, kind: int | None = None) -> np.ndarray:
   v, u = axis[:, None], axis[None, :]
   pattern = _PATTERNS[kind](u, v, draw)
   pattern = (pattern - pattern.mean()) / pattern.std()
-  lines = _waves(u, v, fine[0] * np.pi, 0.9 + 0.5 * fine[1], 6.3 * fine[2])
-  lines = 0.13 * lines * np.clip(0.5 + pattern, 0, 1)
+  lines = (
+      _waves(u, v, middle[0] * np.pi, 0.9 + 0.5 * middle[1], 6.3 * middle[2])
+      + _waves(u, v, fine[0] * np.pi, 0.54 + 0.12 * fine[1], 6.3 * fine[2]))
+  lines = 0.12 * lines * np.clip(0.5 + pattern, 0, 1)
   bright = BACKGROUND_STD / (tint @ _LUMA)
   image = (BACKGROUND_MEAN * shade + (bright * tint) * pattern[..., None]
            + lines[..., None])

@@ -34,6 +34,10 @@ class Denoiser(nn.Module):
     self_condition: Whether there is an input for the last estimate of x_0.
     frame_condition: Whether there is one for given frames and their mask.
     low_res_factor: Upscaling of the low-resolution condition; 0 for none.
+    linear_skip: Whether the output also takes a linear mix of the noisy and
+      the upscaled low-resolution latents, by gates of time and condition. Not
+      in the paper: a small super-resolution stage need not first learn to
+      pass on what it is given.
     use_noise_level: Whether the noise level of that condition is one too.
     lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
     use_qk_norm: LayerNorm of queries and keys.
@@ -60,6 +64,7 @@ class Denoiser(nn.Module):
   self_condition: bool = True
   frame_condition: bool = True
   low_res_factor: int = 0
+  linear_skip: bool = False
   use_noise_level: bool = False
   lora_rank: int = 2
   use_qk_norm: bool = True
@@ -90,7 +95,8 @@ class Denoiser(nn.Module):
     self._check(x_t, timestep, conditioning)
     is_image = conditioning.is_image
 
-    inputs = self._inputs(x_t, conditioning)
+    low_res = self._low_res(x_t, conditioning)
+    inputs = self._inputs(x_t, low_res, conditioning)
     x = nn.Dense(
         self.width, kernel_init=attention.PROJECTION_INIT,
         name='patch_projection')(windows.patchify(inputs, self.patch))
@@ -118,7 +124,10 @@ class Denoiser(nn.Module):
     x = nn.Dense(
         self.patch ** 2 * x_t.shape[-1], kernel_init=nn.initializers.zeros,
         name='head')(x)
-    return windows.unpatchify(x, self.patch)
+    x = windows.unpatchify(x, self.patch)
+    if self.linear_skip:
+      x = x + self._skip(embedding, [x_t, *low_res])
+    return x
 
   def _layers(self, x, context):
     num_pairs = self.depth // 2
@@ -138,7 +147,26 @@ class Denoiser(nn.Module):
     return layers(options, self.remat_policy, unroll == num_pairs,
                   name='layers')(x, context)[0]
 
-  def _inputs(self, x_t, conditioning) -> jax.Array:
+  def _low_res(self, x_t, conditioning) -> list[jax.Array]:
+    """The upscaled low-resolution latents of x_t's shape, if there are any."""
+    if not self.low_res_factor:
+      return []
+    b, t, h, w, c = x_t.shape
+    low = (b, t, h // self.low_res_factor, w // self.low_res_factor, c)
+    return [super_resolution.LatentUpscaler(
+        self.low_res_factor, name='low_res_upscaler')(
+            _or_zeros(conditioning.low_res, low))]
+
+  def _skip(self, embedding, parts) -> jax.Array:
+    """Sum of latents, each channel times a gate that starts at zero."""
+    channels = parts[0].shape[-1]
+    gates = jnp.split(
+        modulation.linear_modulation(len(parts), channels, 'skip_gates')(
+            embedding), len(parts), axis=-1)
+    return sum(modulation.per_token(gate) * part
+               for gate, part in zip(gates, parts, strict=True))
+
+  def _inputs(self, x_t, low_res, conditioning) -> jax.Array:
     """Noisy latents and everything that is concatenated on channels."""
     parts = [x_t]
     if self.self_condition:
@@ -148,12 +176,7 @@ class Denoiser(nn.Module):
       parts += [_or_zeros(conditioning.frame_cond, x_t.shape),
                 jnp.broadcast_to(mask[..., None, None, None],
                                  (*x_t.shape[:-1], 1))]
-    if self.low_res_factor:
-      b, t, h, w, c = x_t.shape
-      low = (b, t, h // self.low_res_factor, w // self.low_res_factor, c)
-      parts.append(super_resolution.LatentUpscaler(
-          self.low_res_factor, name='low_res_upscaler')(
-              _or_zeros(conditioning.low_res, low)))
+    parts += low_res
     return jnp.concatenate([part.astype(jnp.float32) for part in parts], -1)
 
   def _global_embedding(self, x_t, timestep, conditioning) -> jax.Array:

@@ -112,7 +112,7 @@ class Checkpoints:
     """
     restored = self._manager.restore(
         self._manager.latest_step(), args=ocp.args.Composite(
-            state=_restore_args(abstract_state),
+            state=restore_args(abstract_state),
             data=ocp.args.JsonRestore()))
     return restored['state'], restored['data']['next_batch']
 
@@ -128,7 +128,8 @@ class Checkpoints:
       self._opened = None
 
 
-def _restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
+def restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
+  """How to restore a tree to these shapes, types and shardings."""
   return ocp.args.PyTreeRestore(
       item=abstract,
       restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
@@ -222,23 +223,10 @@ def restore_params(
   Raises:
     UserError: If there is no such checkpoint.
   """
-  step = latest_step(workdir) if step is None else step
-  path = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step)
-  if step is None or not path.is_dir():
-    which = 'checkpoint' if step is None else f'checkpoint of step {step}'
-    raise errors.UserError(
-        f'{workdir} has no {which}; train it first with `walt train`')
+  path = _step_path(workdir, step)
   handler = ocp.PyTreeCheckpointHandler()
   try:
-    saved = handler.metadata(path / 'state').tree
-    averages = saved.get('ema') or {}
-    if ema and averages:
-      decay = max(averages, key=float)
-      item = {'ema': {decay: averages[decay]}}
-    else:
-      item = {'params': saved['params']}
-    item = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
+    item = _params_item(handler, path, ema)
     if mesh is None:
       how = jax.tree.map(
           lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
@@ -252,4 +240,44 @@ def restore_params(
         item=item, restore_args=how, partial_restore=True))
   finally:
     handler.close()
-  return restored['ema'][decay] if 'ema' in restored else restored['params']
+  return _only_params(restored)
+
+
+def params_shapes(workdir: str | pathlib.Path, *, ema: bool = True,
+                  step: int | None = None) -> PyTree:
+  """Shapes and types of what `restore_params` would read, with its errors."""
+  path = _step_path(workdir, step)
+  handler = ocp.PyTreeCheckpointHandler()
+  try:
+    return _only_params(_params_item(handler, path, ema))
+  finally:
+    handler.close()
+
+
+def _step_path(workdir: str | pathlib.Path, step: int | None) -> pathlib.Path:
+  step = latest_step(workdir) if step is None else step
+  path = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step)
+  if step is None or not path.is_dir():
+    which = 'checkpoint' if step is None else f'checkpoint of step {step}'
+    raise errors.UserError(
+        f'{workdir} has no {which}; train it first with `walt train`')
+  return path
+
+
+def _params_item(handler: ocp.PyTreeCheckpointHandler, path: pathlib.Path,
+                 ema: bool) -> PyTree:
+  """The part of a saved state that holds the parameters, as shapes."""
+  saved = handler.metadata(path / 'state').tree
+  averages = saved.get('ema') or {}
+  if ema and averages:
+    decay = max(averages, key=float)
+    item = {'ema': {decay: averages[decay]}}
+  else:
+    item = {'params': saved['params']}
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), item)
+
+
+def _only_params(item: PyTree) -> PyTree:
+  return (next(iter(item['ema'].values())) if 'ema' in item
+          else item['params'])

@@ -14,6 +14,7 @@ from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import schedules
 from walt_jax.models import conditioning as conditioning_lib
 from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.training import optimizers
 from walt_jax.training import state as train_state
 
 Params = Any
@@ -84,40 +85,43 @@ class DenoiserObjective:
     return jnp.square(output - target).mean(axis=(1, 2, 3, 4))
 
 
-def make_init(
-    objective: DenoiserObjective, example: types.LatentBatch,
-    optimizer: optax.GradientTransformation, ema_decays: tuple[float, ...]
-) -> Callable[[jax.Array], train_state.TrainState]:
-  """Builds the pure `init(key) -> TrainState`.
+def make_init(objective: DenoiserObjective, example: types.LatentBatch
+              ) -> Callable[[jax.Array], Params]:
+  """Builds the pure `init(key) -> parameters`.
 
   Args:
     objective: The denoiser.
     example: Shapes of one row (arrays or `jax.ShapeDtypeStruct`s).
-    optimizer: Whose state is made too.
-    ema_decays: One average of the parameters each.
   """
 
-  def init(key: jax.Array) -> train_state.TrainState:
+  def init(key: jax.Array) -> Params:
     batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
     timestep = jnp.ones((batch.latents.shape[0], 1))
-    params = objective.denoiser.init(
+    return objective.denoiser.init(
         key, batch.latents, timestep, objective.conditioning(batch))['params']
-    return train_state.create(params, optimizer, ema_decays)
 
   return init
 
 
-def make_train_step(objective: DenoiserObjective,
-                    optimizer: optax.GradientTransformation) -> Callable:
+def make_train_step(
+    objective: DenoiserObjective, optimizer: optax.GradientTransformation,
+    accumulation_steps: int = 1) -> Callable:
   """Builds the pure update `(state, batch, key) -> (state, metrics)`.
 
   Metrics: the mean loss, the same without weights, the gradient's norm. The
   loss by quartile of time is measured on held-out rows, where it is not noise.
+
+  Args:
+    objective: The denoiser and its loss.
+    optimizer: Turns gradients into updates.
+    accumulation_steps: Parts in which a batch goes through the network.
   """
-  grad_fn = jax.value_and_grad(objective.loss, has_aux=True)
+  grad_fn = optimizers.value_and_grad(objective.loss, accumulation_steps)
 
   def train_step(state: train_state.TrainState, batch: types.LatentBatch,
                  key: jax.Array):
+    if batch.row is None:  # A part of the batch must keep its noise.
+      batch = batch.replace(row=jnp.arange(batch.latents.shape[0]))
     (loss, parts), grads = grad_fn(state.params, batch, key)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params)

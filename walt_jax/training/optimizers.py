@@ -34,6 +34,8 @@ class OptimizerOptions:
     weight_decay: Decoupled, on matrices alone.
     parameter_scale: Adafactor: scale the rate by the size of each parameter.
     min_factored: Adafactor: smallest side of a matrix that is factored.
+    accumulation_steps: Parts of the batch whose gradients are averaged for one
+      update, see `value_and_grad`.
   """
   name: str = 'adamw'
   peak_lr: float = 5e-4
@@ -49,6 +51,7 @@ class OptimizerOptions:
   weight_decay: float = 0.0
   parameter_scale: bool = False
   min_factored: int = 128
+  accumulation_steps: int = 1
 
   def __post_init__(self):
     if self.name not in ('adamw', 'adafactor'):
@@ -64,6 +67,9 @@ class OptimizerOptions:
     if not 0 < self.decay_fraction <= 1:
       raise ValueError(f'optimizer.decay_fraction={self.decay_fraction} is '
                        'not in (0, 1].')
+    if self.accumulation_steps < 1:
+      raise ValueError(f'optimizer.accumulation_steps='
+                       f'{self.accumulation_steps} must be at least 1.')
 
 
 def learning_rate(options: OptimizerOptions) -> optax.Schedule:
@@ -137,7 +143,8 @@ def value_and_grad(
   so that a batch sharded over devices stays where it is.
 
   Args:
-    loss_fn: `loss_fn(params, batch, key) -> (mean loss, scalar metrics)`.
+    loss_fn: `loss_fn(params, batch, key) -> (mean loss, metrics)`. Every part
+      gets the same key: draws must depend on the rows' own numbers.
     num_parts: n; must divide every row count.
   """
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -152,16 +159,15 @@ def value_and_grad(
         rows.reshape(-1, num_parts, *rows.shape[1:]), 0, 1)
 
   def accumulated(params, batch, key):
-    def add(total, item):
-      part, index = item
-      out = grad_fn(params, part, jax.random.fold_in(key, index))
+    def add(total, part):
+      out = grad_fn(params, part, key)
       return jax.tree.map(lambda t, o: t + o / num_parts, total, out), None
 
     parts = jax.tree.map(split, batch)
     shapes = jax.eval_shape(
         grad_fn, params, jax.tree.map(lambda rows: rows[0], parts), key)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(num_parts)))
+    total, _ = jax.lax.scan(add, zeros, parts)
     return total
 
   return accumulated

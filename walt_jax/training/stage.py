@@ -14,6 +14,18 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class WarmStart:
+  """Where a new run begins instead of at random parameters (fine-tuning).
+
+  Attributes:
+    read: Returns the parameters as host arrays; called in new runs alone.
+    create: `create(params) -> TrainState` at step 0, pure.
+  """
+  read: Callable[[], PyTree]
+  create: Callable[[PyTree], TrainState]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """The functions and frozen parameters that one stage trains with.
 
@@ -37,6 +49,7 @@ class Stage:
     frozen_rules: Partition rules for `frozen`.
     step_uses_frozen: Whether the train step needs them too (the network of a
       perceptual loss).
+    warm_start: Where a new run begins; None: at `init`.
   """
   name: str
   init: Callable[[jax.Array], TrainState]
@@ -49,3 +62,4 @@ class Stage:
   frozen: PyTree = dataclasses.field(default_factory=dict)
   frozen_rules: partition.Rules = partition.REPLICATED_RULES
   step_uses_frozen: bool = False
+  warm_start: WarmStart | None = None

@@ -1,0 +1,52 @@
+"""`init_from`: a new run that begins at the parameters of a finished one."""
+from collections.abc import Callable
+import functools
+import pathlib
+from typing import Any
+
+import jax
+
+from walt_jax import errors
+from walt_jax import exports
+from walt_jax.models import interpolate
+from walt_jax.training import checkpoints
+from walt_jax.training import stage as stage_lib
+from walt_jax.training import state as train_state
+
+PyTree = Any
+
+
+def denoiser_warm_start(
+    source: str, target: PyTree,
+    create: Callable[[PyTree], train_state.TrainState]
+) -> stage_lib.WarmStart | None:
+  """Begins a denoiser at another's parameters, fitted to its grid and windows.
+
+  The average of the longest memory is read where the source kept one.
+
+  Args:
+    source: `init_from`: a work directory or an export; '' for none.
+    target: Shapes of the new denoiser's parameters.
+    create: `create(params) -> TrainState` of the new run.
+
+  Raises:
+    UserError: If `source` holds no denoiser, or one that differs in more than
+      grid and windows; nothing but shapes has then been read of a checkpoint.
+  """
+  if not source:
+    return None
+  root = pathlib.Path(source)
+  read: Callable[[], PyTree]
+  if (root / exports.MODEL_FILE).is_file():
+    read = lambda: exports.load_export(root)[0]
+    shapes = jax.eval_shape(read)
+  else:
+    checkpoints.read_config(root)  # Says what is wrong with the folder.
+    read = functools.partial(checkpoints.restore_params, root)
+    shapes = checkpoints.params_shapes(root)
+  fit = functools.partial(interpolate.fit_positions, target=target)
+  try:
+    jax.eval_shape(fit, shapes)
+  except ValueError as e:
+    raise errors.UserError(f'config key init_from is {source!r}: {e}') from e
+  return stage_lib.WarmStart(read=lambda: fit(read()), create=create)
