@@ -39,8 +39,9 @@ class Progress:
     self._print(f'{self._name}: {text}')
 
   def compiled(self, seconds: float) -> None:
-    """Reports the compile time."""
+    """Reports the compile time, which is not counted as steps."""
     self._seconds['compile'] += seconds
+    self._aside += seconds
     self.message(f'compiled in {seconds:.1f} s')
 
   def start(self, step: int) -> None:
