@@ -13,6 +13,7 @@ import numpy as np
 
 from walt_jax import errors
 from walt_jax import evaluate_flags
+from walt_jax.data import evaluation_clips
 from walt_jax.metrics import clip_sets
 from walt_jax.metrics import protocols
 
@@ -275,10 +276,11 @@ def cache_folder(args: argparse.Namespace) -> pathlib.Path | None:
 
 def fingerprint(path: str) -> list[Any]:
   """Changes when a file of a set does: names, sizes and times."""
-  root = pathlib.Path(path).resolve()
+  prepared = evaluation_clips.parse(path)  # Which split is in the path.
+  root = (prepared[0] if prepared else pathlib.Path(path)).resolve()
   files = [root] if root.is_file() else sorted(
       file for file in root.rglob('*') if file.is_file())
-  return [str(root), [
+  return [str(path) if prepared else str(root), [
       (str(file.relative_to(root)), file.stat().st_size,
        file.stat().st_mtime_ns) for file in files]]
 

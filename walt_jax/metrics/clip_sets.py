@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 
 from walt_jax import errors
+from walt_jax.data import evaluation_clips
 from walt_jax.media import samples
 from walt_jax.media import video
 
@@ -27,7 +28,8 @@ class ClipSet:
   """
 
   def __init__(self, path: pathlib.Path, names: Sequence[str],
-               files: Sequence[pathlib.Path], array: np.ndarray | None,
+               files: Sequence[pathlib.Path],
+               array: np.ndarray | evaluation_clips.EvaluationClips | None,
                record: samples.SampleSet | None, frames: int | None):
     self.path = path
     self.names = tuple(names)
@@ -80,8 +82,10 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     path: A folder with `samples.json` (read through it, `.npy` only), a
       folder of videos, of images or of `.npy` clips, a single such file, or
       an `.npy` of uint8 [N, T, H, W, 3] or of images [N, H, W, 3], which are
-      clips of one frame, or an `.npz` with such an array `arr_0`.
-    frames: Only the first so many frames of each clip.
+      clips of one frame, or an `.npz` with such an array `arr_0`; or a set
+      that `walt data prepare` wrote, `DIR[:SPLIT][:HEIGHTxWIDTH]`.
+    frames: Only the first so many frames of each clip; of a prepared set, so
+      many from its middle.
 
   Raises:
     errors.UserError: Nothing there, or not such clips.
@@ -89,9 +93,6 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
   path = pathlib.Path(path)
   if path.is_file() and path.suffix.lower() in ('.npy', '.npz'):
     return _open_array(path, frames)
-  if not path.is_dir():
-    raise errors.UserError(
-        f'no folder of clips at {path}; give a folder of videos or an .npy')
   if samples.is_sample_folder(path):
     record = samples.read_samples(path)
     if not record.entries:
@@ -99,9 +100,26 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     stems = [entry.stem for entry in record.entries]
     files = [path / f'{stem}.npy' for stem in stems]
     return ClipSet(path, stems, files, None, record, frames)
+  prepared = evaluation_clips.parse(path)
+  if prepared is not None:
+    return _open_prepared(path, *prepared, frames)
+  if not path.is_dir():
+    raise errors.UserError(
+        f'no folder of clips at {path}; give a folder of videos, a set that '
+        'walt data prepare wrote, or an .npy')
   files = _clip_files(path)
   return ClipSet(path, [file.name for file in files], files, None, None,
                  frames)
+
+
+def _open_prepared(path: pathlib.Path, folder: pathlib.Path,
+                   split: str | None, size: tuple[int, int] | None,
+                   frames: int | None) -> ClipSet:
+  clips = evaluation_clips.EvaluationClips(
+      folder, split, num_frames=frames, size=size)
+  found = ClipSet(path, clips.names, (), clips, None, frames)
+  found.split = clips.split
+  return found
 
 
 def _open_array(path: pathlib.Path, frames: int | None) -> ClipSet:
