@@ -12,6 +12,7 @@ from walt_jax import types
 from walt_jax.models import blocks
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import interpolate
+from walt_jax.models import super_resolution
 
 B, T, SIZE, C = 2, 5, 4, 3
 SHAPE = (B, T, SIZE, SIZE, C)
@@ -68,6 +69,32 @@ def put(leaf, index, value):
 
 def add(leaf, index, value=1.0):
   return put(leaf, index, leaf[index] + value)
+
+
+class LinearSkipTest(absltest.TestCase):
+
+  def test_output_gains_the_gated_inputs_and_nothing_else(self):
+    options = dict(SMALL, low_res_factor=2)
+    _, params, apply = build(**options, linear_skip=True)
+    x, timestep, _ = inputs()
+    low = np.random.default_rng(3).standard_normal(
+        (B, T, SIZE // 2, SIZE // 2, C), np.float32)
+    conditioning = types.Conditioning(low_res=low)
+    with_skip = apply(params, x, timestep, conditioning)
+
+    shared = dict(params['params'])
+    gates = shared.pop('skip_gates')
+    gates = dict(kernel=np.zeros_like(gates['kernel']),
+                 bias=np.arange(1, 2 * C + 1, dtype=np.float32))
+    upscaled = super_resolution.LatentUpscaler(2).apply(
+        {'params': shared['low_res_upscaler']}, low)
+    given = apply({'params': shared | {'skip_gates': gates}}, x, timestep,
+                  conditioning)
+    plain = build(**options)[2]({'params': shared}, x, timestep, conditioning)
+    np.testing.assert_allclose(
+        given, plain + [1, 2, 3] * x + [4, 5, 6] * np.asarray(upscaled),
+        rtol=1e-4, atol=1e-4)
+    self.assertGreater(np.abs(with_skip - given).max(), 1e-2)
 
 
 class JointTrainingTest(parameterized.TestCase):
