@@ -10,14 +10,18 @@ Reconstruction FVD on UCF-101 by --config.model.latent_channels (Table 3f):
 4 -> 37.7, 8 -> 17.1 (the default), 16 -> 8.2, 32 -> 3.5.
 
 Variants: `ucf101` (default; 2000 epochs of 9,537 training clips), `k600`
-(270,000 steps), `t2v` (1M steps, a quarter of the rows are images, ours) and
-`smoke`, a minute on a CPU, which needs nothing else. Losses and discriminator
-follow MAGVIT-v2, with deep features of EfficientNet-Lite0 (ours).
+(270,000 steps), `t2v` (1M steps, a quarter of the rows are images, ours),
+`smoke`, a minute on a CPU, which needs nothing else, and `ucf101_small`, a
+small GAN on 9 x 64 x 64 pixels for two cores, with `ucf101_small_no_gan`, the
+same without discriminator (benchmarks/tokenizer_gan.py compares the two).
+Losses and discriminator follow MAGVIT-v2, with deep features of
+EfficientNet-Lite0 (ours).
 """
 from ml_collections import config_dict
 
 STEPS = {'ucf101': 74_500, 'k600': 270_000, 't2v': 1_000_000}
-VARIANTS = (*STEPS, 'smoke')
+SMALL = ('ucf101_small', 'ucf101_small_no_gan')
+VARIANTS = (*STEPS, *SMALL, 'smoke')
 
 
 def get_config(variant: str = 'ucf101') -> config_dict.ConfigDict:
@@ -63,6 +67,11 @@ def get_config(variant: str = 'ucf101') -> config_dict.ConfigDict:
       eval_batches=4, eval_samples=4)
   if variant == 'smoke':
     _shrink(config)
+  if variant in SMALL:
+    _small(config)
+  if variant == 'ucf101_small_no_gan':
+    config.discriminator = config_dict.ConfigDict()
+    config.discriminator_optimizer = config_dict.ConfigDict()
   return config
 
 
@@ -86,3 +95,35 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   config.statistics.num_batches = 4
   config.train.update(log_every=1, save_every=2, eval_every=4, eval_batches=1,
                       eval_samples=2)
+
+
+def _small(config: config_dict.ConfigDict) -> None:
+  """A quick network at 3 x 16 x 16 cells; a GAN from step 500 on."""
+  steps, start = 2_000, 500
+  config.data.update(
+      num_frames=9, height=64, width=64, batch_size=4, num_workers=0)
+  config.model = dict(
+      base_channels=48, channel_multipliers=(1,), time_downsample=(),
+      blocks_per_level=0, middle_blocks=2, latent_channels=8,
+      bottleneck='plain', norm='position', num_groups=8,
+      adaptive_decoder=False, kernel_size=(1, 3, 3), stem_patch=(4, 4, 4),
+      stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), linear_ends=True,
+      remat=False, dtype='float32')
+  config.losses.update(
+      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.5,
+      adaptive_weight=True, adversarial_start=start, lecam_weight=0.01)
+  config.discriminator = dict(
+      base_channels=16, channel_multipliers=(2, 4),
+      time_downsample=(True, True), stem_patch=(1, 4, 4), dtype='float32')
+  config.optimizer.update(
+      peak_lr=4e-3, schedule='linear', warmup_steps=50, decay_fraction=0.7,
+      decay_steps=steps, b1=0.9)
+  # It counts its own steps.
+  config.discriminator_optimizer.update(
+      peak_lr=5e-4, schedule='linear', warmup_steps=50, decay_fraction=0.7,
+      decay_steps=steps - start, b1=0.5)
+  config.ema = (0.99,)
+  config.statistics.num_batches = 16
+  config.train.update(
+      num_steps=steps, log_every=10, save_every=500, eval_every=500,
+      eval_batches=2, eval_samples=2)

@@ -41,17 +41,25 @@ def _add_train(commands) -> None:
       'train', help='train a stage, or resume its training',
       description='Trains the stage that a config describes. A work directory '
       'with a checkpoint is resumed.')
-  _add_config(parser)
-  parser.add_argument('--workdir', required=True, metavar='DIR',
+  _add_config(parser, required=False)
+  parser.add_argument('--workdir', metavar='DIR',
                       help='config.json, metrics.jsonl, checkpoints/')
+  parser.add_argument('--replay', metavar='BUNDLE',
+                      help='only take the failed step again that training '
+                      'kept in WORKDIR/replay/; --config and --workdir are '
+                      'then those of the run')
+  parser.add_argument('--max_failures', type=flags.positive_int, default=10,
+                      metavar='N', help='stop after N steps in a row whose '
+                      'loss or gradients were not finite (10)')
   parser.add_argument('--profile', type=flags.frame_range,
                       metavar='FIRST:LAST',
                       help='write a profiler trace of these steps')
   parser.set_defaults(module='walt_jax.train')
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('--config', required=True, metavar='FILE[:variant]',
+def _add_config(parser: argparse.ArgumentParser, *,
+                required: bool = True) -> None:
+  parser.add_argument('--config', required=required, metavar='FILE[:variant]',
                       help='a Python file with get_config; any key can be set '
                       'with --config.KEY=VALUE')
   parser.set_defaults(takes_overrides=True)

@@ -11,9 +11,12 @@ from walt_jax.builders import runs
 from walt_jax.builders import tokenizer_runs
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
+from walt_jax.parallel import rules as partition
+from walt_jax.training import bundles
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
+from walt_jax.training import replay
 
 _BUILDERS = {
     'tokenizer': tokenizer_runs.tokenizer_run,
@@ -24,11 +27,14 @@ _BUILDERS = {
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt train --help`."""
+  if args.replay:
+    _replay(args)
+    return
+  for name in ('config', 'workdir'):
+    if not getattr(args, name):
+      raise errors.UserError(f'walt train needs --{name} (or --replay BUNDLE)')
   config = config_lib.load(args.config, args.overrides)
-  if config.stage not in _BUILDERS:
-    raise errors.UserError(
-        f'config key stage is {config.stage!r}; choose one of '
-        f'{", ".join(_BUILDERS)}')
+  _check_stage(config)
   workdir = pathlib.Path(args.workdir)
   if workdir.exists() and not workdir.is_dir():
     raise errors.UserError(
@@ -39,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     # Before anything is built: the plainest mistake has the quickest answer.
     checkpoints_lib.check_resume(
         {k: v for k, v in saved.items() if k != config_lib.DERIVED}, wanted)
-  options = _loop_options(config, args.profile)
+  options = _loop_options(config, args.profile, args.max_failures)
   mesh = mesh_lib.make_mesh(**config.mesh)
   built: runs.Run = _BUILDERS[config.stage](config, args.workdir, mesh)
   checkpoints = checkpoints_lib.Checkpoints(
@@ -54,8 +60,53 @@ def run(args: argparse.Namespace) -> None:
           f'{pathlib.Path(args.workdir)}', flush=True)
 
 
-def _loop_options(config, profile: tuple[int, int] | None
-                  ) -> loop.LoopOptions:
+def _replay(args: argparse.Namespace) -> None:
+  """Takes the step of a bundle again and says what it gave.
+
+  Raises:
+    UserError: If the step does not fail this time.
+  """
+  for name in ('config', 'profile'):
+    if getattr(args, name):
+      raise errors.UserError(
+          f'--{name} does not go with --replay, which has the config of its '
+          'run; set single keys with --config.KEY=VALUE')
+  failure = bundles.read_failure(args.replay)
+  config = config_lib.from_dict(
+      {k: v for k, v in failure.config.items() if k != config_lib.DERIVED})
+  config_lib.override(config, args.overrides)
+  _check_stage(config)
+  mesh = mesh_lib.make_mesh(**config.mesh)
+  # WORKDIR/replay/step_N.
+  workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
+  built = _BUILDERS[config.stage](config, str(workdir), mesh)
+  with partition.activate(mesh):
+    outcome = replay.replay(args.replay, built.stage, built.batches, mesh)
+  name = f'step {failure.step + 1} of {config.stage}, batch {failure.batch}'
+  if multihost.is_main():
+    for metric, value in outcome.metrics.items():
+      print(f'  {metric}: {value!r} (then {outcome.recorded.get(metric)!r})')
+    if outcome.bad_inputs:
+      print(f'  not finite in the batch: {", ".join(outcome.bad_inputs)}')
+  if not outcome.failed:
+    raise errors.UserError(
+        f'{name} is finite here, but was not when it was saved '
+        f'({failure.culprits}); replay on the devices and versions of the run')
+  if multihost.is_main():
+    print(f'{name}: fails again, '
+          f'{"all metrics equal" if outcome.equal else "other metrics"}',
+          flush=True)
+
+
+def _check_stage(config) -> None:
+  if config.stage not in _BUILDERS:
+    raise errors.UserError(
+        f'config key stage is {config.stage!r}; choose one of '
+        f'{", ".join(_BUILDERS)}')
+
+
+def _loop_options(config, profile: tuple[int, int] | None,
+                  max_failures: int) -> loop.LoopOptions:
   """The part of `train` that the loop itself reads."""
   config_lib.check_keys(
       config.train, {'num_steps', 'log_every', 'save_every', 'eval_every',
@@ -67,6 +118,7 @@ def _loop_options(config, profile: tuple[int, int] | None
         save_every=config.train.save_every,
         eval_every=config.train.eval_every, seed=config.seed,
         profile_start=first,
-        profile_steps=last - first if profile else 5)
+        profile_steps=last - first if profile else 5,
+        max_failures=max_failures)
   except ValueError as e:
     raise errors.UserError(f'config section train: {e}') from e

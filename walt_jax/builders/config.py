@@ -49,10 +49,16 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
     config = module.get_config(variant) if variant else module.get_config()
   except ValueError as e:
     raise errors.UserError(f'config {spec!r}: {e}') from e
-  for key, text in overrides:
-    _override(config, key, text)
+  override(config, overrides)
   config.lock()
   return config
+
+
+def override(config: config_dict.ConfigDict,
+             overrides: Sequence[tuple[str, str]]) -> None:
+  """Sets dotted keys in place, as `load` does."""
+  for key, text in overrides:
+    _override(config, key, text)
 
 
 def _override(config: config_dict.ConfigDict, key: str, text: str) -> None:

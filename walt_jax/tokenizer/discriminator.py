@@ -8,6 +8,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from walt_jax.tokenizer import layers
+
 Triple = tuple[int, int, int]
 KINDS = ('video', 'image')
 BLUR = (1.0, 2.0, 1.0)  # Binomial; MAGVIT-v2 blurs with a 3-tap filter.
@@ -42,12 +44,16 @@ class Discriminator(nn.Module):
     channel_multipliers: One factor on `base_channels` a level; each level
       halves rows and columns.
     time_downsample: Whether a level halves frames too ('video').
+    stem_patch: Frames, rows and columns that are stacked on channels before
+      anything else; nothing is lost, and a quick network does all its work at
+      the smaller size. (1, 1, 1) for the paper's.
     dtype: Compute type; parameters and logits are float32.
   """
   kind: str = 'video'
   base_channels: int = 64
   channel_multipliers: tuple[int, ...] = (2, 4, 4)
   time_downsample: tuple[bool, ...] = (False, True, True)
+  stem_patch: Triple = (1, 1, 1)
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -59,9 +65,13 @@ class Discriminator(nn.Module):
       raise ValueError(
           f'time_downsample {self.time_downsample} and channel_multipliers '
           f'{self.channel_multipliers} differ in length.')
+    if self.kind == 'image' and self.stem_patch[0] != 1:
+      raise ValueError(
+          f'stem_patch {self.stem_patch} mixes frames: not for images.')
     taps = 3 if self.kind == 'video' else 1
+    x = layers.space_to_depth(pixels, self.stem_patch)
     x = nn.Conv(self.base_channels, (taps, 3, 3), dtype=self.dtype,
-                name='inputs')(pixels)
+                name='inputs')(x)
     x = nn.leaky_relu(x, 0.2)
     levels = zip(self.channel_multipliers, self.time_downsample, strict=True)
     for level, (multiplier, halve) in enumerate(levels):

@@ -1,20 +1,23 @@
 """The one training loop: every stage, every mesh, one process or many."""
+import collections
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import json
-import time
+import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from walt_jax.parallel import mesh as mesh_lib
+from walt_jax import errors
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
+from walt_jax.training import bundles
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import preemption
+from walt_jax.training import programs as programs_lib
 from walt_jax.training import progress as progress_lib
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
@@ -41,6 +44,8 @@ class LoopOptions:
     seed: Of initial parameters and of every step's noise.
     profile_start: First step of a profiler trace, or None.
     profile_steps: Steps that the trace holds.
+    max_failures: Steps in a row whose loss or gradients are not finite before
+      training stops; each changes nothing (see `guard`).
   """
   num_steps: int
   log_every: int = 100
@@ -49,12 +54,15 @@ class LoopOptions:
   seed: int = 0
   profile_start: int | None = None
   profile_steps: int = 5
+  max_failures: int = 10
 
   def __post_init__(self):
     if self.num_steps < 0 or self.log_every < 1:
       raise ValueError(
           f'train.num_steps={self.num_steps} must be at least 0 and '
           f'train.log_every={self.log_every} at least 1.')
+    if self.max_failures < 1:
+      raise ValueError(f'max_failures={self.max_failures} must be at least 1.')
     if self.save_every < 0 or self.eval_every < 0:
       raise ValueError(
           f'train.save_every={self.save_every} and train.eval_every='
@@ -74,7 +82,8 @@ def run(
   Args:
     stage: What to train.
     batches: `batches(n)` iterates over this process's rows of the global
-      batches n, n + 1, ...: pytrees of NumPy arrays of unchanging shapes.
+      batches n, n + 1, ...: pytrees of NumPy arrays. Each set of shapes costs
+      a compilation when it first comes.
     mesh: Devices to train on.
     options: Steps, intervals and seed.
     checkpoints: The work directory.
@@ -85,6 +94,7 @@ def run(
 
   Raises:
     preemption.Preempted: After saving, when asked to stop by a signal.
+    UserError: When `max_failures` steps in a row were not finite.
   """
   with contextlib.ExitStack() as stack:
     stack.enter_context(partition.activate(mesh))
@@ -93,6 +103,38 @@ def run(
     stack.callback(checkpoints.close)
     return _Run(
         stage, batches, mesh, options, checkpoints, writer, stop).train()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flight:
+  """A step that was dispatched and has not been looked at.
+
+  Attributes:
+    step: Steps taken before it.
+    batch: Number of its batch.
+    rows: This process's rows of that batch, on the host.
+    held: The guard's flag after it.
+    metrics: What it computed.
+  """
+  step: int
+  batch: int
+  rows: PyTree
+  held: jax.Array
+  metrics: stage_lib.Metrics
+
+
+class _Feed:
+  """Batches in order; those put back come again first."""
+
+  def __init__(self, batches: Iterator[PyTree]):
+    self._batches = batches
+    self._again: collections.deque[PyTree] = collections.deque()
+
+  def __next__(self) -> PyTree:
+    return self._again.popleft() if self._again else next(self._batches)
+
+  def put_back(self, batches: list[PyTree]) -> None:
+    self._again.extendleft(reversed(batches))
 
 
 class _Run:
@@ -108,22 +150,14 @@ class _Run:
     self.writer = writer
     self.stop = stop
     self.pending: tuple[int, stage_lib.Metrics] | None = None
+    self.flights: collections.deque[_Flight] = collections.deque()
+    self.failures = self.in_a_row = 0
+    self.last_failure = -2
+    self.bundle: pathlib.Path | None = None
     self.progress = progress_lib.Progress(
         stage.name, options.num_steps, enabled=multihost.is_main())
-    everywhere = mesh_lib.replicated(mesh)
-    self.init_key, self.train_key, self.eval_key = jax.jit(
-        lambda: tuple(jax.random.split(jax.random.key(options.seed), 3)),
-        out_shardings=(everywhere,) * 3)()
-    self.frozen_shardings = partition.tree_shardings(
-        stage.frozen, mesh, stage.frozen_rules)
-    self.frozen = multihost.put(stage.frozen, self.frozen_shardings)
-    self.step_frozen = self.frozen if stage.step_uses_frozen else None
-    abstract = jax.eval_shape(stage.init, self.init_key)
-    self.shardings = partition.tree_shardings(abstract, mesh, stage.rules)
-    self.abstract = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=sharding),
-        abstract, self.shardings)
+    self.programs = programs_lib.Programs(
+        stage, mesh, options.seed, self.progress.compiled)
 
   def train(self) -> train_state.TrainState:
     options = self.options
@@ -136,32 +170,45 @@ class _Run:
       self.progress.message(f'at step {step}: nothing to train')
       self._finish(step)
       return state
-    iterator = self.batches(next_batch)
-    batch = multihost.global_batch(next(iterator), self.mesh)
-    encode, train_step = self._compile(state, batch)
-    in_flight: list[stage_lib.Metrics] = []
+    feed = _Feed(self.batches(next_batch))
+    rows = next(feed)
+    batch = multihost.global_batch(rows, self.mesh)
+    self.programs.prepare(state, batch)
+    held = self.programs.not_held()
     self.progress.start(step)
     with self._profiler() as profile:
       while step < options.num_steps:
-        profile(step, in_flight)
+        profile(step, state)
+        train_step = self.programs.prepare(state, batch)
         with jax.transfer_guard('disallow'):
-          latents = encode(self.frozen, batch, self.train_key, state.step)
-          state, metrics = train_step(
-              state, latents, self.train_key, self.step_frozen)
-        del batch, latents
+          state, held, metrics = train_step(
+              state, held, batch, self.programs.train_key)
+        held.copy_to_host_async()
+        self.flights.append(_Flight(step, next_batch, rows, held, metrics))
         step += 1
         next_batch += 1
+        rows = batch = None
         if step < options.num_steps:
           # The devices work on the step just dispatched meanwhile.
-          batch = multihost.global_batch(next(iterator), self.mesh)
-        in_flight.append(metrics)
-        if len(in_flight) > _MAX_IN_FLIGHT:
-          jax.block_until_ready(in_flight.pop(0))
-        last = step == options.num_steps
-        if step % options.log_every == 0 or last:
-          self._flush_metrics()
-          self.pending = step, metrics
+          rows = next(feed)
+          batch = multihost.global_batch(rows, self.mesh)
         stopping = self.stop.requested(step)
+        failed = self._settle(step, wait_for_all=stopping)
+        if failed is not None:
+          # What was dispatched after it changed nothing: it is taken again.
+          feed.put_back([flight.rows for flight in self.flights] + (
+              [] if rows is None else [rows]))
+          self.flights.clear()
+          step, next_batch, metrics = (
+              failed.step + 1, failed.batch + 1, failed.metrics)
+          state = self._skip(state, failed)
+          held = self.programs.not_held()
+          if step < options.num_steps:
+            rows = next(feed)
+            batch = multihost.global_batch(rows, self.mesh)
+        last = step == options.num_steps
+        if self._logs(step):
+          self._log(step, metrics)
         if last or _due(step, options.eval_every):
           self._evaluate(state, step)
         if last or stopping or _due(step, options.save_every):
@@ -174,57 +221,89 @@ class _Run:
     self._finish(step)
     return state
 
+  def _settle(self, step: int, *, wait_for_all: bool) -> '_Flight | None':
+    """Waits for steps until few are in flight; returns one that failed."""
+    options = self.options
+    allowed = _MAX_IN_FLIGHT
+    if (wait_for_all or step == options.num_steps or
+        _due(step, options.eval_every) or _due(step, options.save_every)):
+      allowed = 0
+    elif self._logs(step) and self.pending:
+      # The line about to be written must be of steps that count.
+      allowed = min(allowed, step - self.pending[0])
+    while len(self.flights) > allowed:
+      flight = self.flights.popleft()
+      if jax.device_get(flight.held):
+        return flight
+    return None
+
+  def _skip(self, state, failed: '_Flight') -> train_state.TrainState:
+    """Reports a failed step and steps over it.
+
+    Raises:
+      UserError: After too many in a row.
+    """
+    if self.pending and self.pending[0] > failed.step + 1:
+      self.pending = None
+    self.failures += 1
+    self.in_a_row = (
+        self.in_a_row + 1 if failed.step == self.last_failure + 1 else 1)
+    self.last_failure = failed.step
+    failure = bundles.Failure(
+        step=failed.step, batch=failed.batch,
+        key=np.asarray(jax.device_get(
+            jax.random.key_data(self.programs.train_key))).tolist(),
+        metrics={name: float(value) for name, value in
+                 jax.device_get(failed.metrics).items()},
+        config=self.checkpoints.config)
+    what = f'step {failed.step + 1} is not finite ({failure.culprits})'
+    if self.in_a_row == 1:
+      self.bundle = self._bundle(failure, state, failed.rows)
+    again = (f'; take it again with: walt train --replay {self.bundle}'
+             if self.bundle else '')
+    if self.in_a_row >= self.options.max_failures:
+      self._flush_metrics()
+      raise errors.UserError(
+          f'training stopped: {what}, as were the {self.in_a_row - 1} steps '
+          f'before it; lower the learning rate or look at the data{again}')
+    self.progress.message(
+        f'{what}: it changes nothing' + (again if self.in_a_row == 1 else ''))
+    return self.programs.skip(state)
+
+  def _bundle(self, failure: bundles.Failure, state, rows):
+    """Saves what a replay needs; returns where, None if there are enough."""
+    path = bundles.path_of(self.checkpoints.workdir, failure.step)
+    if path.exists():  # The run was resumed before it.
+      return path
+    if bundles.count(self.checkpoints.workdir) >= bundles.MAX_BUNDLES:
+      return None
+    with self.progress.aside('save'):
+      bundles.save(path, failure, state,
+                   multihost.global_batch(rows, self.mesh))
+    return path
+
   def _start(self) -> tuple[train_state.TrainState, int, int, bool]:
     """Returns (state, step, index of the next batch, whether restored)."""
     step = self.checkpoints.latest_step()
     self.checkpoints.write_config()
     if step is None:
       self.writer.resume(-1)
-      init = jax.jit(self.stage.init, out_shardings=self.shardings)
-      return init(self.init_key), 0, 0, False
+      return self.programs.new_state(), 0, 0, False
     self.writer.resume(step)
-    state, next_batch = self.checkpoints.restore(self.abstract)
+    state, next_batch = self.checkpoints.restore(self.programs.abstract)
     self.progress.message(f'resumed at step {step}')
     return state, step, next_batch, True
 
-  def _compile(self, state, batch):
-    """Compiles the two programs ahead of the first step."""
-    began = time.perf_counter()
-    rows = mesh_lib.batch_sharding(self.mesh)
-    everywhere = mesh_lib.replicated(self.mesh)
-    stage = self.stage
+  def _logs(self, step: int) -> bool:
+    return (step % self.options.log_every == 0 or
+            step == self.options.num_steps)
 
-    def encode(frozen, batch, key, step):
-      key = jax.random.fold_in(jax.random.fold_in(key, step), 1)
-      return stage.encode(frozen, batch, key)
-
-    def train_step(state, batch, key, frozen):
-      key = jax.random.fold_in(jax.random.fold_in(key, state.step), 0)
-      last = (frozen,) if stage.step_uses_frozen else ()
-      state, metrics = stage.train_step(state, batch, key, *last)
-      return state, jax.tree.map(jnp.asarray, metrics)
-
-    if stage.encode is None:
-      compiled_encode = lambda frozen, batch, key, step: batch
-      latents = batch
-    else:
-      lowered = jax.jit(
-          encode,
-          in_shardings=(self.frozen_shardings, rows, everywhere, everywhere),
-          out_shardings=rows,
-      ).lower(self.frozen, batch, self.train_key, state.step)
-      compiled_encode = lowered.compile()
-      latents = lowered.out_info
-    step_frozen_shardings = (
-        self.frozen_shardings if stage.step_uses_frozen else None)
-    compiled_step = jax.jit(
-        train_step,
-        in_shardings=(self.shardings, rows, everywhere, step_frozen_shardings),
-        out_shardings=(self.shardings, everywhere),
-        donate_argnums=0,
-    ).lower(state, latents, self.train_key, self.step_frozen).compile()
-    self.progress.compiled(time.perf_counter() - began)
-    return compiled_encode, compiled_step
+  def _log(self, step: int, metrics: stage_lib.Metrics) -> None:
+    """Notes a step's metrics, to be written when the next come."""
+    if self.pending and self.pending[0] == step:
+      return
+    self._flush_metrics()
+    self.pending = step, metrics
 
   def _flush_metrics(self) -> None:
     """Writes the metrics of the last logged step, one interval late."""
@@ -232,8 +311,12 @@ class _Run:
       return
     step, metrics = self.pending
     self.pending = None
+    # A step that failed has values that JSON cannot hold.
     values = {f'train/{name}': value
-              for name, value in jax.device_get(metrics).items()}
+              for name, value in jax.device_get(metrics).items()
+              if np.isfinite(value)}
+    if self.failures:
+      values['train/skipped_steps'] = self.failures
     self.writer.write_scalars(step, values)
     self.writer.write_curves(step, self.progress.speed())
     self.progress.show(values)
@@ -244,7 +327,8 @@ class _Run:
     self._flush_metrics()
     with self.progress.aside('evaluate'):
       jax.block_until_ready(state)
-      values, images = self.stage.evaluate(state, self.frozen, self.eval_key)
+      values, images = self.stage.evaluate(
+          state, self.programs.frozen, self.programs.eval_key)
     values = {f'eval/{name}': value for name, value in values.items()}
     self.writer.write_scalars(step, values)
     self.writer.write_images(step, images)
@@ -269,20 +353,20 @@ class _Run:
 
   @contextlib.contextmanager
   def _profiler(self):
-    """Yields `at_step(step, in_flight)`, which starts and ends the trace."""
+    """Yields `at_step(step, state)`, which starts and ends the trace."""
     start = self.options.profile_start
     active = False
 
-    def at_step(step: int, in_flight: list[stage_lib.Metrics]) -> None:
+    def at_step(step: int, state: train_state.TrainState) -> None:
       nonlocal active
       if start is None:
         return
-      if step == start:
-        jax.block_until_ready(in_flight)
+      if step == start and not active:
+        jax.block_until_ready(state)
         jax.profiler.start_trace(str(self.checkpoints.workdir / 'profile'))
         active = True
       elif active and step == start + self.options.profile_steps:
-        jax.block_until_ready(in_flight)
+        jax.block_until_ready(state)
         jax.profiler.stop_trace()
         active = False
 

@@ -74,8 +74,7 @@ def create_state(
 
   `params` and `opt_state` have the entries 'autoencoder' and, with a GAN,
   'discriminator' (by kind: 'videos', 'images'). Averages are of the
-  autoencoder's parameters alone. `extra` counts skipped steps and, by kind,
-  holds LeCam's running means.
+  autoencoder's parameters alone. `extra` holds LeCam's running means, by kind.
 
   Args:
     key: Draws the parameters.
@@ -92,7 +91,7 @@ def create_state(
   params = {'autoencoder': autoencoder.init(keys[0], clip)['params']}
   opt_state = {'autoencoder': optimizer.init(params['autoencoder'])}
   zero = lambda dtype: jnp.zeros((), dtype)
-  extra = {'skipped_in_a_row': zero(jnp.int32), 'skipped': zero(jnp.int32)}
+  extra = {}
   if discriminators:
     params['discriminator'] = {
         kind: module.init(one, clip)['params']
@@ -136,8 +135,8 @@ def make_tokenizer_step(
   Both players are updated in one step from one forward pass: the
   discriminators judge the decoded clips as they were before the
   autoencoder's update. Rows of images and of videos weigh by their number of
-  pixels. A step whose loss or gradients are not finite changes nothing but
-  the counters `skipped` and `skipped_in_a_row`.
+  pixels. Every loss and every gradient's norm is among the metrics, which is
+  what the loop's guard looks at.
 
   Args:
     autoencoder: The network.
@@ -250,10 +249,10 @@ def make_tokenizer_step(
     updates, opt_state = discriminator_optimizer.update(
         d_grads, state.opt_state['discriminator'], params)
     metrics |= {'adversarial': loss, 'adversarial_weight': weight,
+                'discriminator_total': d_loss,
                 'discriminator_grad_norm': optax.tree.norm(d_grads)}
-    finite = jnp.isfinite(d_loss + optax.tree.norm(d_grads))
     return (grads, optax.apply_updates(params, updates), opt_state, means,
-            metrics, finite)
+            metrics)
 
   def train_step(state: TrainState, batch: types.Batch, key: jax.Array,
                  feature_params: Params = None
@@ -268,39 +267,26 @@ def make_tokenizer_step(
     (loss, metrics), cotangents = jax.value_and_grad(
         reconstruction_loss, has_aux=True)(
             outputs, clips, key_frames, feature_params)
-    finite = jnp.isfinite(loss)
     if any(kind in discriminators for kind in clips):
       update = lambda: adversarial_update(state, outputs, clips,
                                           cotangents[0])
       (pixel_grads, params['discriminator'], opt_state['discriminator'],
-       extra['lecam'], gan_metrics, gan_finite) = jax.lax.cond(
+       extra['lecam'], gan_metrics) = jax.lax.cond(
            state.step >= options.adversarial_start, update,
            lambda: _idle(update, state))
       cotangents = (jax.tree.map(jnp.add, cotangents[0], pixel_grads),
                     cotangents[1])
       metrics |= gan_metrics
-      finite &= gan_finite
     (grads,) = pull_back(cotangents)
     grad_norm = optax.tree.norm(grads)
-    finite &= jnp.isfinite(grad_norm)
     updates, opt_state['autoencoder'] = optimizer.update(
         grads, opt_state['autoencoder'], params['autoencoder'])
     params['autoencoder'] = optax.apply_updates(params['autoencoder'],
                                                 updates)
-    updated = state.replace(
-        params=params, opt_state=opt_state, extra=extra,
+    state = state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state, extra=extra,
         ema=train_state.update_ema(state.ema, params['autoencoder']))
-    updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old),
-                           updated, state)
-    skipped = jnp.where(finite, 0, 1)
-    counters = {
-        'skipped_in_a_row': (state.extra['skipped_in_a_row'] + 1) * skipped,
-        'skipped': state.extra['skipped'] + skipped}
-    state = updated.replace(step=state.step + 1,
-                            extra=updated.extra | counters)
-    return state, metrics | {
-        'loss': loss, 'grad_norm': grad_norm,
-        'skipped_in_a_row': counters['skipped_in_a_row']}
+    return state, metrics | {'loss': loss, 'grad_norm': grad_norm}
 
   return train_step
 
@@ -315,7 +301,6 @@ def _idle(update, state):
   """What `update` returns while the discriminators wait for their start."""
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
                        jax.eval_shape(update))
-  grads, _, _, _, metrics, _ = zeros
+  grads, _, _, _, metrics = zeros
   return (grads, state.params['discriminator'],
-          state.opt_state['discriminator'], state.extra['lecam'], metrics,
-          jnp.asarray(True))
+          state.opt_state['discriminator'], state.extra['lecam'], metrics)
