@@ -78,7 +78,15 @@ def _add_sample(commands) -> None:
   what.add_argument('--prompt', metavar='TEXT')
   what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
   what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
-                    'line: prompt, label, seed')
+                    'line: prompt (or [[frame, prompt], ..]), label, image, '
+                    'video, seed')
+  given = parser.add_mutually_exclusive_group()
+  given.add_argument('--image', metavar='FILE', help='the first frame')
+  given.add_argument('--video', metavar='FILE',
+                     help='its last frames are the first ones')
+  parser.add_argument('--num_frames', type=flags.positive_int, metavar='N',
+                      help='more than a window goes on from its last frames; '
+                      'fewer are cut off')
   parser.add_argument('--num_samples', type=flags.positive_int, default=None,
                       metavar='N', help='for each prompt or label')
   parser.add_argument('--steps', type=flags.separated(flags.positive_int),
@@ -97,6 +105,21 @@ def _add_sample(commands) -> None:
   parser.add_argument('--animation', choices=('gif', 'webp'),
                       help='write this beside each .mp4')
   parser.set_defaults(module='walt_jax.sample')
+
+
+def _add_demo(commands) -> None:
+  parser = commands.add_parser(
+      'demo', help='a local web page that draws clips',
+      description='Serves a page to type a prompt or give an image, choose '
+      'settings and watch the result. It needs the extra "demo" (Gradio).')
+  parser.add_argument('--workdir', required=True,
+                      type=flags.separated(str), metavar='BASE[,SR1,SR2]')
+  parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
+                      help='where to listen; by default only this machine '
+                      'can reach it')
+  parser.add_argument('--port', type=flags.natural, default=7860, metavar='N',
+                      help='0: any free one')
+  parser.set_defaults(module='walt_jax.demo')
 
 
 def _add_evaluate(commands) -> None:
@@ -256,7 +279,7 @@ def make_parser() -> argparse.ArgumentParser:
   parser.set_defaults(takes_overrides=False)
   commands = parser.add_subparsers(dest='command', required=True,
                                    metavar='COMMAND')
-  for add in (_add_train, _add_sample, _add_evaluate, _add_data,
+  for add in (_add_train, _add_sample, _add_demo, _add_evaluate, _add_data,
               _add_plan, _add_export, _add_report):
     add(commands)
   return parser

@@ -13,6 +13,7 @@ from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -67,6 +68,7 @@ class SampleTest(absltest.TestCase):
       self.assertLen(shown, 5)
       self.assertEqual((rate, self.set.fps), (8.0, 8.0))
     self.assertEmpty(list(self.out.glob('*.partial')))
+    self.assertTrue((self.out / 'contact_sheet.png').is_file())
 
   def test_samples_json_says_how_they_were_made(self):
     base, sr = self.set.stages
@@ -108,7 +110,7 @@ class SampleTest(absltest.TestCase):
     def draw(requests, batch_size):
       latents = []
       for index in range(2):
-        latents.append(pipeline_lib.run_stage(
+        latents.append(cascade.run_stage(
             pipeline, index, requests, settings[index], batch_size=batch_size,
             low_res=latents[-1] if latents else None).latents)
       return latents

@@ -1,8 +1,9 @@
 """The tiny runs that end-to-end tests share: `walt` in this process.
 
 A tokenizer of 5 x 16 x 16 pixels to 2 x 4 x 4 latents, a base with labels and
-captions on them, and a super-resolution stage to 5 x 32 x 32. All have the
-same shapes in every test, so that their programs are compiled once.
+captions on them, and a super-resolution stage to 5 x 32 x 32; for long clips,
+a base of 9 frames that goes on from given ones, and a stage after it. All have
+the same shapes in every test, so that their programs are compiled once.
 """
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -32,7 +33,7 @@ UCF101 = f'{ROOT}/configs/ucf101.py'
 
 TEXT_WIDTH = 16
 MAX_TOKENS = 8
-STAGES = ('tokenizer', 'base', 'sr')
+STAGES = ('tokenizer', 'base', 'sr', 'rollout', 'sr_rollout')
 
 _DATA = {
     'data.num_frames': 5, 'data.height': 16, 'data.width': 16,
@@ -57,6 +58,12 @@ _SUPER_RESOLUTION = {
     'latents.height': 8, 'latents.width': 8, 'model.patch': 2,
     'model.low_res_factor': 2, 'model.use_noise_level': True,
     'diffusion.max_low_res_level': 0.3, 'train.eval_every': 0}
+_ROLLOUT = {
+    'data.num_frames': 9, 'latents.frames': 3,
+    'model.spacetime_window': (3, 2, 2), 'train.eval_every': 0}
+_FRAME_PREDICTION = {
+    'model.frame_condition': True,
+    'diffusion.frame_condition_probability': 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +111,16 @@ def flags(stage: str, workdir: pathlib.Path, num_steps: int,
     variant, values = 'tokenizer', _DATA | _TRAIN | _TOKENIZER
   else:
     values |= {'tokenizer.workdir': run('tokenizer')}
-  if stage == 'base':
+  if stage in ('base', 'rollout'):
     values |= {
         'text.name': 'minilm', 'text.path': text_encoder_folder(),
         'text.width': TEXT_WIDTH, 'text.max_tokens': MAX_TOKENS}
-  if stage == 'sr':
+  if stage in ('sr', 'sr_rollout'):
     values |= _SUPER_RESOLUTION
+  if stage.endswith('rollout'):
+    values |= _ROLLOUT
+  if stage == 'rollout':
+    values |= _FRAME_PREDICTION
   values |= {key.replace('__', '.'): value for key, value in changed.items()}
   values |= {'train.num_steps': num_steps}
   return ['train', '--config', f'{QUICKSTART}:{variant}', '--workdir',

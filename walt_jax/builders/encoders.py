@@ -3,13 +3,42 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
+from ml_collections import config_dict
 import numpy as np
 
+from walt_jax import errors
 from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import models
 from walt_jax.builders import tokenizers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.text import encoder as text_encoder
 from walt_jax.tokenizer import frozen as frozen_lib
+
+_TEXT_KEYS = {'name', 'path', 'max_tokens', 'width', 'dtype'}
+
+
+def text_encoder_of(config: config_dict.ConfigDict
+                    ) -> text_encoder.TextEncoder | None:
+  """The text encoder of a config's `text` section, or None without text.
+
+  `text.dtype` may be left out: float32.
+
+  Raises:
+    UserError: On unknown keys or types, or weights of another width.
+  """
+  section = config.text
+  config_lib.check_keys(section, _TEXT_KEYS, 'text')
+  if not section.name:
+    return None
+  encoder = text_encoder.load_text_encoder(
+      section.name, section.path or None, max_tokens=section.max_tokens,
+      dtype=models.dtype(section, 'text'))
+  if encoder.width != section.width:
+    raise errors.UserError(
+        f'config key text.width is {section.width}, but {section.name} has '
+        f'token states of width {encoder.width}; set it to that')
+  return encoder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,13 +49,19 @@ def denoiser(config: config_dict.ConfigDict,
 def module(section: config_dict.ConfigDict, cls: type, where: str,
            extra: dict[str, Any]):
   """Builds a Flax module from a section whose `dtype` is a name."""
-  if section.get('dtype', 'float32') not in _DTYPES:
-    raise errors.UserError(
-        f'config key {where}.dtype is {section.dtype!r}; choose one of '
-        f'{", ".join(_DTYPES)}')
   values = dict(section.items())
-  values['dtype'] = _DTYPES[section.get('dtype', 'float32')]
+  values['dtype'] = dtype(section, where)
   try:
     return config_lib.typed(values, cls, where, extra)
   except ValueError as e:
     raise errors.UserError(f'config section {where!r}: {e}') from e
+
+
+def dtype(section: config_dict.ConfigDict, where: str) -> Any:
+  """The type that a section's `dtype` names; float32 where it names none."""
+  name = section.get('dtype', 'float32')
+  if name not in _DTYPES:
+    raise errors.UserError(
+        f'config key {where}.dtype is {name!r}; choose one of '
+        f'{", ".join(_DTYPES)}')
+  return _DTYPES[name]

@@ -1,14 +1,16 @@
 """Trained work directories -> a pipeline that draws clips."""
 from collections.abc import Sequence
 import hashlib
+import pathlib
 
 import jax
 import numpy as np
 
 from walt_jax import errors
+from walt_jax import exports
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import denoiser_runs
 from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import encoders
 from walt_jax.builders import tokenizers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -25,7 +27,8 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   """Loads base and super-resolution stages that share one tokenizer.
 
   Args:
-    workdirs: Base first, then each super-resolution stage in order.
+    workdirs: Base first, then each super-resolution stage in order; work
+      directories, or what `walt export` wrote of them.
     mesh: Devices to sample on.
     step: Checkpoint of the base; the newest by default, and of the others.
     low_res_given: Whether the first is a super-resolution stage, whose
@@ -59,8 +62,9 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   texts = [c for c in configs if c.text.name]
   return pipeline_lib.Pipeline(
       tokenizer=loaded[0], stages=stages,
-      text=denoiser_runs.load_text_encoder(texts[0]) if texts else None,
-      frame_rate=configs[0].data.frame_rate or DEFAULT_FRAME_RATE)
+      text=encoders.text_encoder_of(texts[0]) if texts else None,
+      frame_rate=configs[0].data.frame_rate or DEFAULT_FRAME_RATE,
+      trained_rate=configs[0].data.frame_rate or None)
 
 
 def _check_base(workdir, config) -> None:
@@ -90,20 +94,39 @@ def _check_chain(workdirs, configs) -> None:
 
 def _load_stage(index: int, workdir: str, config, mesh,
                 step: int | None) -> pipeline_lib.TrainedStage:
-  step = checkpoints.latest_step(workdir) if step is None else step
-  params = checkpoints.restore_params(
-      workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
+  """Finds a stage's weights and builds what draws with them."""
+  if (pathlib.Path(workdir) / exports.MODEL_FILE).is_file():
+    derived = config[config_lib.DERIVED]
+    step, weights = derived.step, derived.weights
+    restore = lambda: _read_export(workdir, mesh)
+  else:
+    step = checkpoints.latest_step(workdir) if step is None else step
+    if step is None:
+      raise errors.UserError(
+          f'{workdir} has no checkpoint; train it first with `walt train`')
+    weights = f'ema/{max(config.ema)}' if config.ema else 'params'
+    restore = lambda: checkpoints.restore_params(
+        workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
   objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
-  ema = f'ema/{max(config.ema)}' if config.ema else 'params'
   return pipeline_lib.TrainedStage(
       name='base' if index == 0 else f'sr{index}', workdir=str(workdir),
-      step=step, sha256=params_sha256(params), weights=ema,
+      step=step, weights=weights,
       sampler=diffusion_lib.stage_sampler_of(objective, config),
-      params=params,
+      params=pipeline_lib.StageParams(restore, params_sha256),
       classes=(tuple(config[config_lib.DERIVED].classes)
                if config.model.num_classes else ()),
       uses_text=bool(config.text.name),
+      frame_lengths=(tuple(config.diffusion.frame_condition_lengths)
+                     if config.model.frame_condition and
+                     config.diffusion.frame_condition_probability else ()),
       defaults=diffusion_lib.sampler_options(config))
+
+
+def _read_export(workdir: str, mesh):
+  """The parameters of a `walt export`, on the devices."""
+  params, _ = exports.load_export(workdir)
+  return jax.device_put(
+      params, rules.tree_shardings(params, mesh, rules.DENOISER_RULES))
 
 
 def params_sha256(params) -> str:

@@ -71,6 +71,10 @@ class StageRecord:
     seconds: Wall time of the stage over all samples.
     compile_seconds: Of which compiling, or None.
     tokenizer_sha256: Hash of the tokenizer used.
+    sampler_options: All settings of the sampler.
+    windows: How clips longer than a window were made: 'continued', each
+      window from the last frames of the one before, or 'blended', each on its
+      own and the frames that two share faded over; '' for other clips.
   """
   name: str
   workdir: str
@@ -85,6 +89,8 @@ class StageRecord:
   seconds: float | None = None
   compile_seconds: float | None = None
   tokenizer_sha256: str | None = None
+  sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  windows: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,24 +1,18 @@
-"""The cascade: from requests to clips, stage by stage.
-
-Samples go through a stage in batches of one size (one compiled program a
-stage); what passes between stages is latents in host memory, so only one
-stage's work is on the devices at a time. A sample depends on its seed, its
-index and its request alone: not on the batch size and not on the mesh.
-"""
-from collections.abc import Callable, Iterator, Sequence
+"""A tokenizer and trained stages, and what may be asked of them."""
+from collections.abc import Callable, Sequence
 import dataclasses
-import time
+import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from walt_jax import errors
-from walt_jax import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
+from walt_jax.sampling import codec as codec_lib
+from walt_jax.sampling import given as given_lib
 from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import rollout
 from walt_jax.sampling import stage_sampler
 from walt_jax.text import encoder as text_encoder
 from walt_jax.tokenizer import frozen as frozen_lib
@@ -26,32 +20,74 @@ from walt_jax.tokenizer import frozen as frozen_lib
 Request = requests_lib.Request
 
 
+class StageParams:
+  """A stage's parameters, on the devices while they are needed."""
+
+  def __init__(self, restore: Callable[[], Any],
+               digest: Callable[[Any], str]):
+    """Reads nothing yet.
+
+    Args:
+      restore: Reads the parameters onto the devices.
+      digest: Their hash.
+    """
+    self._restore, self._digest = restore, digest
+    self._params: Any = None
+    self._sha256 = ''
+
+  def get(self) -> Any:
+    """The parameters; read when they are not there."""
+    if self._params is None:
+      self._params = self._restore()
+      self._sha256 = self._sha256 or self._digest(self._params)
+    return self._params
+
+  def release(self) -> None:
+    """Gives their memory back; `get` reads them again."""
+    self._params = None
+
+  @property
+  def sha256(self) -> str:
+    """Hash of the parameters."""
+    if not self._sha256:
+      self.get()
+    return self._sha256
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedStage:
-  """One work directory, loaded.
+  """One work directory or export.
 
   Attributes:
     name: 'base', 'sr1', ..
     workdir: Where it came from.
     step: Training step of the weights.
-    sha256: Hash of the weights.
     weights: 'ema/0.99' or 'params'.
     sampler: Draws latents.
     params: The denoiser's parameters.
     classes: Names by label id, () without labels.
     uses_text: Whether it is conditioned on text.
+    frame_lengths: How many latent frames it learnt to go on from; () for a
+      stage without frame prediction.
     defaults: The config's sampler.
   """
   name: str
   workdir: str
   step: int
-  sha256: str
   weights: str
   sampler: stage_sampler.StageSampler
-  params: Any
+  params: StageParams
   classes: tuple[str, ...]
   uses_text: bool
+  frame_lengths: tuple[int, ...]
   defaults: samplers.SamplerOptions
+
+  @property
+  def conditions(self) -> frozenset[str]:
+    """What can be guided."""
+    has = dict(label=bool(self.classes), text=self.uses_text,
+               frames=bool(self.frame_lengths))
+    return frozenset(name for name, value in has.items() if value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,31 +113,64 @@ class Pipeline:
     stages: Base first.
     text: Encoder of prompts, or None.
     frame_rate: Frames a second of the clips.
+    trained_rate: The same where the stages were trained at one rate, None
+      where they kept the rate of their data.
   """
   tokenizer: frozen_lib.Tokenizer
   stages: tuple[TrainedStage, ...]
   text: text_encoder.TextEncoder | None
   frame_rate: float
+  trained_rate: float | None = None
+
+  @functools.cached_property
+  def programs(self) -> dict[Any, Any]:
+    """Compiled samplers by stage and settings (`cascade`)."""
+    return {}
+
+  @functools.cached_property
+  def codec(self) -> codec_lib.Codec:
+    """The compiled tokenizer."""
+    return codec_lib.Codec(self.tokenizer)
+
+  def plan(self, num_frames: int | None = None) -> rollout.Plan:
+    """The windows of a clip of so many frames; None is one window."""
+    return rollout.plan(num_frames, self.stages[0].sampler.shape[0],
+                        self.codec.f_t)
+
+  def size(self, stage: int) -> given_lib.Size:
+    """Frame size of a stage's output."""
+    _, height, width, _ = self.stages[stage].sampler.shape
+    return given_lib.Size(height * self.codec.f_s, width * self.codec.f_s)
 
 
-@dataclasses.dataclass
-class StageOutput:
-  """What one stage made of all requests.
+def read_given(pipeline: Pipeline, requests: Sequence[Request]
+               ) -> list[np.ndarray | None]:
+  """What each request gives, at the last stage's size.
 
-  Attributes:
-    latents: float32 [N, 1+t, h, w, c], normalised.
-    seconds: Wall time, compiling included.
-    compile_seconds: Of the first batch's compilation.
+  Raises:
+    UserError: On a file that cannot be read.
   """
-  latents: np.ndarray
-  seconds: float
-  compile_seconds: float
+  size, shared = pipeline.size(-1), pipeline.plan().context_frames
+  files: dict[tuple[str, str], np.ndarray | None] = {}
+  for request in requests:
+    name = (request.image, request.video)
+    if name not in files:
+      files[name] = given_lib.read(
+          request, size, shared, pipeline.trained_rate)
+  return [files[request.image, request.video] for request in requests]
 
 
-def check_requests(pipeline: Pipeline, requests: Sequence[Request]) -> None:
-  """Raises UserError for a label or prompt that no stage understands."""
-  base = pipeline.stages[0]
-  prompts = [r.prompt for r in requests if r.prompt]
+def check_requests(pipeline: Pipeline, requests: Sequence[Request],
+                   plan: rollout.Plan | None = None) -> None:
+  """Raises UserError for what the pipeline's stages cannot do.
+
+  Args:
+    pipeline: Loaded stages.
+    requests: One a sample.
+    plan: Of the clips; one window by default.
+  """
+  base, plan = pipeline.stages[0], plan or pipeline.plan()
+  prompts = [prompt for r in requests for prompt in r.all_prompts]
   if prompts and not base.uses_text:
     raise errors.UserError(
         f'prompt {prompts[0]!r}: {base.workdir} was trained without text; '
@@ -113,95 +182,40 @@ def check_requests(pipeline: Pipeline, requests: Sequence[Request]) -> None:
       raise errors.UserError(
           f'label {request.label!r} is no class of {base.workdir}; '
           f'known: {known}{more}')
+    _check_changes(request, plan)
   if prompts:
     pipeline.text.check_length(prompts)
+  _check_frames(base, requests, plan)
 
 
-def run_stage(pipeline: Pipeline, index: int, requests: Sequence[Request],
-              settings: StageSettings, *, low_res: np.ndarray | None,
-              batch_size: int,
-              report: Callable[[int], None] = lambda done: None
-              ) -> StageOutput:
-  """Draws the latents of one stage for all requests.
-
-  Args:
-    pipeline: Holds the stage.
-    index: Which stage.
-    requests: One a sample.
-    settings: Sampler, guidance and noise level.
-    low_res: [N, 1+t, h/f, w/f, c] latents of the stage before, or None.
-    batch_size: Samples at once.
-    report: Called with the number of samples done.
-  """
-  stage = pipeline.stages[index]
-  text, text_mask = _embed(pipeline, stage, requests)
-  labels = _label_ids(stage, requests)
-  draw = stage.sampler.make(settings.options, settings.guidance)
-  level = jnp.float32(settings.noise_level)
-  start = time.perf_counter()
-  compiled, compile_seconds, parts = None, 0.0, []
-  batch_size = min(batch_size, len(requests))
-  for first in range(0, len(requests), batch_size):
-    # The last batch repeats its last row: one program serves all batches.
-    rows = np.minimum(np.arange(first, first + batch_size), len(requests) - 1)
-    keys = _keys([requests[i] for i in rows], index)
-    conditioning = types.Conditioning(
-        label=None if labels is None else jnp.asarray(labels[rows]),
-        text=None if text is None else jnp.asarray(text[rows]),
-        text_mask=None if text is None else jnp.asarray(text_mask[rows]),
-        low_res=None if low_res is None else jnp.asarray(low_res[rows]))
-    arguments = (stage.params, keys, conditioning, level)
-    if compiled is None:
-      compile_start = time.perf_counter()
-      compiled = jax.jit(draw).lower(*arguments).compile()
-      compile_seconds = time.perf_counter() - compile_start
-    latents = np.asarray(compiled(*arguments))
-    count = min(batch_size, len(requests) - first)
-    parts.append(latents[:count])
-    report(first + count)
-  return StageOutput(np.concatenate(parts), time.perf_counter() - start,
-                     compile_seconds)
+def _check_changes(request: Request, plan: rollout.Plan) -> None:
+  """Every prompt of one that changes must be in force in some window."""
+  followed = {request.prompt_at(plan.middle(window))
+              for window in range(plan.num_windows)}
+  for frame, prompt in request.prompts:
+    if prompt not in followed:
+      starts = [plan.first_new(w) for w in range(plan.num_windows)]
+      raise errors.UserError(
+          f'prompt {prompt!r} from frame {frame} on would never be followed: '
+          f'of {plan.num_frames} frames, new windows begin at frames '
+          f'{", ".join(map(str, starts))}; ask for more --num_frames or move '
+          'it')
 
 
-def decode(pipeline: Pipeline, latents: np.ndarray,
-           batch_size: int) -> Iterator[np.ndarray]:
-  """Decodes normalised latents [N, ..] to clips uint8 [T, H, W, 3]."""
-  tokenizer = pipeline.tokenizer
-  batch_size = min(batch_size, len(latents))
-  decode_fn = jax.jit(lambda frozen, z: frozen_lib.to_uint8(
-      frozen_lib.decode_pixels(tokenizer.module, frozen['params'],
-                               frozen['statistics'], z)))
-  for first in range(0, len(latents), batch_size):
-    rows = np.minimum(np.arange(first, first + batch_size), len(latents) - 1)
-    clips = np.asarray(decode_fn(tokenizer.frozen, latents[rows]))
-    yield from clips[:min(batch_size, len(latents) - first)]
-
-
-def _keys(requests: Sequence[Request], stage: int) -> jax.Array:
-  """One key a sample and stage: a function of (seed, index, stage)."""
-
-  def key(request):
-    key = jax.random.fold_in(jax.random.key(request.seed), request.index)
-    return jax.random.fold_in(key, stage)
-
-  return jnp.stack([key(request) for request in requests])
-
-
-def _label_ids(stage: TrainedStage,
-               requests: Sequence[Request]) -> np.ndarray | None:
-  """int32 [N, 1]; the null label where none is asked for."""
-  if not stage.classes:
-    return None
-  ids = {name: i for i, name in enumerate(stage.classes)}
-  null = stage.sampler.denoiser.num_classes
-  return np.array([[ids.get(r.label, null)] for r in requests], np.int32)
-
-
-def _embed(pipeline: Pipeline, stage: TrainedStage,
-           requests: Sequence[Request]):
-  """Token states [N, 1, L, D] and mask [N, 1, L]; no token without prompt."""
-  if not stage.uses_text:
-    return None, None
-  states, mask = pipeline.text.embed([r.prompt for r in requests])
-  asked = np.array([bool(r.prompt) for r in requests])
-  return states[:, None], (mask & asked[:, None])[:, None]
+def _check_frames(base: TrainedStage, requests: Sequence[Request],
+                  plan: rollout.Plan) -> None:
+  """The base must have learnt to go on from what it is given."""
+  needs = {1: next((r.image for r in requests if r.image), ''),
+           rollout.CONTEXT_LATENTS: next(
+               (r.video for r in requests if r.video), '')}
+  if plan.num_windows > 1 and not needs[rollout.CONTEXT_LATENTS]:
+    needs[rollout.CONTEXT_LATENTS] = f'--num_frames {plan.num_frames}'
+  for length, asked in needs.items():
+    if asked and length not in base.frame_lengths:
+      known = ' or '.join(map(str, base.frame_lengths)) or 'no'
+      raise errors.UserError(
+          f'{asked}: that takes a base that goes on from {length} latent '
+          f'frames, but {base.workdir} was trained to go on from {known}; '
+          'train one with model.frame_condition=True and '
+          f'diffusion.frame_condition_lengths with {length} in it (a window '
+          f'alone has {plan.window_frames} frames)')

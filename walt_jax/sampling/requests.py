@@ -1,9 +1,13 @@
 """What a user asks for: one request a sample."""
+from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from walt_jax import errors
+
+_KEYS = ('prompt', 'label', 'image', 'video', 'seed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,20 +15,40 @@ class Request:
   """One sample to draw.
 
   Attributes:
-    prompt: Caption, or '' for none.
+    prompt: Caption, or '' for none; the first one where it changes.
     label: Class name, or '' for none.
     seed: Seed of its noise.
     index: Number within that seed: sample `index` of a run is the same
       whatever the batch size and whatever else is drawn.
+    prompts: ((first frame, prompt), ..) of a prompt that changes over time,
+      from frame 0 on; () for one that does not.
+    image: File of the clip's first frame, or ''.
+    video: File whose last frames the clip goes on from, or ''.
   """
   prompt: str = ''
   label: str = ''
   seed: int = 0
   index: int = 0
+  prompts: tuple[tuple[int, str], ...] = ()
+  image: str = ''
+  video: str = ''
+
+  def prompt_at(self, frame: float) -> str:
+    """The prompt in force at a frame."""
+    prompt = self.prompt
+    for first, text in self.prompts:
+      if first <= frame:
+        prompt = text
+    return prompt
+
+  @property
+  def all_prompts(self) -> tuple[str, ...]:
+    """Every prompt that is not empty."""
+    texts = [text for _, text in self.prompts] or [self.prompt]
+    return tuple(text for text in texts if text)
 
 
-def repeat(prompt: str, label: str, seed: int,
-           num_samples: int) -> list[Request]:
+def repeat(request: Request, num_samples: int) -> list[Request]:
   """The same request `num_samples` times, each with its own noise.
 
   Raises:
@@ -33,45 +57,90 @@ def repeat(prompt: str, label: str, seed: int,
   if num_samples < 1:
     raise errors.UserError(
         f'--num_samples {num_samples} is below 1; ask for at least one')
-  return [Request(prompt, label, seed, index) for index in range(num_samples)]
+  return number([request] * num_samples)
+
+
+def number(requests: Sequence[Request]) -> list[Request]:
+  """Numbers requests in their order."""
+  return [dataclasses.replace(request, index=index)
+          for index, request in enumerate(requests)]
 
 
 def read(path: str, seed: int) -> list[Request]:
   """Reads a request file: one JSON object a line.
 
-  A line holds any of `prompt`, `label` and `seed`.
+  A line holds any of `prompt` (a text, or `[[first frame, text], ..]` for one
+  that changes over time), `label`, `image`, `video` and `seed`.
 
   Raises:
     UserError: On a file or line that is not such; the message names the line.
   """
   try:
-    lines = pathlib.Path(path).read_text().splitlines()
+    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
   except OSError as e:
     raise errors.UserError(
         f'--requests {path!r} cannot be read: {e.strerror}') from e
+  except UnicodeDecodeError as e:
+    raise errors.UserError(
+        f'--requests {path!r} is no text in UTF-8: {e}') from e
   requests = []
-  for number, line in enumerate(lines, 1):
+  for line_number, line in enumerate(lines, 1):
     if line.strip():
-      requests.append(_parse(line, f'{path}:{number}', seed, len(requests)))
+      requests.append(parse(line, f'{path}:{line_number}', seed))
   if not requests:
     raise errors.UserError(f'--requests {path!r} holds no request')
-  return requests
+  return number(requests)
 
 
-def _parse(line: str, where: str, seed: int, index: int) -> Request:
+def parse(line: str, where: str, seed: int) -> Request:
+  """Reads one line of a request file.
+
+  Args:
+    line: A JSON object.
+    where: What messages call it.
+    seed: Where the line has none.
+  """
   try:
     values = json.loads(line)
   except ValueError as e:
     raise errors.UserError(f'{where} is no JSON object: {e}') from e
-  known = dict(prompt=str, label=str, seed=int)
-  if not isinstance(values, dict) or set(values) - set(known):
+  if not isinstance(values, dict) or set(values) - set(_KEYS):
     raise errors.UserError(
-        f'{where}: a request is an object with keys among {", ".join(known)}, '
+        f'{where}: a request is an object with keys among {", ".join(_KEYS)}, '
         f'not {line.strip()[:80]!r}')
-  for name, kind in known.items():
+  prompts: tuple[tuple[int, str], ...] = ()
+  if isinstance(values.get('prompt'), list):
+    prompts = _changing(values['prompt'], where)
+    values['prompt'] = prompts[0][1]
+  for name in _KEYS:
+    kind = int if name == 'seed' else str
     value = values.get(name, kind())
     if not isinstance(value, kind) or isinstance(value, bool):
       raise errors.UserError(
           f'{where}: {name} must be {kind.__name__}, not {value!r}')
-  return Request(values.get('prompt', ''), values.get('label', ''),
-                 values.get('seed', seed), index)
+  if values.get('seed', 0) < 0:
+    raise errors.UserError(
+        f'{where}: seed must be 0 or more, not {values["seed"]}')
+  if values.get('image') and values.get('video'):
+    raise errors.UserError(
+        f'{where}: a request has an image or a video to begin with, not both')
+  return Request(
+      values.get('prompt', ''), values.get('label', ''),
+      values.get('seed', seed), prompts=prompts,
+      image=values.get('image', ''), video=values.get('video', ''))
+
+
+def _changing(values: list[Any], where: str) -> tuple[tuple[int, str], ...]:
+  """Checks `[[first frame, text], ..]`."""
+  for item in values:
+    if (not isinstance(item, list) or len(item) != 2
+        or type(item[0]) is not int or not isinstance(item[1], str)):
+      raise errors.UserError(
+          f'{where}: a prompt that changes is [[frame, text], ..], not '
+          f'{json.dumps(item, ensure_ascii=False)}')
+  frames = [frame for frame, _ in values]
+  if not frames or frames[0] != 0 or frames != sorted(set(frames)):
+    raise errors.UserError(
+        f'{where}: the frames of a prompt that changes must begin at 0 and '
+        f'rise, not {frames}')
+  return tuple((frame, text) for frame, text in values)

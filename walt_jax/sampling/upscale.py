@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.tokenizer import frozen as frozen_lib
-from walt_jax.tokenizer import latents as latents_lib
 from walt_jax.training import latents as latents_encoder
 
 
@@ -44,16 +44,9 @@ def upscale(pipeline: pipeline_lib.Pipeline, low: np.ndarray,
   Returns:
     uint8 [N, T, H, W, 3].
   """
-  tokenizer = pipeline.tokenizer
-  encode = jax.jit(lambda frozen, pixels: latents_lib.normalise(
-      frozen_lib.encode_posterior(
-          tokenizer.module, frozen['params'], pixels).mean,
-      frozen['statistics']))
   latents = np.concatenate([
-      np.asarray(encode(tokenizer.frozen, low[i:i + 1]))
-      for i in range(len(low))])
-  output = pipeline_lib.run_stage(
-      pipeline, 0, requests, settings, low_res=latents,
+      pipeline.codec.encode(low[i:i + 1]) for i in range(len(low))])
+  output = cascade.run_stage(
+      pipeline, 0, requests, settings, low_res=latents[:, None],
       batch_size=batch_size)
-  return np.stack(list(pipeline_lib.decode(
-      pipeline, output.latents, batch_size)))
+  return np.stack(list(cascade.decode(pipeline, output, batch_size)))
