@@ -29,7 +29,8 @@ def get_config(variant: str = 't2v_sr2') -> config_dict.ConfigDict:
       image_rows=128, flip=False, random_crop=False, num_workers=8)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(frames=5, height=64, width=112, channels=8)
-  config.text = dict(name='t5', path='', max_tokens=64, width=2048)  # XL.
+  config.text = dict(  # XL.
+      name='t5', path='', max_tokens=64, width=2048, dtype='bfloat16')
   config.model = dict(
       width=1024, depth=24, num_heads=16, mlp_width=4096, patch=4,
       spatial_window=(1, 16, 28), spacetime_window=(5, 8, 14),
@@ -67,7 +68,7 @@ def _shrink(config: config_dict.ConfigDict) -> None:
       blocks_per_level=1, middle_blocks=0, stem_patch=(4, 8, 8),
       num_groups=4, latent_channels=8))
   config.latents.update(height=16, width=28)
-  config.text.update(name='minilm', max_tokens=8, width=384)
+  config.text.update(name='minilm', max_tokens=8, width=384, dtype='float32')
   config.model.update(
       width=32, depth=2, num_heads=4, mlp_width=64, remat_policy='none',
       spatial_window=(1, 4, 7), spacetime_window=(5, 2, 7),
