@@ -4,26 +4,30 @@
 
 Three measurements, all in one run and on one thread:
 
-  speed    clips a second of the iterator (ArrayRecord, decoding, crop, flip,
-           batching) against a bare PyAV loop that decodes the same frames of
-           the same stored bytes to RGB and does nothing else; the two take
-           turns, the median of the ratios counts
-  memory   resident memory before and after 10,000 batches
+  speed    CPU time of the iterator (ArrayRecord, decoding, crop, flip,
+           batching) for a batch, and right after it that of a bare PyAV loop
+           that decodes the very same frames of the same stored bytes to RGB
+           and does nothing else. The two take turns batch by batch, so that
+           other work on the machine slows both; the median of the ratios
+           counts
+  memory   resident memory along 10,000 batches
   resume   seconds to the first batch of an iterator that starts at batch
            100,000
 """
 import argparse
+import contextlib
 import gc
 import io
 import json
 import pathlib
 import tempfile
 import time
+from unittest import mock
 
 import av
 import numpy as np
 
-from walt_jax.data import clips
+from walt_jax.data import codecs
 from walt_jax.data import moving_digits
 from walt_jax.data import parts
 from walt_jax.data import pipeline
@@ -34,84 +38,67 @@ from walt_jax.data import sources
 _FRAMES = 17
 
 
-def bare_loop(stored: list[dict], rows: list[int], seed: int) -> None:
-  """Decodes 17 neighbouring frames of clips in memory to RGB; nothing else."""
-  rng = np.random.default_rng(seed)
-  for row in rows:
-    example = stored[row]
-    indices = clips.frame_indices(example['num_frames'], example['fps'],
-                                  _FRAMES, None, rng)
-    frames = []
-    with av.open(io.BytesIO(example['video_file'])) as container:
-      stream = container.streams.video[0]
-      stream.thread_type = 'NONE'
-      # As we do: from the key frame before, else it would decode more.
-      container.seek(int(indices[0] / stream.average_rate * av.time_base))
-      for frame in container.decode(stream):
-        number = round(frame.time * stream.average_rate)
-        if number >= indices[0]:
-          frames.append(frame.to_ndarray(format='rgb24'))
-        if number == indices[-1]:
-          break
-    assert len(frames) == _FRAMES
+def bare_loop(data: bytes, indices: np.ndarray) -> list[np.ndarray]:
+  """Decodes frames `indices` (neighbours) of a stored clip to RGB."""
+  frames = []
+  with av.open(io.BytesIO(data)) as container:
+    stream = container.streams.video[0]
+    stream.thread_type = 'NONE'
+    # As we do: from the key frame before, else it would decode more.
+    container.seek(int(indices[0] / stream.average_rate * av.time_base))
+    for frame in container.decode(stream):
+      number = round(frame.time * stream.average_rate)
+      if number >= indices[0]:
+        frames.append(frame.to_ndarray(format='rgb24'))
+      if number == indices[-1]:
+        break
+  return frames
 
 
-class Counted:
-  """A dataset that counts what is read of it."""
+@contextlib.contextmanager
+def recorded_reads():
+  """Yields the list of (stored bytes, frame numbers) that the body decodes."""
+  reads: list[tuple[bytes, np.ndarray]] = []
+  decode = codecs.decode_video
 
-  def __init__(self, dataset: sources.PreparedDataset):
-    self._dataset = dataset
-    self.classes, self.index = dataset.classes, dataset.index
-    self.count = 0
+  def recording(data, indices, size=None):
+    reads.append((data, indices))
+    return decode(data, indices, size)
 
-  def __len__(self) -> int:
-    return len(self._dataset)
-
-  def __getitem__(self, row: int) -> dict:
-    self.count += 1
-    return self._dataset[row]
+  with mock.patch.object(codecs, 'decode_video', recording):
+    yield reads
 
 
 def measure_speed(dataset: sources.PreparedDataset, size: int, rounds: int,
                   batch_size: int = 8) -> dict:
-  """Clips a second of both, taking turns: by the clock and by CPU time."""
+  """Clips a second of both, taking turns: by CPU time and by the clock."""
   options = pipeline.BatchOptions(
       video_rows=batch_size, num_frames=_FRAMES, size=size, flip=True,
-      random_crop=True, num_threads=1, prefetch=1)
-  batches = max(1, len(dataset) // batch_size)
-  clips_per_round = batches * batch_size
-  counted = Counted(dataset)
-  start = pipeline.make_batches(counted, options)
-  order = np.random.default_rng(0)
-  stored = [dataset[row] for row in range(len(dataset))]
+      random_crop=True, num_threads=0, prefetch=0)  # All in this thread.
+  iterator = pipeline.make_batches(dataset, options)(0)
   measured = []
-  for number in range(rounds + 1):
-    counted.count, cpu = 0, time.process_time()
-    began = time.perf_counter()
-    iterator = start(number * batches)
-    for _ in range(batches):
+  with recorded_reads() as reads:
+    for number in range(rounds + 2):
+      reads.clear()
+      times = [(time.thread_time(), time.perf_counter())]
       next(iterator)
-    wall = time.perf_counter() - began
-    del iterator
-    time.sleep(1.0)  # What it had begun ahead of us ends, and counts, too.
-    ours = clips_per_round / wall, counted.count / (time.process_time() - cpu)
-    rows = order.integers(len(dataset), size=clips_per_round).tolist()
-    cpu, began = time.process_time(), time.perf_counter()
-    bare_loop(stored, rows, number)
-    bare = [clips_per_round / seconds for seconds in (
-        time.perf_counter() - began, time.process_time() - cpu)]
-    if number:  # The first round warms up.
-      measured.append((ours, bare))
-  table = np.array(measured)  # [rounds, (ours, bare), (wall, CPU)].
-  ratios = table[:, 0] / table[:, 1]
-  found: dict = dict(clips_per_round=clips_per_round, rounds=rounds)
-  for column, name in enumerate(('wall', 'cpu')):
-    ours, bare = np.median(table[:, :, column], axis=0)
+      times.append((time.thread_time(), time.perf_counter()))
+      for data, indices in reads:
+        assert len(bare_loop(data, indices)) == _FRAMES
+      times.append((time.thread_time(), time.perf_counter()))
+      assert len(reads) == batch_size
+      if number >= 2:  # The first rounds warm up.
+        measured.append(np.diff(times, axis=0))
+  table = np.array(measured)  # [rounds, (ours, bare), (CPU, wall)].
+  found: dict = dict(rounds=rounds, clips_per_round=batch_size)
+  for column, name in enumerate(('cpu', 'wall')):
+    ours, bare = batch_size / np.median(table[:, :, column], axis=0)
+    ratios = table[:, 1, column] / table[:, 0, column]
     found[name] = dict(
         iterator_clips_per_second=round(float(ours), 1),
         bare_clips_per_second=round(float(bare), 1),
-        ratio=round(float(np.median(ratios[:, column])), 3),
-        ratios=[round(float(ratio), 3) for ratio in ratios[:, column]])
+        ratio=round(float(np.median(ratios)), 3),
+        quartiles=np.quantile(ratios, (0.25, 0.75)).round(3).tolist())
   return found
 
 
@@ -156,7 +143,7 @@ def main() -> None:
   parser.add_argument('--input', metavar='DIR', help='folder of videos; '
                       'default: moving digits')
   parser.add_argument('--size', type=int, default=128)
-  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--rounds', type=int, default=60)
   parser.add_argument('--batches', type=int, default=10_000)
   parser.add_argument('--json', metavar='FILE')
   args = parser.parse_args()

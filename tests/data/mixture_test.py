@@ -3,6 +3,7 @@ import pickle
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import numpy as np
 
 from walt_jax.data import example_index
@@ -118,7 +119,7 @@ class MixtureTest(absltest.TestCase):
       mixture.Mixture([_square(0, 4)], [0])
 
 
-class SelectionTest(absltest.TestCase):
+class SelectionTest(parameterized.TestCase):
 
   def test_batches_have_the_nearest_shape_in_proportion(self):
     shapes = [(8, 8)] * 6 + [(8, 14)] * 3 + [(20, 10)] * 3
@@ -141,6 +142,31 @@ class SelectionTest(absltest.TestCase):
         again = next(start(700))
         np.testing.assert_array_equal(again.videos.pixels, batch.videos.pixels)
     self.assertEqual(counts, {(8, 8): 500, (8, 16): 250, (16, 8): 250})
+
+  @parameterized.parameters(1, 2, 4)
+  def test_processes_share_batches_of_buckets_and_other_images(self, count):
+    videos = mixture.Mixture(
+        [Filled(0, [(8, 8), (8, 16)] * 3), Filled(40, [(8, 16)] * 5)], [1, 2])
+    images = Filled(100, [(8, 8), (8, 16)] * 4)
+    options = pipeline.BatchOptions(
+        video_rows=4, image_rows=8, images_per_row=2, num_frames=3,
+        buckets=((8, 8), (8, 16)), num_threads=1)
+    whole = pipeline.make_batches(videos, options, image_source=images)(5)
+    parts = [
+        pipeline.make_batches(
+            videos, options, image_source=images,
+            rows=lambda n, p=process: (p * n // count, (p + 1) * n // count)
+        )(5) for process in range(count)]
+    shapes = set()
+    for _ in range(8):
+      want = next(whole)
+      shapes.add(want.videos.pixels.shape[2:4])
+      self.assertGreaterEqual(want.images.pixels.min(), 100)
+      jax.tree.map(
+          np.testing.assert_array_equal, want,
+          jax.tree.map(lambda *rows: np.concatenate(rows),
+                       *(next(part) for part in parts)))
+    self.assertEqual(shapes, {(8, 8), (8, 16)})
 
   def test_buckets_need_examples_and_shapes(self):
     options = pipeline.BatchOptions(video_rows=1, num_frames=1,

@@ -168,7 +168,8 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
       caption = example['caption'] or dataset.classes[example['label']]
       captions.append(f'{split} {row}: {caption} ({frames} frames)')
   sheet = contact_sheet.contact_sheet(
-      shown, captions, title=f'{path.name}: {total} clips')
+      shown, captions,
+      title=f'{path.name}: {total} clips, evenly spaced frames of each shown')
   try:
     video.write_png(out, sheet)
   except OSError as error:
