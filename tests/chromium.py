@@ -1,11 +1,13 @@
 """Headless Chromium through its debugging pipe; needs no driver."""
 from collections.abc import Callable
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
@@ -14,6 +16,12 @@ _NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 _FLAGS = ('--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run',
           '--disable-dev-shm-usage', '--mute-audio',
           '--disable-background-networking', '--disable-component-update')
+_EXEC = '''
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+'''
 
 
 def find() -> str | None:
@@ -31,13 +39,14 @@ class Page:
     flags = [*_FLAGS, f'--user-data-dir={self._profile.name}',
              f'--window-size={size[0]},{size[1]}', '--remote-debugging-pipe',
              'about:blank']
-    # The browser reads descriptor 3 and writes descriptor 4.
+    # Out of the way of 3 and 4, which the browser reads and writes.
+    ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10)
+            for fd in (to_browser, from_browser)]
     self._process = subprocess.Popen(
-        ['sh', '-c', f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}',
-         browser, *flags], pass_fds=(to_browser, from_browser),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.close(to_browser)
-    os.close(from_browser)
+        [sys.executable, '-c', _EXEC, *map(str, ends), browser, *flags],
+        pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for fd in (to_browser, from_browser, *ends):
+      os.close(fd)
     self._number, self._rest, self._session = 0, b'', None
     target = self.call('Target.createTarget', url='about:blank')['targetId']
     self._session = self.call(

@@ -32,6 +32,8 @@ TYPE = '''(() => {
   field.dispatchEvent(new Event('change', {bubbles: true}));
   field.dispatchEvent(new Event('blur', {bubbles: true}));
 })()'''
+HOSTS = """[...new Set(performance.getEntriesByType('resource').map(
+    entry => new URL(entry.name).host).filter(host => host))]"""
 VIDEO = "document.querySelector('#clip video')?.src || ''"
 
 
@@ -119,6 +121,9 @@ class PageTest(absltest.TestCase):
         self.assertAlmostEqual(
             page.wait("document.querySelector('#clip video').duration"),
             FRAMES / 8, places=1)
+        # Nothing came from anywhere else.
+        hosts = page.run(HOSTS)
+        self.assertEqual(hosts, [server.local_url.split('/')[2]])
         # An image to begin with, and more frames than a window.
         image = np.full((16, 16, 3), (200, 40, 90), np.uint8)
         video.write_png(folder / 'given.png', image)
@@ -133,8 +138,10 @@ class PageTest(absltest.TestCase):
         # What cannot be done is said on the page, and nothing breaks.
         self.draw(page, prompt='seven ' * 30)
         page.wait("document.body.innerText.includes('would be cut')")
+        page.run(TYPE % ('#seed input', '5'))
         self.draw(page, prompt=PROMPT)
         self.finished(page, second)
+        self.assertEqual(self.last(folder).entries[0].seed, 5)
 
   def draw(self, page, prompt):
     page.run(TYPE % ('#prompt textarea', prompt))

@@ -23,6 +23,7 @@ from walt_jax.sampling import requests as requests_lib
 TITLE = 'walt_jax'
 NO_LABEL = '(none)'
 _MAX_WAITING = 16  # Requests in the queue; one runs at a time.
+_KEPT_SECONDS = 3600  # Gradio's copies of files that were shown or uploaded.
 _SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
 
 
@@ -140,7 +141,9 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
   """Builds the page: what to draw, settings by stage, the result."""
   pipeline = drawer.pipeline
   base, plan, size = (pipeline.stages[0], pipeline.plan(), pipeline.size(-1))
-  with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
+  with gradio.Blocks(
+      title=TITLE, analytics_enabled=False,
+      delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page:
     gradio.Markdown(f'# {TITLE}\n' + _SIZES.format(
         frames=plan.window_frames, height=size.height, width=size.width,
         rate=pipeline.frame_rate))
