@@ -1,13 +1,15 @@
-"""Seconds a clip of I3D here and in PyTorch, one run, the same clips.
+"""Seconds a clip of I3D here and in PyTorch: one run, the same clips, in turns.
 
   python -m benchmarks.i3d_speed --torch_python VENV/bin/python
 
-Also compares the logits. The two run in turns, each in its own process with
-all cores, so that neither sees the other's threads.
+Each network lives in a process of its own, with all cores. Both first run once
+to warm up; then they take turns, a pass over all clips each, so that whatever
+else the machine does falls on both. Also compares the logits.
 """
 import argparse
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,6 @@ import time
 import numpy as np
 
 _PEER = pathlib.Path(__file__).parent / 'i3d_torch_peer.py'
-_REPEATS = 3
 
 
 def _clips(count: int, frames: int) -> np.ndarray:
@@ -39,60 +40,91 @@ def _flatten(tree, prefix='') -> dict[str, np.ndarray]:
   return flat
 
 
-def _ours(weights: str, clips: str, out: str, form: str):
+def _ours(clips: str, out: str, form: str):
+  """Runs a pass for each line of standard input; prints its seconds."""
   import jax
 
   from walt_jax.pretrained import i3d
   params = jax.device_put(i3d.load()[0])
   x = jax.device_put(np.load(clips))
   run = jax.jit(lambda p, c: i3d.features(p, c, conv_form=form))
-  seconds = []
-  for i in range(_REPEATS + 1):
+  for _ in sys.stdin:
     start = time.perf_counter()
     logits = [np.asarray(run(params, clip[None]))[0] for clip in x]
-    if i:
-      seconds.append((time.perf_counter() - start) / len(x))
-  np.save(out, np.stack(logits))
-  print(json.dumps(dict(seconds=min(seconds), version=jax.__version__)))
+    seconds = (time.perf_counter() - start) / len(x)
+    np.save(out, np.stack(logits))
+    print(json.dumps(dict(seconds=seconds, version=jax.__version__)),
+          flush=True)
 
 
-def _run(command) -> dict:
-  output = subprocess.run(command, check=True, capture_output=True, text=True)
-  return json.loads(output.stdout.splitlines()[-1])
+class _Worker:
+  """A process that runs a pass when told to."""
+
+  def __init__(self, *command: str):
+    self._process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    self.seconds: list[float] = []
+    self.version = ''
+
+  def take_turn(self, *, counts: bool) -> None:
+    """One pass; a warm-up does not count."""
+    self._process.stdin.write('go\n')
+    self._process.stdin.flush()
+    answer = json.loads(self._process.stdout.readline())
+    self.version = answer['version']
+    if counts:
+      self.seconds.append(answer['seconds'])
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.wait()
+
+  def summary(self) -> dict:
+    return dict(median=statistics.median(self.seconds),
+                best=min(self.seconds), version=self.version)
 
 
 def main():
   """Prints one JSON object."""
-  parser = argparse.ArgumentParser()
+  parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--torch_python')
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--clips', type=int, default=4)
+  parser.add_argument('--turns', type=int, default=5)
   parser.add_argument('--forms', default='stacked')
-  parser.add_argument('--ours', nargs=4)
+  parser.add_argument('--ours', nargs=3)
   args = parser.parse_args()
   if args.ours:
     _ours(*args.ours)
     return
   from walt_jax.pretrained import i3d
   with tempfile.TemporaryDirectory() as folder:
-    weights, clips, theirs = (
-        f'{folder}/{name}' for name in ('weights.npz', 'clips.npy', 't.npy'))
+    weights, clips = f'{folder}/weights.npz', f'{folder}/clips.npy'
     np.savez(weights, **_flatten(i3d.load()[0]))
     np.save(clips, _clips(args.clips, args.frames))
-    result = dict(frames=args.frames)
+    workers = {form: _Worker(
+        sys.executable, '-m', 'benchmarks.i3d_speed', '--ours', clips,
+        f'{folder}/{form}.npy', form) for form in args.forms.split(',')}
+    if args.torch_python:
+      workers |= {f'torch {layout}': _Worker(
+          args.torch_python, str(_PEER), weights, clips,
+          f'{folder}/torch.npy', layout)
+                  for layout in ('contiguous', 'channels_last')}
+    for turn in range(args.turns + 1):
+      for worker in workers.values():
+        worker.take_turn(counts=turn > 0)
+    for worker in workers.values():
+      worker.close()
+    result = dict(frames=args.frames, clips=args.clips, turns=args.turns)
+    result |= {name: worker.summary() for name, worker in workers.items()}
+    peers = [result[name]['median'] for name in workers if 'torch' in name]
     for form in args.forms.split(','):
-      out = f'{folder}/{form}.npy'
-      result[form] = _run([
-          sys.executable, '-m', 'benchmarks.i3d_speed', '--ours', weights,
-          clips, out, form])
-      if args.torch_python:
-        result['torch'] = peer = _run(
-            [args.torch_python, str(_PEER), weights, clips, theirs,
-             str(_REPEATS)])
-        gap = np.abs(np.load(out) - np.load(theirs)).max()
+      if peers:
+        gap = np.abs(np.load(f'{folder}/{form}.npy')
+                     - np.load(f'{folder}/torch.npy')).max()
         result[form] |= dict(
             largest_logit_gap=float(gap),
-            times_torch=result[form]['seconds'] / peer['seconds'])
+            times_torch=result[form]['median'] / min(peers))
   print(json.dumps(result, indent=1))
 
 

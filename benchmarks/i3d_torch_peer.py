@@ -1,8 +1,8 @@
 """I3D in PyTorch, for `i3d_speed`; needs torch and NumPy only.
 
 Reads the folded weights and clips that `i3d_speed` wrote, writes logits and
-seconds a clip. Batch norms are folded here as well, so that both networks
-carry out the same convolutions.
+seconds a clip, pass by pass. Batch norms are folded here as well, so that both
+networks carry out the same convolutions.
 """
 import json
 import sys
@@ -20,6 +20,8 @@ _POOL_BEFORE = {
     'Mixed_4b': ((3, 3, 3), (2, 2, 2)),
     'Mixed_5b': ((2, 2, 2), (2, 2, 2)),
 }
+_LAYOUTS = {'contiguous': torch.contiguous_format,
+            'channels_last': torch.channels_last_3d}
 
 
 def _same(x, window, stride):
@@ -104,27 +106,21 @@ class I3D(nn.Module):
     return self.logits(x)
 
 
-def main(weights_path, clips_path, out_path, repeats):
-  """Times the faster of the two memory layouts."""
+def main(weights_path, clips_path, out_path, layout):
+  """Runs a pass for each line of standard input; prints its seconds."""
   weights, clips = dict(np.load(weights_path)), np.load(clips_path)
-  model = I3D(weights).eval()
-  best, logits = {}, None
-  for layout in (torch.contiguous_format, torch.channels_last_3d):
-    model = model.to(memory_format=layout)
-    x = torch.from_numpy(clips).permute(0, 4, 1, 2, 3)
-    x = x.contiguous(memory_format=layout)
-    seconds = []
-    with torch.inference_mode():
-      for i in range(int(repeats) + 1):
-        start = time.perf_counter()
-        logits = torch.cat([model(clip[None]) for clip in x])
-        if i:
-          seconds.append((time.perf_counter() - start) / len(x))
-    best[str(layout)] = min(seconds)
-  np.save(out_path, logits.numpy())
-  print(json.dumps(dict(seconds=min(best.values()), layouts=best,
-                        version=torch.__version__,
-                        threads=torch.get_num_threads())))
+  memory_format = _LAYOUTS[layout]
+  model = I3D(weights).eval().to(memory_format=memory_format)
+  x = torch.from_numpy(clips).permute(0, 4, 1, 2, 3)
+  x = x.contiguous(memory_format=memory_format)
+  with torch.inference_mode():
+    for _ in sys.stdin:
+      start = time.perf_counter()
+      logits = torch.cat([model(clip[None]) for clip in x])
+      seconds = (time.perf_counter() - start) / len(x)
+      np.save(out_path, logits.numpy())
+      print(json.dumps(dict(seconds=seconds, version=torch.__version__)),
+            flush=True)
 
 
 if __name__ == '__main__':

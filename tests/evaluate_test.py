@@ -1,20 +1,26 @@
 """`walt evaluate` on folders and arrays: results, and one-line refusals."""
 import argparse
+import contextlib
+import io
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from tests.metrics import feature_sets_test
 from walt_jax import cli
 from walt_jax import errors
 from walt_jax import evaluate
 from walt_jax.data import moving_digits
 from walt_jax.media import samples
 from walt_jax.media import video
+from walt_jax.metrics import clip_sets
 from walt_jax.metrics import control
+from walt_jax.metrics import image_features
 
 
 def _args(metric: str, **given) -> argparse.Namespace:
@@ -145,6 +151,66 @@ class EvaluateTest(parameterized.TestCase):
       np.save(sizes / f'{i}.npy', self.clips(size=size)[0])
     self.refused('fvd', '1.npy', real=real, generated=str(sizes), frames=9)
     self.refused('control', 'samples.json', generated=str(sizes))
+
+  def test_every_refusal_is_one_line_and_code_2(self):
+    real = self.array('real', self.clips())
+    empty, sizes = self.folder / 'empty', self.folder / 'sizes'
+    empty.mkdir()
+    sizes.mkdir()
+    for i, size in enumerate((32, 40)):
+      video.write_png(sizes / f'{i}.png', self.clips(size=size)[0, 0])
+    other = self.folder / 'other.npz'
+    feature_sets_test.collected().save(other)
+    arrays = {
+        name: self.array(name, array) for name, array in dict(
+            few=self.clips(frames=16), short=self.clips(frames=5),
+            floats=self.clips().astype(np.float32),
+            grey=self.clips()[..., :1]).items()}
+    for argv, pattern in (
+        (['--generated', arrays['few'], '--real', arrays['few'],
+          '--protocol', 'ucf101-magvit'], 'scores 10000 samples'),
+        (['--generated', real, '--real', real, '--protocol',
+          'ucf101-styleganv'], '2048'),
+        (['--generated', arrays['short'], '--real', arrays['short']],
+         'at least 9'),
+        (['--generated', real, '--real', real, '--frames', '10'], 'fewer'),
+        (['--generated', arrays['floats'], '--real', real], 'float32'),
+        (['--generated', arrays['grey'], '--real', real], 'grey'),
+        (['--generated', real, '--real', str(other)], 'another network'),
+        (['--generated', str(sizes), '--real', real, '--frames', '1'],
+         'at least 9'),
+        (['--generated', str(empty), '--real', real], 'holds no videos'),
+        (['--generated', real, '--real', real, '--also', 'sfid'], 'sfid'),
+        (['--generated', real, '--real', real, '--preprocessing', 'best'],
+         'best'),
+        (['--generated', real, '--real', real, '--network', '/no/file'],
+         'no weight file')):
+      out = self.folder / 'x.json'
+      with (self.subTest(argv=argv),
+            contextlib.redirect_stderr(io.StringIO()) as stderr):
+        code = cli.main(['evaluate', 'fvd', '--json', str(out), *argv])
+        error = stderr.getvalue().strip()
+        self.assertEqual(code, 2, error)
+        self.assertRegex(error, f'^walt: error: .*{pattern}')
+        self.assertLen(error.splitlines(), 1)
+        self.assertFalse(out.exists())
+
+  def test_images_of_mixed_sizes_are_refused(self):
+    sizes = self.folder / 'sizes'
+    sizes.mkdir()
+    for i, size in enumerate((12, 16)):
+      video.write_png(sizes / f'{i}.png', self.clips(size=size)[0, 0])
+    with mock.patch.object(image_features, 'load_efficientnet',
+                           lambda **form: feature_sets_test.make_network(
+                               kind='image', num_frames=1, min_frames=1)):
+      self.refused('fid', '1.png', generated=str(sizes), real=str(sizes))
+
+  def test_reading_an_npz_maps_it(self):
+    clips = self.clips()[:, 0]
+    for save in (np.savez, np.savez_compressed):
+      save(self.folder / 'images.npz', clips)
+      found = clip_sets.open_clips(self.folder / 'images.npz')
+      np.testing.assert_array_equal(found.stack()[:, 0], clips)
 
   def test_compare_refuses_unlike_results(self):
     base = dict(metric='fvd', value=3.0, num_real=5, num_generated=5,

@@ -53,7 +53,8 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
                    'generated' if repeats == 1 else f'generated, set {i + 1}')
       for i in range(repeats)]
   reference = real and real.feature_set(args, plan, network, frames, options)
-  return plan.result(args, reference, sets, network)
+  return plan.result(args, reference, sets, network) | dict(
+      real_split=args.real_split or (real and real.split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +126,17 @@ class Plan:
 
   def check(self, args: argparse.Namespace, network, real: 'Real | None', *,
             num_generated: int | None, repeats: int, frames: int) -> None:
-    """Refuses what the protocol does not allow, before any work."""
+    """Refuses what the protocol or the network does not allow, before work."""
+    self._check_outputs(args, network)
+    known = real.split if real else None
+    if args.real_split and known not in (None, args.real_split):
+      raise errors.UserError(
+          f'--real_split {args.real_split}: {args.real} says that it is the '
+          f'split {known!r}; leave --real_split out')
     protocols.check(self.protocol, protocols.Conditions(
         self.metric, num_generated, repeats,
         num_real=None if real is None else real.count,
-        real_split=args.real_split or (real.split if real else None),
+        real_split=args.real_split or known,
         frames=frames, given_frames=args.given_frames,
         network=network.info.name,
         real_is_reference=bool(real and real.is_external)))
@@ -149,14 +156,19 @@ class Plan:
   def collect(self, clips, network, frames, options, label: str) -> Any:
     """Streams clips through the network."""
     from walt_jax.metrics import feature_sets
-    keep = self.keep(options)
-    missing = set(keep) - set(network.widths)
-    if missing or ('sfid' in self.also and 'spatial' not in network.widths):
+    return feature_sets.collect(clips, network, frames=frames,
+                                keep=self.keep(options), label=label)
+
+  def _check_outputs(self, args, network) -> None:
+    from walt_jax.metrics import feature_network
+    wanted = set(self.keep(self.options(args)))
+    if 'sfid' in self.also:
+      wanted.add(feature_network.SPATIAL)
+    missing = sorted(wanted - set(network.widths))
+    if missing:
       raise errors.UserError(
-          f'{network.info.name} has no {", ".join(missing) or "spatial"} '
-          'output; leave that score out of --also')
-    return feature_sets.collect(clips, network, frames=frames, keep=keep,
-                                label=label)
+          f'{network.info.name} has no {missing[0]} output; leave the score '
+          'that needs it out of --also')
 
   def result(self, args, real, generated, network) -> dict[str, Any]:
     """The finished result."""
@@ -169,8 +181,7 @@ class Plan:
       result = scores.inception_result(name, generated, options)
     else:
       result = scores.frechet_result(name, real, generated, options)
-    return result | dict(given_frames=args.given_frames,
-                         real_split=args.real_split)
+    return result | dict(given_frames=args.given_frames)
 
 
 class Real:

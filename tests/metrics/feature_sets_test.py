@@ -33,13 +33,19 @@ def make_network(batch_size: int = 1, devices=None, name: str = 'tiny',
 
   return feature_network.FeatureNetwork(
       weights, networks.NetworkInfo(name, 'test', 'f' * 64), 'none', apply,
-      dict(features=_WIDTH, spatial=2, logits=_WIDTH), min_frames=9,
-      batch_size=batch_size, devices=devices, **fields)
+      dict(features=_WIDTH, spatial=2, logits=_WIDTH),
+      batch_size=batch_size, devices=devices,
+      **dict(min_frames=9) | fields)
 
 
 def _clips(count=23) -> np.ndarray:
   return np.random.default_rng(1).integers(
       0, 256, (count, 9, 4, 4, 3)).astype(np.uint8)
+
+
+def collected() -> feature_sets.FeatureSet:
+  """Statistics of a few clips."""
+  return feature_sets.collect(_clips(3), make_network())
 
 
 class FeatureSetsTest(parameterized.TestCase):

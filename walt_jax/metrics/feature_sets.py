@@ -17,7 +17,7 @@ from walt_jax.metrics import video_features
 
 FORMAT = 1
 _CONTENT_BYTES = 16
-_NO_CONTENT = '0' * (2 * _CONTENT_BYTES)
+_BLOCK = 512  # Features whose products are formed at once: few large ones.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,17 +142,29 @@ class Collector:
         name: frechet.Moments.empty(width)
         for name, width in network.widths.items()
         if name != feature_network.LOGITS}
+    self._pending: dict[str, list[np.ndarray]] = {
+        name: [] for name in self._moments}
+    self._num_pending = 0
     self._kept: dict[str, list[np.ndarray]] = {name: [] for name in keep}
     self._content = 0
     self.frames = 0
 
   def add(self, outputs: feature_network.Outputs, content: int) -> None:
     """Adds a batch; `content` is the sum of its clips' digests."""
-    for name, moments in self._moments.items():
-      self._moments[name] = moments.add(outputs[name])
-    for name, parts in self._kept.items():
+    for name, parts in (*self._pending.items(), *self._kept.items()):
       parts.append(outputs[name])
+    self._num_pending += len(outputs[feature_network.FEATURES])
+    if self._num_pending >= _BLOCK:
+      self._flush()
     self._content = (self._content + content) % 2 ** (8 * _CONTENT_BYTES)
+
+  def _flush(self) -> None:
+    """Adds what has come since the last time to the statistics."""
+    if self._num_pending:
+      for name, parts in self._pending.items():
+        self._moments[name] = self._moments[name].add(np.concatenate(parts))
+        parts.clear()
+    self._num_pending = 0
 
   def finish(self, *, chunk: int = 1) -> FeatureSet:
     """The statistics of all clips, of every process where there are more.
@@ -161,6 +173,7 @@ class Collector:
       chunk: Process p of P added clips chunk p .. chunk (p + 1) - 1, then
         those P chunks further on, and so on: kept outputs are put in order.
     """
+    self._flush()
     moments, kept = self._moments, {
         name: (np.concatenate(parts) if parts else
                np.zeros((0, self._network.widths[name]), np.float32))

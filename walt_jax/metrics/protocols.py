@@ -70,7 +70,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
                  comparable_to=('StyleGAN-V (2112.14683) table 1, FVD_16',)),
         # MAGVIT's `compute_fvd.py`: resized to 64 x 64, then to 224.
         Protocol('k600-magvit', 'fvd', num_generated=50_000, num_real=50_000,
-                 real_split='test', frames=16, given_frames=5,
+                 real_split='heldout', frames=16, given_frames=5,
                  network=i3d.NAME,
                  preprocessing=video_features.PREPROCESSING_64,
                  comparable_to=('MAGVIT (2212.05199) table 2, K600 FVD',

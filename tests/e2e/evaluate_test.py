@@ -1,0 +1,177 @@
+"""`walt evaluate` of checkpoints: drawn, scored, resumed, followed."""
+import json
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+import jax.numpy as jnp
+import numpy as np
+
+from tests.e2e import tiny
+from walt_jax import evaluate_samples
+from walt_jax.media import samples as samples_lib
+from walt_jax.metrics import feature_network
+from walt_jax.metrics import image_features
+from walt_jax.pretrained import networks
+from walt_jax.training import logging as logging_lib
+
+_COUNT = 20
+_CHUNK = 8
+
+
+def _network(*, batch_size=1, devices=None):
+  """Stands for the image network: seconds less to compile."""
+
+  def apply(params, clips):
+    means = clips[:, 0].astype(jnp.float32).mean((1, 2)) / 255
+    spread = clips[:, 0].astype(jnp.float32).std((1, 2)) / 255
+    return dict(features=jnp.concatenate([means, spread], -1) * params,
+                logits=means)
+
+  return feature_network.FeatureNetwork(
+      np.float32(1), networks.NetworkInfo('colours', 'test', 'c' * 64),
+      'none', apply, dict(features=6, logits=3), kind='image', num_frames=1,
+      batch_size=batch_size, devices=devices)
+
+
+class EvaluateTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.base = tiny.run('base')
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+    self.real = self.folder / 'real.npy'
+    np.save(self.real, np.random.default_rng(0).integers(
+        0, 256, (30, 5, 16, 16, 3)).astype(np.uint8))
+    for where, name, value in (
+        (image_features, 'load_efficientnet', _network),
+        (evaluate_samples, '_CHUNK', _CHUNK)):
+      self.enterContext(mock.patch.object(where, name, value))
+
+  def evaluate(self, *argv, name='score', workdir=None, code=0, devices=1):
+    out = self.folder / f'{name}.json'
+    result = tiny.walt(
+        'evaluate', 'fid', '--workdir', workdir or self.base, '--real',
+        self.real, '--frames', 1, '--num_samples', _COUNT, '--steps', 2,
+        '--json', out, *argv, devices=devices)
+    self.assertEqual(result.code, code, result.err)
+    if code:
+      return result.err
+    return json.loads(out.read_text())
+
+  def cache(self, name: str) -> list[str]:
+    return ['--cache', str(self.folder / name)]
+
+  def test_an_interrupted_job_goes_on_by_index(self):
+    draw, drawn = evaluate_samples._Drawer.draw, []
+
+    def counted(drawer, seed, indices):
+      if len(drawn) == 1 and stop:
+        raise KeyboardInterrupt
+      drawn.append(indices)
+      return draw(drawer, seed, indices)
+
+    with mock.patch.object(evaluate_samples._Drawer, 'draw', counted):
+      stop = True
+      self.evaluate(*self.cache('a'), code=130)
+      self.assertFalse((self.folder / 'score.json').exists())
+      stop = False
+      resumed = self.evaluate(*self.cache('a'))
+      self.assertEqual(drawn, [range(0, 8), range(8, 16), range(16, 20)])
+      drawn.clear()
+      again = self.evaluate(*self.cache('a'))
+      self.assertEmpty(drawn)
+      self.assertEqual(again, resumed)
+      # An unbroken job, in other batches and on other devices.
+      unbroken = self.evaluate(
+          *self.cache('b'), '--batch_size', 3, devices=4)
+      self.assertLen(drawn, 3)
+      # Another seed is another job.
+      self.evaluate(*self.cache('a'), '--seed', 1)
+      self.assertLen(drawn, 6)
+    self.assertEqual(resumed['num_generated'], _COUNT)
+    # Samples may differ by a rounding of one value in 255.
+    self.assertAlmostEqual(resumed['value'], unbroken['value'], delta=1e-4)
+    self.assertEqual(resumed['metric'], 'fid')
+
+  def test_samples_are_those_of_walt_sample(self):
+    requests = self.folder / 'requests.jsonl'
+    requests.write_text(''.join(
+        json.dumps(dict(label=label)) + '\n'
+        for label in ('two up', 'nine left', 'zero down')))
+    saved = self.folder / 'samples.npz'
+    scored = self.evaluate('--requests', requests, '--num_samples', 3,
+                           '--save_samples', saved, *self.cache('a'))
+    out = self.folder / 'samples'
+    result = tiny.walt('sample', '--workdir', self.base, '--out', out,
+                       '--requests', requests, '--steps', 2)
+    self.assertEqual(result.code, 0, result.err)
+    with np.load(saved) as file:
+      clips = file['arr_0']
+    expected = samples_lib.read_samples(out).clips()
+    self.assertEqual(clips.shape, expected.shape)
+    self.assertLessEqual(
+        np.abs(clips.astype(int) - expected).max(), 1)
+    again = self.folder / 'again.json'
+    result = tiny.walt('evaluate', 'fid', '--generated', saved, '--real',
+                       self.real, '--frames', 1, '--json', again)
+    self.assertEqual(result.code, 0, result.err)
+    self.assertAlmostEqual(json.loads(again.read_text())['value'],
+                           scored['value'], delta=1e-9)
+
+  def test_repeats_have_their_own_seeds(self):
+    result = self.evaluate('--num_samples', 8, '--repeats', 3,
+                           *self.cache('a'))
+    self.assertEqual(result['samples']['seeds'], [0, 1, 2])
+    self.assertLen(set(result['values']), 3)
+    self.assertAlmostEqual(result['value'], np.mean(result['values']))
+    self.assertAlmostEqual(result['std'], np.std(result['values']))
+
+  def test_checkpoints_are_followed(self):
+    workdir = tiny.copy(self.base, self.folder / 'run')
+    checkpoints = workdir / 'checkpoints'
+    shutil.copytree(checkpoints / '3', checkpoints / '2')
+    before = len(logging_lib.read_metrics(workdir))
+    result = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
+    self.assertEqual([point['step'] for point in result['history']], [2, 3])
+    lines = logging_lib.read_metrics(workdir)[before:]
+    self.assertEqual([line['step'] for line in lines], [2, 3])
+    self.assertEqual([line['eval/fid'] for line in lines],
+                     [point['value'] for point in result['history']])
+    # A rerun has nothing to do and says the same.
+    with mock.patch.object(evaluate_samples, 'score') as score:
+      again = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
+    score.assert_not_called()
+    self.assertEqual(again['history'], result['history'])
+    self.assertLen(logging_lib.read_metrics(workdir), before + 2)
+
+  def test_what_cannot_be_scored(self):
+    for argv, pattern in (
+        (['--frames', 6], 'draws 5'), (['--step', 99], 'step 99'),
+        (['--real', self.folder / 'none'], 'no folder'),
+        (['--given_frames', 5], 'goes on from'),
+        (['--follow', '--step', 3], 'leave'),
+        (['--protocol', 'imagenet-adm'], '--network'),
+        (['--also', 'kvd,nonsense'], 'nonsense'),
+        (['--also', 'sfid'], 'spatial'),
+        (['--guidance', 'text=x'], 'not a number')):
+      # A warning may stand before: no Inception weights were given.
+      error = self.evaluate(*argv, *self.cache('a'), code=2).splitlines()
+      self.assertRegex(error[-1], f'^walt: error: .*{pattern}')
+      self.assertTrue(all(line.startswith('walt: warning: ')
+                          for line in error[:-1]), error)
+    large = self.folder / 'large.npy'
+    np.save(large, np.zeros((3, 5, 32, 32, 3), np.uint8))
+    self.assertIn('16x16', self.evaluate(
+        '--real', large, *self.cache('a'), code=2))
+
+
+if __name__ == '__main__':
+  absltest.main()
