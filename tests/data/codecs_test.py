@@ -62,6 +62,10 @@ class CodecsTest(parameterized.TestCase):
              for seed in range(30)]
     self.assertEqual({crop[0, 0, 0, 0] for crop in crops}, {0, 1, 2, 3, 4})
 
+  def test_mirror(self):
+    clip = self.clip[:3, :, 5:20]
+    np.testing.assert_array_equal(codecs.mirror(clip), clip[:, :, ::-1])
+
 
 if __name__ == '__main__':
   absltest.main()

@@ -254,7 +254,7 @@ class _BatchMaker:
     clip = codecs.read_clip(example, indices, *shape,
                             rng=rng if self._options.random_crop else None)
     if self._options.flip and rng is not None and rng.integers(2):
-      clip = clip[:, :, ::-1]
+      clip = codecs.mirror(clip)
     return clip
 
   def _join(self, rows: list[dict]) -> types.Rows:
