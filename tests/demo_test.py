@@ -74,8 +74,9 @@ class DrawerTest(absltest.TestCase):
           '--seed', 3, '--num_frames', 12, '--steps', 2, '--guidance',
           'text=2', '--out', folder)
       self.assertEqual(result.code, 0, result.err)
-      np.testing.assert_array_equal(
-          samples_lib.read_samples(folder).clips(), drawn.clips())
+      difference = samples_lib.read_samples(folder).clips().astype(int) - (
+          drawn.clips())
+      self.assertLessEqual(np.abs(difference).max(), 1)
 
   def test_refusals(self):
     request = requests_lib.Request(prompt=PROMPT)

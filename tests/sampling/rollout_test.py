@@ -49,6 +49,10 @@ class RolloutTest(parameterized.TestCase):
                                   + [120] * 12)
     self.assertEqual(np.abs(np.diff(soft)).max(), 10)
 
+  def test_refusals(self):
+    with self.assertRaisesRegex(ValueError, 'at least 1: 0'):
+      rollout.plan(0, 5, 4)
+
   def test_images_cannot_go_on(self):
     self.assertEqual(rollout.plan(None, 1, 4).num_windows, 1)
     with self.assertRaisesRegex(ValueError, 'no new ones'):

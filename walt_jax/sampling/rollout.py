@@ -69,7 +69,7 @@ def plan(num_frames: int | None, window_latents: int, f_t: int) -> Plan:
     f_t: Frames a latent frame after the first.
   """
   window = 1 + (window_latents - 1) * f_t
-  return Plan(num_frames or window, window,
+  return Plan(window if num_frames is None else num_frames, window,
               1 + (CONTEXT_LATENTS - 1) * f_t)
 
 
