@@ -141,7 +141,8 @@ def diffusion_loss(
     x_0 = prediction.x_0(first.astype(jnp.float32), x_t, alpha, sigma)
     chosen = uniform[:, 0, _SELF_COND] < options.self_condition_probability
     x_0 = jnp.where(chosen[:, None, None, None, None], x_0, 0.)
-    conditioning = conditioning.replace(self_cond=jax.lax.stop_gradient(x_0))
+    conditioning = dataclasses.replace(
+        conditioning, self_cond=jax.lax.stop_gradient(x_0))
 
   output = denoise_fn(params, x_t, timestep, conditioning).astype(jnp.float32)
   target = prediction.target(latents, eps, alpha, sigma)
@@ -183,8 +184,9 @@ def _give_frames(uniform, latents, conditioning, options):
     given &= ~conditioning.is_image
   mask = (jnp.arange(num_frames) < length[:, None]) & given[:, None]
   mask = mask.astype(jnp.float32)
-  return conditioning.replace(
-      frame_mask=mask, frame_cond=mask[..., None, None, None] * latents)
+  return dataclasses.replace(
+      conditioning, frame_mask=mask,
+      frame_cond=mask[..., None, None, None] * latents)
 
 
 def _augment_low_res(keys, uniform, conditioning, schedule, options):
@@ -195,4 +197,5 @@ def _augment_low_res(keys, uniform, conditioning, schedule, options):
       uniform, conditioning.is_image)
   low_res = noise.augment_low_res(
       schedule, keys, conditioning.low_res, level)
-  return conditioning.replace(low_res=low_res, low_res_level=level)
+  return dataclasses.replace(
+        conditioning, low_res=low_res, low_res_level=level)

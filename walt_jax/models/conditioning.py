@@ -73,19 +73,20 @@ def drop(
       return conditioning
     if null_label is None:
       raise ValueError('Dropping labels needs the id of the null label.')
-    return conditioning.replace(
-        label=jnp.where(where, null_label, conditioning.label))
+    return dataclasses.replace(
+        conditioning, label=jnp.where(where, null_label, conditioning.label))
   if name == 'text':
     if conditioning.text is None:
       return conditioning
     mask = text_mask(conditioning)
-    return conditioning.replace(text_mask=mask & ~where[..., None])
+    return dataclasses.replace(
+        conditioning, text_mask=mask & ~where[..., None])
   if name == 'frames':
     if conditioning.frame_mask is None:
       return conditioning
     keep = jnp.where(where, 0., 1.)
-    return conditioning.replace(
-        frame_mask=conditioning.frame_mask * keep,
+    return dataclasses.replace(
+        conditioning, frame_mask=conditioning.frame_mask * keep,
         frame_cond=conditioning.frame_cond * keep[..., None, None, None])
   raise ValueError(f'Unknown condition {name!r}; choose of {CONDITIONS}.')
 

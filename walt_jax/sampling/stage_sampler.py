@@ -48,8 +48,8 @@ class StageSampler:
              level: jax.Array) -> jax.Array:
       if conditioning.low_res is not None:
         levels = jnp.broadcast_to(level, (keys.shape[0], 1))
-        conditioning = conditioning.replace(
-            low_res=noise.augment_low_res(
+        conditioning = dataclasses.replace(
+            conditioning, low_res=noise.augment_low_res(
                 self.schedule, noise.fold(keys, _LOW_RES),
                 conditioning.low_res, levels),
             low_res_level=levels)

@@ -79,7 +79,8 @@ class DenoiserObjective:
     x_t = alpha * batch.latents + sigma * eps
     conditioning = self.conditioning(batch)
     if conditioning.low_res is not None:
-      conditioning = conditioning.replace(low_res_level=jnp.zeros_like(time))
+      conditioning = dataclasses.replace(
+        conditioning, low_res_level=jnp.zeros_like(time))
     output = self.apply(params, x_t, time, conditioning).astype(jnp.float32)
     target = self.prediction.target(batch.latents, eps, alpha, sigma)
     return jnp.square(output - target).mean(axis=(1, 2, 3, 4))
@@ -121,13 +122,14 @@ def make_train_step(
   def train_step(state: train_state.TrainState, batch: types.LatentBatch,
                  key: jax.Array):
     if batch.row is None:  # A part of the batch must keep its noise.
-      batch = batch.replace(row=jnp.arange(batch.latents.shape[0]))
+      batch = dataclasses.replace(
+        batch, row=jnp.arange(batch.latents.shape[0]))
     (loss, parts), grads = grad_fn(state.params, batch, key)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    state = state.replace(
-        step=state.step + 1, params=params, opt_state=opt_state,
+    state = dataclasses.replace(
+        state, step=state.step + 1, params=params, opt_state=opt_state,
         ema=train_state.update_ema(state.ema, params))
     metrics = dict(loss=loss, mse=parts.mse.mean(),
                    grad_norm=optax.tree.norm(grads))

@@ -52,8 +52,8 @@ class LatentEncoder:
         part = self._rows(
             frozen, rows, is_image, jax.random.fold_in(key, index))
         first = sum(p.latents.shape[0] for p in parts)
-        parts.append(part.replace(
-            row=first + jnp.arange(part.latents.shape[0])))
+        parts.append(dataclasses.replace(
+            part, row=first + jnp.arange(part.latents.shape[0])))
     if not parts:
       raise ValueError('A batch holds neither videos nor images.')
     if len(parts) == 1:
@@ -118,8 +118,9 @@ def _repeat_conditions(batch: types.LatentBatch,
       return x
     return jnp.repeat(x, frames, axis=1)
 
-  return batch.replace(label=spread(batch.label), text=spread(batch.text),
-                       text_mask=spread(batch.text_mask))
+  return dataclasses.replace(
+      batch, label=spread(batch.label), text=spread(batch.text),
+      text_mask=spread(batch.text_mask))
 
 
 def join_rows(a: types.LatentBatch, b: types.LatentBatch,
