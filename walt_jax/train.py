@@ -6,6 +6,7 @@ import jax
 
 from walt_jax import errors
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import runs
 from walt_jax.builders import tokenizer_runs
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     # Before anything is built: the plainest mistake has the quickest answer.
     checkpoints_lib.check_resume(
         {k: v for k, v in saved.items() if k != config_lib.DERIVED}, wanted)
+  data_hints.check_present(config)
   options = _loop_options(config, args.profile, args.max_failures)
   mesh = mesh_lib.make_mesh(**config.mesh)
   built: runs.Run = _BUILDERS[config.stage](config, args.workdir, mesh)

@@ -167,6 +167,11 @@ class DataTest(parameterized.TestCase):
       data_lib.source(_load('ucf101:smoke', data__path='tfds:nothing'),
                       'train')
 
+  def test_moving_digits_need_their_keys(self):
+    with self.assertRaisesRegex(errors.UserError, 'has no crop_sizes, diffi'):
+      data_lib.source(_load('ucf101:smoke', data__name='moving_digits'),
+                      data_lib.TRAIN)
+
   def test_an_empty_split_is_told(self):
     config = _load('ucf101:smoke', data__path=self.wide)
     with self.assertRaisesRegex(errors.UserError, "no split 'heldout'"):

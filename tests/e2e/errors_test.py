@@ -102,13 +102,21 @@ class TrainErrorsTest(ErrorsTestCase):
   @parameterized.parameters(
       ('smoke', '', 'data.path', 'walt data prepare'),
       ('smoke', '/no/such/data', '/no/such/data', 'walt data prepare'),
-      ('l', '/no/such/data', 'tokenizer.workdir', 'trained tokenizer'))
-  def test_missing_data_or_tokenizer(self, variant, path, *named):
+      ('l', '/no/such/data', '/no/such/data', 'walt data prepare'))
+  def test_missing_data(self, variant, path, *named):
     workdir = self.new_dir()
     result = tiny.walt(
         'train', '--config', f'{tiny.UCF101}:{variant}', '--workdir', workdir,
         f'--config.data.path={path}')
     self.assert_refused(result, *named)
+    self.assertIsNone(tiny.contents(workdir))
+
+  def test_missing_tokenizer(self):
+    workdir = self.new_dir()
+    result = tiny.walt(
+        'train', '--config', f'{tiny.UCF101}:l', '--workdir', workdir,
+        '--config.data.name=moving_digits')
+    self.assert_refused(result, 'tokenizer.workdir', 'trained tokenizer')
     self.assertIsNone(tiny.contents(workdir))
 
   def test_resuming_with_another_config(self):

@@ -77,6 +77,11 @@ def source(config: config_dict.ConfigDict, split: str,
         f'{", ".join(NAMES)}')
   config_lib.check_keys(data, _KEYS | _DIGIT_KEYS, 'data')
   if data.name == DIGITS:
+    missing = sorted(_DIGIT_KEYS - set(data))
+    if missing:
+      raise errors.UserError(
+          f'config section data has no {", ".join(missing)}, which moving '
+          'digits need; configs/quickstart.py and the smoke variants have')
     digits = _moving_digits(data, split)
     return Data(digits, None, digits.classes, split)
   open_one = opening.open_dataset
