@@ -5,8 +5,12 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+import numpy as np
+
 from walt_jax import errors
 from walt_jax import evaluate_samples
+from walt_jax.metrics import gathering
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
 from walt_jax.training import checkpoints
@@ -33,27 +37,42 @@ def follow(args: argparse.Namespace) -> dict[str, Any]:
   records = _Records(args, base)
   told = False
   while True:
-    waiting = [step for step in _steps(base)
-               if step not in records.history and step not in records.skipped]
-    for step in waiting:
+    step, is_over = _next(base, records, last)
+    if step is not None:
       result = _score(args, base, step)
       if result is None:
         records.skipped.add(step)
-        continue
-      records.add(step, result)
-    newest = checkpoints.latest_step(base)
-    if newest is not None and newest >= last:
+      else:
+        records.add(step, result)
+    elif is_over:
       break
-    if not told and multihost.is_main():
-      print(f'waiting for checkpoints of {base} up to step {last}',
-            flush=True)
+    else:
+      if not told and multihost.is_main():
+        print(f'waiting for checkpoints of {base} up to step {last}',
+              flush=True)
       told = True
-    time.sleep(args.poll)
+      time.sleep(args.poll)
   if not records.history:
     raise errors.UserError(
         f'{base} had no checkpoint to score at its last step {last}; set '
         'train.save_every')
   return records.result()
+
+
+def _next(base: pathlib.Path, records: '_Records',
+          last: int) -> tuple[int | None, bool]:
+  """The checkpoint to score now, if any, and whether no other will come.
+
+  Several processes may not see the same files: the first one decides.
+  """
+  newest = checkpoints.latest_step(base)
+  waiting = [step for step in _steps(base)
+             if step not in records.history and step not in records.skipped]
+  found = np.array([min(waiting, default=-1),
+                    newest is not None and newest >= last], np.int64)
+  if jax.process_count() > 1:
+    found = gathering.gather(found)[0]
+  return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
 
 
 def _steps(workdir: pathlib.Path) -> list[int]:

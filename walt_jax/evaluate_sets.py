@@ -234,13 +234,15 @@ class Real:
     clips = clip_sets.open_clips(self.path, frames=frames)
     check_lengths(network, clips, frames)
     cached = self._cache_file(args, network, frames)
-    if cached and cached.is_file() and not plan.keep(options):
+    known = cached and cached.is_file() and not plan.keep(options)
+    if known:
       from walt_jax.metrics import feature_sets
-      return feature_sets.load(
+      found = feature_sets.load(
           cached, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
-    found = plan.collect(clips, network, frames, options, 'real')
-    for path in (cached, args.save_statistics):
+    else:
+      found = plan.collect(clips, network, frames, options, 'real')
+    for path in (None if known else cached, args.save_statistics):
       if path and is_main():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
