@@ -51,7 +51,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
       drop_frames=0.05, max_low_res_level=0.0, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
       name='adamw', peak_lr=3e-3, schedule='linear', warmup_steps=50,
-      decay_steps=steps)
+      decay_steps=steps, accumulation_steps=1)
   config.ema = (0.99,)
   config.sampler = dict(sampler='ddim', num_steps=25)
   config.train = dict(

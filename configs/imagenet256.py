@@ -47,7 +47,8 @@ def get_config(variant: str = 'imagenet256') -> config_dict.ConfigDict:
       drop_frames=0.1, max_low_res_level=0.0, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
       name='adamw', peak_lr=5e-4, schedule='cosine', warmup_steps=5_000,
-      decay_steps=438_000, b1=0.9, b2=0.99, weight_decay=0.0, clip_norm=1.0)
+      decay_steps=438_000, b1=0.9, b2=0.99, weight_decay=0.0, clip_norm=1.0,
+      accumulation_steps=1)
   config.ema = (0.9999,)
   config.sampler = dict(sampler='ddim', num_steps=50)
   config.train = dict(

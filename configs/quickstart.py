@@ -100,7 +100,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       drop_frames=0.1, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
       name='adamw', peak_lr=3e-3, schedule='linear', warmup_steps=50,
-      decay_steps=steps)
+      decay_steps=steps, accumulation_steps=1)
   config.ema = (0.999 if long else 0.99,)
   # First order steps leave noise that a short run has not learnt to remove.
   config.sampler = dict(sampler='dpmpp_2m', num_steps=8 if level else 12)

@@ -45,7 +45,8 @@ def get_config(variant: str = 't2v_sr1') -> config_dict.ConfigDict:
   config.optimizer = dict(
       name='adafactor', peak_lr=5e-4, schedule='cosine',
       warmup_steps=5_000, decay_steps=675_000, b1=0.9, weight_decay=0.0,
-      clip_norm=1.0)
+      clip_norm=1.0,
+      accumulation_steps=1)
   config.ema = ()
   config.sampler = dict(sampler='ddim', num_steps=50)
   config.train = dict(
