@@ -32,7 +32,7 @@ from walt_jax.metrics import video_features
 from walt_jax.training import logging as logging_lib
 
 CONFIG = 'configs/tokenizer_video.py'
-VARIANTS = ('ucf101_small_no_gan', 'ucf101_small')
+GAN, PLAIN = VARIANTS = ('ucf101_small', 'ucf101_small_no_gan')
 _FRAMES, _SIZE = 17, 64
 _LAST = 500  # Steps over which the discriminator is looked at.
 
@@ -123,7 +123,7 @@ def main() -> None:
       scores.setdefault(variant, {})[step] = reconstruction.compare_clips(
           real, np.load(file), pairs, label=f'{variant} {step}')
       _write(args.out, scores)
-  scores['health'] = health(args.out / VARIANTS[1])
+  scores['health'] = health(args.out / GAN)
   _write(args.out, scores)
   _sheet(args.out, real, steps[-1])
   if not args.no_rfvd:
@@ -148,7 +148,7 @@ def _add_rfvd(out: pathlib.Path, real: np.ndarray, scores: dict[str, Any],
 def _sheet(out: pathlib.Path, real: np.ndarray, step: int) -> None:
   """Real clips, each above what the two tokenizers make of it."""
   chosen = np.linspace(0, len(real) - 1, 5).round().astype(int)
-  made = [np.load(out / f'{variant}_{step}.npy') for variant in VARIANTS]
+  made = [np.load(out / f'{variant}_{step}.npy') for variant in (PLAIN, GAN)]
   rows = [clips[index] for index in chosen for clips in (real, *made)]
   names = ['real', 'without GAN', 'with GAN'] * len(chosen)
   video.write_png(out / 'sheet.png', contact_sheet.contact_sheet(

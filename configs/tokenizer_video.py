@@ -110,8 +110,8 @@ def _small(config: config_dict.ConfigDict) -> None:
       stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), linear_ends=True,
       remat=False, dtype='float32')
   config.losses.update(
-      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.5,
-      adaptive_weight=True, adversarial_start=start, lecam_weight=0.01)
+      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.6,
+      adaptive_weight=True, adversarial_start=start, lecam_weight=0.1)
   config.discriminator = dict(
       base_channels=16, channel_multipliers=(2, 4),
       time_downsample=(True, True), stem_patch=(1, 4, 4), dtype='float32')
@@ -120,7 +120,7 @@ def _small(config: config_dict.ConfigDict) -> None:
       decay_steps=steps, b1=0.9)
   # It counts its own steps.
   config.discriminator_optimizer.update(
-      peak_lr=5e-4, schedule='linear', warmup_steps=50, decay_fraction=0.7,
+      peak_lr=3e-4, schedule='linear', warmup_steps=50, decay_fraction=0.7,
       decay_steps=steps - start, b1=0.5)
   config.ema = (0.99,)
   config.statistics.num_batches = 16

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -49,10 +50,21 @@ def path_of(workdir: str | pathlib.Path, step: int) -> pathlib.Path:
   return pathlib.Path(workdir) / DIRECTORY / f'step_{step:08d}'
 
 
-def count(workdir: str | pathlib.Path) -> int:
-  """Bundles that a work directory has."""
+def kept(workdir: str | pathlib.Path) -> set[int]:
+  """Steps of the bundles in a work directory, as its main process sees it.
+
+  All processes call it and get the same, at most `MAX_BUNDLES` of them.
+  """
   directory = pathlib.Path(workdir) / DIRECTORY
-  return len(list(directory.glob('step_*'))) if directory.is_dir() else 0
+  found = (sorted(int(path.name.removeprefix('step_'))
+                  for path in directory.glob('step_' + 8 * '[0-9]'))
+           if directory.is_dir() else [])
+  if jax.process_count() == 1:
+    return set(found)
+  steps = np.full(MAX_BUNDLES, -1, np.int32)
+  steps[:len(found[:MAX_BUNDLES])] = found[:MAX_BUNDLES]
+  steps = multihost_utils.broadcast_one_to_all(steps)
+  return {int(step) for step in steps if step >= 0}
 
 
 def save(path: pathlib.Path, failure: Failure, state: PyTree,

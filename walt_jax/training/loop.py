@@ -154,6 +154,7 @@ class _Run:
     self.failures = self.in_a_row = 0
     self.last_failure = -2
     self.bundle: pathlib.Path | None = None
+    self.bundles = bundles.kept(checkpoints.workdir)
     self.progress = progress_lib.Progress(
         stage.name, options.num_steps, enabled=multihost.is_main())
     self.programs = programs_lib.Programs(
@@ -273,10 +274,11 @@ class _Run:
   def _bundle(self, failure: bundles.Failure, state, rows):
     """Saves what a replay needs; returns where, None if there are enough."""
     path = bundles.path_of(self.checkpoints.workdir, failure.step)
-    if path.exists():  # The run was resumed before it.
+    if failure.step in self.bundles:  # The run was resumed before it.
       return path
-    if bundles.count(self.checkpoints.workdir) >= bundles.MAX_BUNDLES:
+    if len(self.bundles) >= bundles.MAX_BUNDLES:
       return None
+    self.bundles.add(failure.step)
     with self.progress.aside('save'):
       bundles.save(path, failure, state,
                    multihost.global_batch(rows, self.mesh))
