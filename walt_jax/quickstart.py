@@ -91,7 +91,7 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
       ('sample step-0 base', [
           'sample', '--workdir', f'{out}/base_step0', '--requests',
           str(requests['few']), '--out', f'{out}/step0_samples',
-          '--batch_size', '16', '--steps', '2']),
+          '--batch_size', '32', *guidance]),
       ('sample the cascade', [
           'sample', '--workdir', ','.join(f'{out}/{s}' for s in STAGES),
           '--requests', str(requests['mixed']), '--out', f'{out}/samples',
