@@ -60,7 +60,7 @@ class StageChoice:
   """What the page lets one choose for a stage."""
   steps: int
   sampler: str
-  guidance: dict[str, float]
+  guidance: dict[str, Any]
   noise_level: float
 
 

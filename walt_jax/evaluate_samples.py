@@ -298,8 +298,9 @@ class _Job:
       bar.update()
     scored = [np.ascontiguousarray(clip[:self.frames]) for clip in clips]
     parts = list(self.network.batches(scored, total=len(scored)))
-    arrays = {name: np.concatenate([part[name] for part in parts])
-              for name in self.network.widths}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in self.network.widths}
     if self.keep_clips:
       arrays[_CLIPS] = np.stack(clips)
     content = feature_sets.content_of(scored) % 2 ** 128

@@ -99,8 +99,8 @@ class Plan:
     from walt_jax.metrics import video_features
     name = args.preprocessing or self.protocol.preprocessing
     files = args.network.split(',') if args.network else []
-    form = dict(devices=devices or local_devices(),
-                batch_size=batch_size(args))
+    form: dict[str, Any] = dict(
+        devices=devices or local_devices(), batch_size=batch_size(args))
     if self.metric == 'fvd':
       return video_features.load_network(
           args.network, preprocessing=name or video_features.PREPROCESSING,

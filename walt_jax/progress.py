@@ -1,5 +1,5 @@
 """Progress with rate and time left, for anything longer than a few seconds."""
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 import sys
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ def bar(total: int | None, label: str, unit: str = 'it',
 def track(items: Iterable[T], label: str, unit: str = 'it',
           total: int | None = None) -> Iterator[T]:
   """Yields `items` while showing rate and time left on standard error."""
-  if total is None and hasattr(items, '__len__'):
+  if total is None and isinstance(items, Sized):
     total = len(items)
   with bar(total, label, unit) as progress:
     for item in items:

@@ -54,11 +54,11 @@ STAGES = ('base', 'sr1', 'sr2')
 def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
   """The public commands, each with a name for the timing table."""
   steps = []
-  for size, train, held in zip(
+  for size, num_train, held in zip(
       SIZES, plan.train_clips, plan.held_out_clips, strict=True):
     steps.append((f'render {size} px', [
         'data', 'render', 'moving_digits', '--split', 'train', '--num',
-        str(train), '--heldout', str(held), '--size', str(size),
+        str(num_train), '--heldout', str(held), '--size', str(size),
         '--difficulty', plan.difficulty, '--labels', 'digit',
         '--output', f'{out}/data/{size}']))
   steps.append(('train tokenizer', [

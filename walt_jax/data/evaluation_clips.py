@@ -45,13 +45,13 @@ class EvaluationClips:
       errors.UserError: No such set or split, or no clip is long enough.
     """
     self.path = pathlib.Path(path)
-    manifest = sources.read_manifest(path)
+    manifest = sources.read_manifest(self.path)
     if split is None:
       held_out = manifest['splits'].get(listing.HELD_OUT, {})
       split = (listing.HELD_OUT if held_out.get('num_examples')
                else listing.TRAIN)
     self.split = split
-    self._dataset = sources.PreparedDataset(path, split, manifest)
+    self._dataset = sources.PreparedDataset(self.path, split, manifest)
     table = self._dataset.index
     if not len(table):
       raise errors.UserError(f'the {split} split of {str(path)!r} is empty')

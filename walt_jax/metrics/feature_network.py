@@ -1,5 +1,12 @@
 """A feature network ready to run over clips, on all of a process's devices."""
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+  Sized,
+)
 import dataclasses
 import hashlib
 from typing import Any, Literal
@@ -62,7 +69,7 @@ class FeatureNetwork:
   def features(self, clips: Iterable[np.ndarray], *,
                label: str = 'features') -> np.ndarray:
     """Features [N, D] of an iterable of uint8 clips [T, H, W, 3]."""
-    total = len(clips) if hasattr(clips, '__len__') else None
+    total = len(clips) if isinstance(clips, Sized) else None
     found = [batch[FEATURES] for batch in self.batches(
         clips, total=total, label=label)]
     if not found:

@@ -25,7 +25,8 @@ class CrossAttention(attention.AttentionProjections):
         own for each frame) a window must not span frames.
       text_mask: bool [B, F, S], true at real tokens.
     """
-    grid = x.shape[1:4]
+    _, frames, rows, columns, _ = x.shape
+    grid = (frames, rows, columns)
     num_texts = text.shape[1]
     if num_texts > 1 and (num_texts != grid[0] or self.window[0] != 1):
       raise ValueError(

@@ -69,7 +69,8 @@ class WindowAttention(attention.AttentionProjections):
         attention mask, section 4.2): each value passes through as it is.
         None: no such row, and nothing is computed for it.
     """
-    grid = x.shape[1:4]
+    _, frames, rows, columns, _ = x.shape
+    grid = (frames, rows, columns)
     tokens = windows.partition_windows(x, self.window)
     tokens = nn.with_logical_constraint(
         tokens, ('batch', 'windows', 'tokens', 'embed'))

@@ -53,10 +53,13 @@ class StageSampler:
                 self.schedule, noise.fold(keys, _LOW_RES),
                 conditioning.low_res, levels),
             low_res_level=levels)
+
+      def denoise(x_t, timestep, conditions) -> Any:
+        return self.denoiser.apply(
+            {'params': params}, x_t, timestep, conditions)
+
       return samplers.sample(
-          lambda x_t, timestep, conditions: self.denoiser.apply(
-              {'params': params}, x_t, timestep, conditions),
-          noise.fold(keys, _SAMPLE), self.shape,
+          denoise, noise.fold(keys, _SAMPLE), self.shape,
           schedule=self.schedule, prediction=self.prediction,
           conditioning=conditioning, options=options, guidance=guidance,
           self_condition=self.denoiser.self_condition)

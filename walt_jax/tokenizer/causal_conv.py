@@ -129,7 +129,7 @@ class CausalConv(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     x = x.astype(self.dtype)
     taps, stride = self.kernel_size[0], self.strides[0]
-    context = self.get_variable('stream', 'context')
+    context: jax.Array | None = self.get_variable('stream', 'context')
     if is_streaming(self) and taps > stride:
       self.put_variable('stream', 'context',
                         next_context(x, taps, stride, context))

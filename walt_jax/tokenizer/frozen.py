@@ -55,8 +55,9 @@ def to_uint8(pixels: jax.Array) -> jax.Array:
 def encode_posterior(module: Autoencoder, params: Params,
                      pixels: jax.Array) -> types.Posterior:
   """Encodes clips [B, 1+T, H, W, 3], uint8 or in [-1, 1]."""
-  return module.apply({'params': params}, to_unit_range(pixels),
-                      method='encode')
+  posterior: Any = module.apply(
+      {'params': params}, to_unit_range(pixels), method='encode')
+  return posterior
 
 
 def encode_images(module: Autoencoder, params: Params,
@@ -81,7 +82,7 @@ def decode_pixels(module: Autoencoder, params: Params,
     Pixels clipped to [-1, 1].
   """
   latents = latents_lib.denormalise(latents, statistics)
-  pixels = module.apply({'params': params}, latents, method='decode')
+  pixels: Any = module.apply({'params': params}, latents, method='decode')
   return jnp.clip(pixels, -1.0, 1.0)
 
 

@@ -40,7 +40,9 @@ class DenoiserObjective:
   def apply(self, params: Params, x_t: jax.Array, timestep: jax.Array,
             conditioning: types.Conditioning) -> jax.Array:
     """The network's output [B, 1+t, h, w, c] for noisy latents of its shape."""
-    return self.denoiser.apply({'params': params}, x_t, timestep, conditioning)
+    output: Any = self.denoiser.apply(
+        {'params': params}, x_t, timestep, conditioning)
+    return output
 
   def conditioning(self, batch: types.LatentBatch) -> types.Conditioning:
     """The clean conditions of a batch that this denoiser was built for."""

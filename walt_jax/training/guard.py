@@ -6,6 +6,7 @@ taken again. So the state before the failed step is still there to be saved,
 and the run goes on as if each step had been waited for.
 """
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -47,4 +48,4 @@ def guarded(train_step: Callable[..., tuple[PyTree, Metrics]]
 
 def skip(state: train_state.TrainState) -> train_state.TrainState:
   """The state after a step that changes nothing."""
-  return state.replace(step=state.step + 1)
+  return dataclasses.replace(state, step=state.step + 1)

@@ -283,9 +283,9 @@ def make_tokenizer_step(
         grads, opt_state['autoencoder'], params['autoencoder'])
     params['autoencoder'] = optax.apply_updates(params['autoencoder'],
                                                 updates)
-    state = state.replace(
-        step=state.step + 1, params=params, opt_state=opt_state, extra=extra,
-        ema=train_state.update_ema(state.ema, params['autoencoder']))
+    state = dataclasses.replace(
+        state, step=state.step + 1, params=params, opt_state=opt_state,
+        extra=extra, ema=train_state.update_ema(state.ema, params['autoencoder']))
     return state, metrics | {'loss': loss, 'grad_norm': grad_norm}
 
   return train_step
