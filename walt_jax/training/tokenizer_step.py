@@ -285,7 +285,8 @@ def make_tokenizer_step(
                                                 updates)
     state = dataclasses.replace(
         state, step=state.step + 1, params=params, opt_state=opt_state,
-        extra=extra, ema=train_state.update_ema(state.ema, params['autoencoder']))
+        extra=extra,
+        ema=train_state.update_ema(state.ema, params['autoencoder']))
     return state, metrics | {'loss': loss, 'grad_norm': grad_norm}
 
   return train_step
