@@ -19,6 +19,7 @@ stopped. Outcome: `table.md`, `results.json`.
 """
 import argparse
 from collections.abc import Callable
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -48,6 +49,7 @@ _SIZES = (32, 64, 128)
 _REDRAW_LEVEL = 0.3  # Timestep from which the base redraws a true clip.
 _LEVEL = 0.1  # Noise given to a stage's input, as `walt sample` does.
 _NOISES = (0.0, 0.1, 0.2, 0.3)  # Corruption: timesteps of the latents' noise.
+_FEW_STEPS = 2  # Near the mean of what is possible: PSNR's own estimate.
 _BATCH = 8
 
 
@@ -134,11 +136,15 @@ def _encode(pipeline, clips: np.ndarray) -> np.ndarray:
       pipeline.codec.encode(clips[i:i + 1]) for i in range(len(clips))])
 
 
-def _run(pipeline, latents: np.ndarray, requests, noise_level: float
-         ) -> np.ndarray:
+def _run(pipeline, latents: np.ndarray, requests, noise_level: float,
+         steps: int | None = None) -> np.ndarray:
   """One stage on clean low-resolution latents [N, 1+t, h, w, c]: clips."""
+  settings = _plain(pipeline.stages[0], noise_level)
+  if steps:
+    settings = dataclasses.replace(settings, options=dataclasses.replace(
+        settings.options, num_steps=steps))
   output = cascade.run_stage(
-      pipeline, 0, requests, _plain(pipeline.stages[0], noise_level),
+      pipeline, 0, requests, settings,
       low_res=latents[:, None], batch_size=_BATCH)
   return np.stack(list(cascade.decode(pipeline, output, _BATCH)))
 
@@ -214,12 +220,17 @@ def _upscaling(args) -> list[dict[str, Any]]:
       else:
         pixels = np.concatenate([
             stage.codec.decode(latents[i:i + 1]) for i in range(count)])
-      made = _run(stage, latents, requests, 0.0 if name == 'true' else _LEVEL)
+      level = 0.0 if name == 'true' else _LEVEL
+      made = _run(stage, latents, requests, level)
+      few = _run(stage, latents, requests, level, _FEW_STEPS)
+      steps = stage.stages[0].defaults.num_steps
       if name.startswith('redrawn'):
         # The next stage gets this one's output.
         redrawn = _encode(stage, made)
-      for method, clips in ((f'sr{index}', made),
-                            ('bicubic', bicubic(pixels, 2))):
+      for method, clips in (
+          (f'sr{index}, {steps} steps', made),
+          (f'sr{index}, {_FEW_STEPS} steps', few),
+          ('bicubic', bicubic(pixels, 2))):
         row = dict(stage=f'sr{index}', size=_SIZES[index], input=name,
                    method=method, clips=count, fvd=fvd.compare(
                        real, fvd.feature_set(clips, i3d, label=method)

@@ -12,7 +12,7 @@ from walt_jax.media import video
 
 FRAMES = 9  # A window: 3 latent frames, of which 2 may be given.
 # After three steps of training it takes much for a text to tell.
-GUIDANCE = 'text=1000,frames=1.5;none'
+GUIDANCE = 'text=5000,frames=1.5;none'
 
 
 class RolloutTest(absltest.TestCase):

@@ -62,7 +62,8 @@ _ROLLOUT = {
     'data.num_frames': 9, 'latents.frames': 3,
     'model.spacetime_window': (3, 2, 2), 'train.eval_every': 0}
 _FRAME_PREDICTION = {
-    'model.frame_condition': True,
+    # An average of three steps would know nothing of its conditions yet.
+    'ema': (), 'model.frame_condition': True,
     'diffusion.frame_condition_probability': 0.5}
 
 
