@@ -77,11 +77,14 @@ class SampleTest(absltest.TestCase):
         (base.workdir, sr.workdir), (str(self.base), str(self.sr)))
     for stage, workdir in ((base, self.base), (sr, self.sr)):
       self.assertEqual((stage.step, stage.weights), (3, 'ema/0.99'))
-      self.assertEqual((stage.sampler, stage.steps), ('ddim', STEPS))
+      config = json.loads((workdir / 'config.json').read_text())
+      self.assertEqual((stage.sampler, stage.steps),
+                       (config['sampler']['sampler'], STEPS))
+      self.assertEqual(stage.sampler_options['num_steps'], STEPS)
       averages = checkpoints_lib.restore_params(workdir)
       self.assertEqual(stage.sha256, pipelines.params_sha256(averages))
-      derived = json.loads((workdir / 'config.json').read_text())['derived']
-      self.assertEqual(stage.tokenizer_sha256, derived['tokenizer_sha256'])
+      self.assertEqual(stage.tokenizer_sha256,
+                       config['derived']['tokenizer_sha256'])
     self.assertEqual(base.guidance, {'text': 3.0, 'label': 2.0})
     self.assertEqual((sr.guidance, sr.noise_level), ({}, 0.2))
     self.assertIsNone(base.noise_level)
