@@ -81,6 +81,24 @@ def _asked(count: int) -> tuple[list[requests_lib.Request], list[int],
   return requests, digits, directions
 
 
+def _centred(clips: np.ndarray) -> np.ndarray:
+  """Clips [N, T, S, S, 3] rolled so that what moves begins in the middle.
+
+  The world is a torus, but the reader cuts its digit out of a plane. Pixels
+  alone decide: the circular mean of the moving part.
+  """
+  size = clips.shape[2]
+  still = np.maximum(control.sharpen_motion(clips)[1], 0)
+  still = still * (still > still.max(axis=(1, 2), keepdims=True) / 2)
+  turn = np.exp(2j * np.pi * np.arange(still.shape[1]) / still.shape[1])
+  rolled = []
+  for clip, ink in zip(clips, still, strict=True):
+    shift = [int(round(size * (0.5 - np.angle(ink.sum(axis) @ turn)
+                               / (2 * np.pi)))) for axis in (1, 0)]
+    rolled.append(np.roll(clip, shift, axis=(1, 2)))
+  return np.stack(rolled)
+
+
 def _real(count: int, num_frames: int):
   """Held-out clips, their digits and directions."""
   return control.held_out_clips(count, num_frames=num_frames)
@@ -100,9 +118,10 @@ def _over_time(args, reader) -> dict[str, Any]:
     part = slice(first, first + _WINDOW)
     rows.append(dict(
         first=first, last=first + _WINDOW - 1,
-        **control.score(reader.read(clips[:, part]), digits, directions),
-        real=control.score(reader.read(real[:, part]), real_digits,
-                           real_directions)))
+        **control.score(reader.read(_centred(clips[:, part])), digits,
+                        directions),
+        real=control.score(reader.read(_centred(real[:, part])),
+                           real_digits, real_directions)))
     print(rows[-1], flush=True)
   meets = [plan.first_new(w) for w in range(1, plan.num_windows)]
   seams = {'real clips': seam(real, meets), 'base': seam(clips, meets)}
