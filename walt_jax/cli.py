@@ -54,6 +54,20 @@ def _add_train(commands) -> None:
   parser.add_argument('--profile', type=flags.frame_range,
                       metavar='FIRST:LAST',
                       help='write a profiler trace of these steps')
+  hosts = parser.add_argument_group(
+      'several hosts', 'The same command runs on each. Where the environment '
+      'tells (GKE, XPK, SLURM, WALT_COORDINATOR; docs/scaling.md), no flag is '
+      'needed.')
+  hosts.add_argument('--coordinator', metavar='HOST:PORT',
+                     help='process 0; the port after it is used too')
+  hosts.add_argument('--process', type=flags.process, metavar='I/N',
+                     help='this process of N, from 0')
+  hosts.add_argument('--host_timeout', type=flags.positive, default=60.0,
+                     metavar='SECONDS', help='silence after which a host '
+                     'counts as lost (60)')
+  hosts.add_argument('--start_timeout', type=flags.positive, default=300.0,
+                     metavar='SECONDS', help='how long to wait for all hosts '
+                     'to come (300)')
   parser.set_defaults(module='walt_jax.train')
 
 
@@ -126,7 +140,8 @@ def _add_evaluate(commands) -> None:
   parser = commands.add_parser(
       'evaluate', help='score clips or a checkpoint',
       description='Scores clips. A PATH is a folder of videos or images, an '
-      '.npy of uint8 [N, T, H, W, 3] or an .npz with such an arr_0.')
+      '.npy of uint8 [N, T, H, W, 3], an .npz with such an arr_0, or a '
+      'prepared data set: DIR[:SPLIT][:HEIGHTxWIDTH].')
   evaluate_flags.add(parser)
   parser.set_defaults(module='walt_jax.evaluate')
 
@@ -169,12 +184,27 @@ def _add_data(commands) -> None:
 
 def _add_plan(commands) -> None:
   parser = commands.add_parser(
-      'plan', help='parameters and FLOPs of a config, without running it',
+      'plan', help='parameters, FLOPs and memory of a config, without running '
+      'it',
       description='Counts what a config takes: parameters by part, FLOPs of a '
       'training step and of a sample, tokens; for a tokenizer also its '
-      'receptive field and compression. Nothing is allocated.')
+      'receptive field and compression. With a topology, compiles the train '
+      'step and the sampler for that absent TPU slice (extra "tpu_plan"): '
+      'memory by part, collectives, a roofline. Nothing is allocated.')
   _add_config(parser)
-  parser.add_argument('--json', metavar='FILE', help='write the figures here')
+  add = parser.add_argument
+  add('--topology', metavar='NAME',
+      help='v4, v5e, v5p, v6e or tpu7x and a shape, such as v5p:4x4x4; or '
+      'gpu:N, for an estimate of memory')
+  add('--sweep', action='store_true',
+      help='compare meshes and remat policies on the topology; recommends one')
+  add('--num_compiled', type=flags.positive_int, default=4, metavar='N',
+      help='layouts that --sweep compiles, the most promising first (4)')
+  add('--largest_batch', action='store_true',
+      help='search for the largest global batch that fits; some compilations')
+  add('--no_sampler', action='store_true', help='compile the train step alone')
+  add('--json', metavar='FILE', help='write the figures here')
+  add('--html', metavar='FILE', help='write a page here')
   parser.set_defaults(module='walt_jax.plan')
 
 
@@ -306,7 +336,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     raise errors.UserError(
         f'walt {args.command} takes no --config.{overrides[0][0]}; only a '
         'command with --config does')
-  args.overrides = overrides
+  args.overrides, args.argv = overrides, list(argv)
   return args
 
 

@@ -1,15 +1,20 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
+import os
 import pathlib
+import sys
 
 import jax
 
 from walt_jax import errors
+from walt_jax import supervisor
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import runs
 from walt_jax.builders import tokenizer_runs
+from walt_jax.parallel import distributed
+from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -34,6 +39,21 @@ def run(args: argparse.Namespace) -> None:
   for name in ('config', 'workdir'):
     if not getattr(args, name):
       raise errors.UserError(f'walt train needs --{name} (or --replay BUNDLE)')
+  hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
+                         process=args.process)
+  if hosts is not None and supervisor.CHILD not in os.environ:
+    raise SystemExit(supervisor.run(
+        hosts, [sys.executable, '-m', 'walt_jax', *args.argv],
+        seconds=args.host_timeout, start_seconds=args.start_timeout))
+  if hosts is not None:
+    distributed.die_with_parent()
+  with distributed.joined(hosts, seconds=args.host_timeout,
+                          start_seconds=args.start_timeout):
+    _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+  """Trains in this process, one of those that are joined."""
   config = config_lib.load(args.config, args.overrides)
   _check_stage(config)
   workdir = pathlib.Path(args.workdir)

@@ -1,7 +1,10 @@
 """The run of a denoiser config, base or super-resolution."""
+from collections.abc import Callable
+import dataclasses
 import functools
 import pathlib
 import tempfile
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,7 @@ from walt_jax.builders import warm_start
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.media import contact_sheet
+from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
@@ -54,17 +58,18 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
     source = _tokenizer_source(config, workdir, scratch)
     tokenizer = tokenizers.load_tokenizer(source, mesh_lib.platform(mesh))
     run = _build(config, mesh, tokenizer)
-    tokenizers.copy_tokenizer(source, workdir)
+    if multihost.is_main():
+      tokenizers.copy_tokenizer(source, workdir)
+    # Then the source may go, and the copy is there for everybody.
+    distributed.barrier('tokenizer copied')
   return run
 
 
 def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
            tokenizer: frozen_lib.Tokenizer) -> runs.Run:
   """Builds the run around its tokenizer; writes nothing."""
-  objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
-  options = diffusion_lib.optimizer_options(config.optimizer)
-  optimizer = optimizers.make_optimizer(options, rules.DENOISER_RULES)
-  _check_rows(config, options.accumulation_steps)
+  objective, bare, create, shapes = bare_stage(
+      config, mesh_lib.platform(mesh))
   _check_latents(config, tokenizer)
   text = encoders.text_encoder_of(config)
   open_split = functools.partial(
@@ -81,27 +86,57 @@ def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params
-  init_params = denoiser_step.make_init(objective, _example_latents(config))
-  shapes = runs.check_shapes(init_params)
-  create = functools.partial(
-      train_state.create, optimizer=optimizer, ema_decays=tuple(config.ema))
-  stage = stage_lib.Stage(
-      name=config.stage, init=lambda key: create(init_params(key)),
-      encode=encode,
-      train_step=denoiser_step.make_train_step(
-          objective, optimizer, options.accumulation_steps),
+  stage = dataclasses.replace(
+      bare, encode=encode,
       evaluate=DenoiserEvaluation(
           config, objective, encode, tokenizer, train.classes,
           [multihost.global_batch(batch, mesh) for batch in
-           data_lib.held_out_batches(config, mesh, held_out, tokenize)]),
-      frozen=frozen, rules=rules.DENOISER_RULES,
-      frozen_rules=rules.FROZEN_RULES,
+           data_lib.held_out_batches(config, mesh, held_out, tokenize)],
+          mesh_lib.replicated(mesh)),
+      frozen=frozen, frozen_rules=rules.FROZEN_RULES,
       warm_start=warm_start.denoiser_warm_start(
           config.init_from, shapes, create))
   return runs.Run(
       stage, data_lib.train_batches(config, mesh, train, tokenize),
       dict(classes=list(train.classes),
            tokenizer_sha256=tokenizer.sha256))
+
+
+class BareStage(NamedTuple):
+  """What a denoiser trains with, before encoders, data and evaluation.
+
+  Attributes:
+    objective: The denoiser and its loss.
+    stage: Takes latents: it has no `encode`.
+    create: `create(params) -> TrainState` at step 0.
+    shapes: Of the parameters.
+  """
+  objective: denoiser_step.DenoiserObjective
+  stage: stage_lib.Stage
+  create: Callable[[Any], train_state.TrainState]
+  shapes: Any
+
+
+def bare_stage(config: config_dict.ConfigDict, platform: str) -> BareStage:
+  """Builds the part of a run that needs neither files nor devices.
+
+  Raises:
+    UserError: On anything in the config that does not fit.
+  """
+  objective = diffusion_lib.objective(config, platform)
+  options = diffusion_lib.optimizer_options(config.optimizer)
+  optimizer = optimizers.make_optimizer(options, rules.DENOISER_RULES)
+  _check_rows(config, options.accumulation_steps)
+  init_params = denoiser_step.make_init(objective, example_latents(config))
+  create = functools.partial(
+      train_state.create, optimizer=optimizer, ema_decays=tuple(config.ema))
+  stage = stage_lib.Stage(
+      name=config.stage, init=lambda key: create(init_params(key)),
+      train_step=denoiser_step.make_train_step(
+          objective, optimizer, options.accumulation_steps),
+      rules=rules.DENOISER_RULES)
+  return BareStage(
+      objective, stage, create, runs.check_shapes(init_params))
 
 
 def _check_rows(config, parts: int) -> None:
@@ -128,7 +163,7 @@ def _check_latents(config, tokenizer: frozen_lib.Tokenizer) -> None:
         'latents to that, or give another tokenizer')
 
 
-def _example_latents(config) -> types.LatentBatch:
+def example_latents(config) -> types.LatentBatch:
   """Shapes of one row, for initialisation."""
   latents, text = config.latents, config.text
   shape = (1, latents.frames, latents.height, latents.width, latents.channels)
@@ -150,14 +185,17 @@ def _example_latents(config) -> types.LatentBatch:
 class DenoiserEvaluation:
   """Held-out loss by quartile of time, and a grid of EMA samples."""
 
-  def __init__(self, config, objective, encode, tokenizer, classes, batches):
+  def __init__(self, config, objective, encode, tokenizer, classes, batches,
+               everywhere: jax.sharding.NamedSharding):
     self._num_samples = config.train.eval_samples
     self._objective = objective
     self._classes = classes
     self._batches = batches
     self._encode = jax.jit(encode)
-    self._losses = jax.jit(functools.partial(
-        denoiser_eval.quartile_sums, objective.held_out_loss))
+    self._losses = jax.jit(
+        functools.partial(
+            denoiser_eval.quartile_sums, objective.held_out_loss),
+        out_shardings=everywhere)
     draw = diffusion_lib.stage_sampler_of(objective, config).make(
         diffusion_lib.sampler_options(config), guidance_lib.Guidance())
     module = tokenizer.module

@@ -1,5 +1,6 @@
 """The run of a tokenizer config."""
 from collections.abc import Callable
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -19,6 +20,7 @@ from walt_jax.builders import models
 from walt_jax.builders import runs
 from walt_jax.builders import tokenizers
 from walt_jax.media import contact_sheet
+from walt_jax.metrics import gathering
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
@@ -49,7 +51,28 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
   runs.check_sections(config, SECTIONS)
   _refuse_denoiser_keys(config)
   config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
-  module = models.autoencoder(config.model, mesh_lib.platform(mesh))
+  module, bare = bare_stage(config, mesh_lib.platform(mesh))
+  train = data_lib.source(config, data_lib.TRAIN)
+  held_out = data_lib.source(config, data_lib.HELD_OUT)
+  stage = dataclasses.replace(bare, evaluate=TokenizerEvaluation(
+      module, [multihost.global_batch(batch, mesh) for batch in
+               data_lib.held_out_batches(config, mesh, held_out, None)],
+      config.train.eval_samples))
+  batches = data_lib.train_batches(config, mesh, train, None)
+  return runs.Run(
+      stage, batches, dict(classes=list(train.classes)),
+      finish=functools.partial(
+          _export, config, workdir, module, batches, mesh))
+
+
+def bare_stage(config: config_dict.ConfigDict, platform: str
+               ) -> tuple[autoencoder_lib.Autoencoder, stage_lib.Stage]:
+  """Builds the network and its stage, without data and evaluation.
+
+  Raises:
+    UserError: On anything in the config that does not fit.
+  """
+  module = models.autoencoder(config.model, platform)
   data = config.data
   try:
     for height, width in (
@@ -59,36 +82,25 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
         config.losses, tokenizer_step.TokenizerLosses, 'losses')
   except ValueError as e:
     raise errors.UserError(f'config: {e}') from e
-  train = data_lib.source(config, data_lib.TRAIN)
-  held_out = data_lib.source(config, data_lib.HELD_OUT)
   discriminators = make_discriminators(config)
   features, feature_params = _features(config, options)
   make = lambda section: optimizers.make_optimizer(
       diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
   optimizer = make(config.optimizer)
-  discriminator_optimizer = (
-      make(config.discriminator_optimizer) if discriminators else None)
-  players = dict(discriminators=discriminators,
-                 discriminator_optimizer=discriminator_optimizer)
+  players = dict(
+      discriminators=discriminators,
+      discriminator_optimizer=(make(config.discriminator_optimizer)
+                               if discriminators else None))
   init = lambda key: tokenizer_step.create_state(
       key, module, optimizer, ema_decays=tuple(config.ema),
       clip_shape=(data.num_frames, data.height, data.width), **players)
   runs.check_shapes(init)
-  stage = stage_lib.Stage(
+  return module, stage_lib.Stage(
       name='tokenizer', init=init,
       train_step=tokenizer_step.make_tokenizer_step(
           module, options, optimizer, features=features, **players),
-      evaluate=TokenizerEvaluation(
-          module, [multihost.global_batch(batch, mesh) for batch in
-                   data_lib.held_out_batches(config, mesh, held_out, None)],
-          config.train.eval_samples),
       frozen=feature_params, step_uses_frozen=True,
       rules=rules.TOKENIZER_RULES)
-  batches = data_lib.train_batches(config, mesh, train, None)
-  return runs.Run(
-      stage, batches, dict(classes=list(train.classes)),
-      finish=functools.partial(
-          _export, config, workdir, module, batches))
 
 
 def _refuse_denoiser_keys(config) -> None:
@@ -180,23 +192,42 @@ def best_params(state: train_state.TrainState) -> Any:
 
 
 def _export(config, workdir: str, module, batches: Callable,
-            state: train_state.TrainState) -> None:
+            mesh: jax.sharding.Mesh, state: train_state.TrainState) -> None:
   """Measures the latents of training clips and writes the export."""
   params = best_params(state)
-  encode = jax.jit(lambda p, x: frozen_lib.encode_posterior(module, p, x))
+  rows = mesh_lib.batch_sharding(mesh)
+  encode = jax.jit(lambda p, x: frozen_lib.encode_posterior(module, p, x),
+                   out_shardings=rows)
   moments = latents_lib.empty_moments(module.latent_channels)
   count = config.statistics.num_batches
   with progress.bar(count, 'latent statistics', 'batch') as bar:
     for batch in itertools.islice(batches(0), count):
-      for rows, is_video in ((batch.videos, True), (batch.images, False)):
-        if rows is not None:
-          pixels = rows.pixels if is_video else (
-              rows.pixels.reshape(-1, 1, *rows.pixels.shape[2:]))
-          moments = latents_lib.merge(
-              moments, latents_lib.moments_of(encode(params, pixels)))
+      for part, is_video in ((batch.videos, True), (batch.images, False)):
+        if part is not None:
+          pixels = part.pixels if is_video else (
+              part.pixels.reshape(-1, 1, *part.pixels.shape[2:]))
+          posterior = encode(params, multihost.global_batch(pixels, mesh))
+          moments = latents_lib.merge(moments, latents_lib.moments_of(
+              multihost.local_rows(posterior)))
       bar.update(1)
+  moments = _of_all_processes(moments)
+  params = multihost.fetch(params)
   if multihost.is_main():
     frozen_lib.save_tokenizer(
-        pathlib.Path(workdir) / tokenizers.EXPORT_DIR,
-        jax.tree.map(np.asarray, params), latents_lib.finalise(moments),
+        pathlib.Path(workdir) / tokenizers.EXPORT_DIR, params,
+        latents_lib.finalise(moments),
         dict(model=config_lib.to_dict(config.model)))
+
+
+def _of_all_processes(moments: latents_lib.Moments) -> latents_lib.Moments:
+  """Merges what each process has seen of the global batches."""
+  if jax.process_count() == 1:
+    return moments
+  counts, means, squares = (
+      gathering.gather(np.asarray(value, np.float64)) for value in (
+          moments.count, moments.mean, moments.squares))
+  total = latents_lib.empty_moments(means.shape[1])
+  for count, mean, square in zip(counts, means, squares, strict=True):
+    total = latents_lib.merge(
+        total, latents_lib.Moments(int(count), mean, square))
+  return total

@@ -143,8 +143,8 @@ class Layer(nn.Module):
     options = self.options
     if not options.lora_rank:
       return modulation.linear_modulation(
-          modulation.NUM_VECTORS, options.width, 'modulation')(
-              context.embedding)
+          context.embedding, modulation.NUM_VECTORS, options.width,
+          'modulation')
     return context.shared_modulation + modulation.LowRankModulation(
         options.lora_rank, name='modulation')(context.embedding)
 

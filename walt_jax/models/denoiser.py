@@ -97,9 +97,9 @@ class Denoiser(nn.Module):
 
     low_res = self._low_res(x_t, conditioning)
     inputs = self._inputs(x_t, low_res, conditioning)
-    x = nn.Dense(
+    x = modulation.on_rows(nn.Dense(
         self.width, kernel_init=attention.PROJECTION_INIT,
-        name='patch_projection')(windows.patchify(inputs, self.patch))
+        name='patch_projection')(windows.patchify(inputs, self.patch)))
     x = embeddings.PositionEmbedding(
         self.position_init_scale, name='position')(x, is_image)
     x = x.astype(self.dtype)
@@ -109,21 +109,21 @@ class Denoiser(nn.Module):
     shared = None
     if self.lora_rank:
       shared = modulation.linear_modulation(
-          modulation.NUM_VECTORS, self.width, 'modulation')(embedding)
+          embedding, modulation.NUM_VECTORS, self.width, 'modulation')
     context = blocks.LayerContext(
         embedding=embedding, shared_modulation=shared, text=text,
         text_mask=text_mask, is_image=is_image)
     x = self._layers(x, context)
 
     shift, scale = jnp.split(
-        modulation.linear_modulation(2, self.width, 'final_modulation')(
-            embedding), 2, axis=-1)
+        modulation.linear_modulation(
+            embedding, 2, self.width, 'final_modulation'), 2, axis=-1)
     x = nn.LayerNorm(epsilon=attention.NORM_EPSILON, use_bias=False,
                      use_scale=False, dtype=jnp.float32, name='norm')(x)
     x = modulation.modulate(x, shift, scale)
-    x = nn.Dense(
+    x = modulation.on_rows(nn.Dense(
         self.patch ** 2 * x_t.shape[-1], kernel_init=nn.initializers.zeros,
-        name='head')(x)
+        name='head')(modulation.on_rows(x)))
     x = windows.unpatchify(x, self.patch)
     if self.linear_skip:
       x = x + self._skip(embedding, [x_t, *low_res])
@@ -161,8 +161,9 @@ class Denoiser(nn.Module):
     """Sum of latents, each channel times a gate that starts at zero."""
     channels = parts[0].shape[-1]
     gates = jnp.split(
-        modulation.linear_modulation(len(parts), channels, 'skip_gates')(
-            embedding), len(parts), axis=-1)
+        modulation.linear_modulation(
+            embedding, len(parts), channels, 'skip_gates'),
+        len(parts), axis=-1)
     return sum(modulation.per_token(gate) * part
                for gate, part in zip(gates, parts, strict=True))
 
@@ -197,7 +198,7 @@ class Denoiser(nn.Module):
       total = total + embeddings.TimestepEmbedding(
           self.width, name='noise_level_embedding')(
               jnp.zeros(rows) if level is None else level)
-    return total
+    return modulation.on_rows(total)
 
   def _text(self, x_t, conditioning):
     """Text tokens of the model's width, and their mask; or two Nones."""
@@ -209,7 +210,8 @@ class Denoiser(nn.Module):
       mask = jnp.zeros(text.shape[:-1], bool)
     else:
       mask = conditioning_lib.text_mask(conditioning)
-    text = nn.Dense(self.width, dtype=self.dtype, name='text_projection')(text)
+    text = modulation.on_rows(
+        nn.Dense(self.width, dtype=self.dtype, name='text_projection')(text))
     text = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,
                         name='text_norm')(text)
     return text.astype(self.dtype), mask

@@ -3,6 +3,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from walt_jax.models import modulation
+
 NUM_FREQUENCIES = 256  # Width of the sinusoidal features, as in DiT.
 MAX_PERIOD = 10_000.0
 TIME_UNITS = 1000.0  # Timesteps in (0, 1] are spread over 1000 units.
@@ -32,8 +34,9 @@ class TimestepEmbedding(nn.Module):
     x = sinusoidal_features(timestep)
     # Variance-preserving: condition and time must be of order 1 at any width,
     # or the zero-initialised modulations learn from them too slowly.
-    x = nn.Dense(self.width, name='dense_in')(x)
-    return nn.Dense(self.width, name='dense_hidden')(nn.silu(x))
+    x = modulation.on_rows(nn.Dense(self.width, name='dense_in')(x))
+    return modulation.on_rows(
+        nn.Dense(self.width, name='dense_hidden')(nn.silu(x)))
 
 
 class PositionEmbedding(nn.Module):

@@ -25,7 +25,7 @@ PARTS = (
     ('attention', r'^layers/[^/]+/attention/'),
     ('cross_attention', r'^layers/[^/]+/cross_(attention|norm)/'),
     ('mlp', r'^layers/[^/]+/mlp/'),
-    ('head', r'^(final_modulation|head)/'),
+    ('head', r'^(final_modulation|head|skip_gates)/'),
 )
 
 
@@ -66,6 +66,9 @@ def forward_flops(model: denoiser_lib.Denoiser,
           _product(num_conditions, width, width)),
       head=(_product(num_conditions, width, 2 * width) +
             _product(tokens, width, cells * channels)))
+  if model.linear_skip:
+    parts['head'] += _product(
+        num_conditions, width, (1 + bool(model.low_res_factor)) * channels)
   if model.low_res_factor:
     low_res_cells = math.prod(latent_shape[:3]) // model.low_res_factor ** 2
     parts['low_res_upscaler'] = _product(

@@ -10,18 +10,38 @@ def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
   return x * (1 + per_token(scale)) + per_token(shift)
 
 
+def on_rows(x: jax.Array) -> jax.Array:
+  """Keeps [B, ...] where its rows are.
+
+  Vectors of a row are small beside the weights that make them. Without this
+  the compiler would rather send the vectors about than gather the weights.
+  """
+  return nn.with_logical_constraint(x, ('batch', *(None,) * (x.ndim - 1)))
+
+
 def per_token(vectors: jax.Array) -> jax.Array:
   """[B, F, D] to [B, F, 1, 1, D], ready to meet tokens [B, T, H, W, D]."""
   return vectors[:, :, None, None]
 
 
-def linear_modulation(num_vectors: int, width: int, name: str) -> nn.Dense:
+def linear_modulation(embedding: jax.Array, num_vectors: int, width: int,
+                      name: str) -> jax.Array:
   """One linear layer from an embedding to `num_vectors` vectors, from zero.
 
   Starting at zero, every block starts as the identity (adaLN-zero of DiT).
+
+  Args:
+    embedding: [B, F, D].
+    num_vectors: How many vectors come out.
+    width: Of each.
+    name: Of the layer, in the module that calls this.
+
+  Returns:
+    [B, F, num_vectors * width], float32.
   """
-  return nn.Dense(num_vectors * width, kernel_init=nn.initializers.zeros,
-                  name=name)
+  return on_rows(nn.Dense(
+      num_vectors * width, kernel_init=nn.initializers.zeros, name=name)(
+          on_rows(embedding)))
 
 
 class LowRankModulation(nn.Module):
@@ -40,7 +60,8 @@ class LowRankModulation(nn.Module):
   def __call__(self, embedding: jax.Array) -> jax.Array:
     """Maps [B, F, D] to [B, F, num_vectors * D], float32."""
     width = embedding.shape[-1]
-    down = nn.Dense(self.rank, use_bias=False, name='down')(embedding)
-    return nn.Dense(
+    down = on_rows(
+        nn.Dense(self.rank, use_bias=False, name='down')(embedding))
+    return on_rows(nn.Dense(
         self.num_vectors * width, use_bias=False,
-        kernel_init=nn.initializers.zeros, name='up')(down)
+        kernel_init=nn.initializers.zeros, name='up')(down))

@@ -2,6 +2,7 @@
 from flax import linen as nn
 import jax
 
+from walt_jax.models import modulation
 from walt_jax.models import windows
 
 
@@ -17,7 +18,8 @@ class LatentUpscaler(nn.Module):
   def __call__(self, low_res: jax.Array) -> jax.Array:
     """Maps [B, 1+t, h/f, w/f, c] to [B, 1+t, h, w, c], float32."""
     b, t, h, w, c = low_res.shape
-    x = nn.Conv(c * self.factor ** 2, (3, 3), name='conv')(
-        low_res.reshape(b * t, h, w, c))
+    x = modulation.on_rows(nn.Conv(
+        c * self.factor ** 2, (3, 3), name='conv')(modulation.on_rows(
+            low_res.reshape(b * t, h, w, c))))
     x = windows.unpatchify(x[:, None], self.factor)
     return x.reshape(b, t, h * self.factor, w * self.factor, c)

@@ -2,6 +2,7 @@
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
 from walt_jax.parallel import mesh as mesh_lib
@@ -76,6 +77,28 @@ def _global_rows(local_rows: int, mesh: jax.sharding.Mesh) -> int:
   shards = mesh_lib.num_batch_shards(mesh)
   start, stop = process_rows(mesh, shards)
   return local_rows * shards // (stop - start)
+
+
+def local_rows(tree: PyTree) -> PyTree:
+  """This process's rows of arrays that are sharded over the batch axes.
+
+  The inverse of `global_batch`; NumPy arrays, rows in their order.
+  """
+  def rows(array):
+    pieces = {}
+    for shard in array.addressable_shards:
+      start = shard.index[0].start or 0
+      pieces.setdefault(start, shard)  # `tensor` holds copies.
+    return np.concatenate(
+        [np.asarray(pieces[start].data) for start in sorted(pieces)])
+  return jax.tree.map(rows, tree)
+
+
+def fetch(tree: PyTree) -> PyTree:
+  """Whole arrays on the host, in every process, wherever their parts are."""
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def put(tree: PyTree, shardings: PyTree) -> PyTree:

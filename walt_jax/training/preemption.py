@@ -2,6 +2,10 @@
 import signal
 import threading
 
+import jax
+
+from walt_jax.parallel import distributed
+
 # BSD's EX_TEMPFAIL: schedulers take it for "run me again".
 EXIT_CODE = 75
 
@@ -25,15 +29,21 @@ class StopSignal:
 
   The first signal asks for a stop at the next step's end. A second one acts as
   it would without this: the user is in a hurry.
+
+  In a run of several processes a SIGTERM to any of them stops all after the
+  same step: JAX notes it, and the processes agree on the step.
   """
 
   def __init__(self):
     self._requested = False
+    self._calls = 0
+    self._together = jax.process_count() > 1
     self._previous = {}
 
   def __enter__(self):
     # Python allows handlers in the main thread alone.
-    if threading.current_thread() is threading.main_thread():
+    if not self._together and (
+        threading.current_thread() is threading.main_thread()):
       for number in (signal.SIGTERM, signal.SIGINT):
         self._previous[number] = signal.signal(number, self._note)
     return self
@@ -54,6 +64,15 @@ class StopSignal:
     self._previous = {}
 
   def requested(self, step: int) -> bool:
-    """Returns whether to stop after `step`; equal in every process."""
-    del step
+    """Returns whether to stop after `step`; equal in every process.
+
+    To be called after every step.
+    """
+    if self._together and not self._requested:
+      # Steps may be taken again; calls only count up.
+      self._calls += 1
+      self._requested = distributed.stop_together(self._calls)
+      if self._requested and jax.process_index() == 0:
+        print(f'Stopping after step {step}; the state will be saved.',
+              flush=True)
     return self._requested

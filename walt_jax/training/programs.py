@@ -103,36 +103,49 @@ class Programs:
     return step
 
   def _compile(self, state, batch) -> tuple[Callable, Callable]:
-    rows, everywhere = mesh_lib.batch_sharding(self.mesh), self._everywhere
-    stage = self.stage
-
-    def encode(frozen, batch, key, step):
-      key = jax.random.fold_in(jax.random.fold_in(key, step), 1)
-      return stage.encode(frozen, batch, key)
-
-    def train_step(state, batch, key, frozen):
-      key = jax.random.fold_in(jax.random.fold_in(key, state.step), 0)
-      last = (frozen,) if stage.step_uses_frozen else ()
-      return stage.train_step(state, batch, key, *last)
-
-    if stage.encode is None:
+    if self.stage.encode is None:
       compiled_encode = lambda frozen, batch, key, step: batch
       latents = batch
     else:
-      lowered = jax.jit(
-          encode,
-          in_shardings=(self._frozen_shardings, rows, everywhere, everywhere),
-          out_shardings=rows,
+      lowered = jit_encode(
+          self.stage, self.mesh, self._frozen_shardings,
       ).lower(self.frozen, batch, self.train_key, state.step)
       compiled_encode = lowered.compile()
       latents = lowered.out_info
-    compiled_step = jax.jit(
-        guard.guarded(train_step),
-        in_shardings=(
-            self.shardings, everywhere, rows, everywhere,
-            self._frozen_shardings if stage.step_uses_frozen else None),
-        out_shardings=(self.shardings, everywhere, everywhere),
-        donate_argnums=0,
+    compiled_step = jit_train_step(
+        self.stage, self.mesh, self.shardings, self._frozen_shardings,
     ).lower(state, self.not_held(), latents, self.train_key,
-            self.frozen if stage.step_uses_frozen else None).compile()
+            self.frozen if self.stage.step_uses_frozen else None).compile()
     return compiled_encode, compiled_step
+
+
+def jit_encode(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
+               frozen_shardings: PyTree) -> Any:
+  """The program `(frozen, batch, key, step) -> batch of the train step`."""
+  rows, everywhere = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
+
+  def encode(frozen, batch, key, step):
+    key = jax.random.fold_in(jax.random.fold_in(key, step), 1)
+    return stage.encode(frozen, batch, key)
+
+  return jax.jit(
+      encode, in_shardings=(frozen_shardings, rows, everywhere, everywhere),
+      out_shardings=rows)
+
+
+def jit_train_step(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
+                   shardings: PyTree, frozen_shardings: PyTree) -> Any:
+  """The program `(state, held, batch, key, frozen or None) -> (state, held,
+  metrics)`, which donates `state`; see `guard.guarded`."""
+  rows, everywhere = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
+
+  def train_step(state, batch, key, frozen):
+    key = jax.random.fold_in(jax.random.fold_in(key, state.step), 0)
+    last = (frozen,) if stage.step_uses_frozen else ()
+    return stage.train_step(state, batch, key, *last)
+
+  return jax.jit(
+      guard.guarded(train_step),
+      in_shardings=(shardings, everywhere, rows, everywhere,
+                    frozen_shardings if stage.step_uses_frozen else None),
+      out_shardings=(shardings, everywhere, everywhere), donate_argnums=0)

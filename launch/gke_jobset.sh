@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Trains on a slice of a GKE cluster through a JobSet (gke_jobset.yaml).
+#
+#   launch/gke_jobset.sh --name RUN --image IMAGE --bucket BUCKET \
+#     [--hosts 16] [--topology 4x4x4] [--accelerator tpu-v5p-slice] \
+#     [--dry-run] -- --config CONFIG [..]
+#
+# What stands behind -- goes to `walt train` in every pod; the work directory is
+# BUCKET/RUN. IMAGE holds the project in /app. --dry-run prints the manifest.
+set -euo pipefail
+
+usage() {
+  sed -n '2,9s/^# \{0,1\}//p' "$0"
+}
+
+fail() {
+  echo "gke_jobset.sh: $1" >&2
+  exit 2
+}
+
+name='' image='' bucket='' hosts=16 topology=4x4x4 accelerator=tpu-v5p-slice
+dry_run=0
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --name | --image | --bucket | --hosts | --topology | --accelerator)
+      [[ $# -ge 2 ]] || fail "$1 needs a value"
+      printf -v "${1#--}" '%s' "$2"
+      shift 2
+      ;;
+    --dry-run)
+      dry_run=1
+      shift
+      ;;
+    --help)
+      usage
+      exit 0
+      ;;
+    --)
+      shift
+      break
+      ;;
+    *) fail "unknown flag $1 (see --help)" ;;
+  esac
+done
+[[ "$name" =~ ^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$ ]] ||
+  fail "--name '$name' is no name of a JobSet (a-z, 0-9, -; 32 at most)"
+[[ -n "$image" ]] || fail 'give the container image with --image'
+[[ "$bucket" =~ ^[a-z0-9][-_.a-z0-9]+$ ]] ||
+  fail "--bucket '$bucket' is no name of a bucket (without gs://)"
+[[ "$hosts" =~ ^[1-9][0-9]*$ ]] || fail "--hosts '$hosts' is no number"
+[[ "$topology" =~ ^[0-9]+(x[0-9]+)+$ ]] || fail "--topology '$topology'?"
+[[ $# -gt 0 ]] || fail 'give the flags of walt train behind --'
+
+# A YAML list of strings; a quote inside a single-quoted string is doubled.
+arguments="['--workdir', '/mnt/walt/$name'"
+for one in "$@"; do
+  arguments+=", '${one//\'/\'\'}'"
+done
+arguments+=']'
+
+manifest=$(< "$(dirname "$0")/gke_jobset.yaml")
+manifest=${manifest//WALT_ARGS/"$arguments"}
+manifest=${manifest//WALT_NAME/"$name"}
+manifest=${manifest//WALT_IMAGE/"$image"}
+manifest=${manifest//WALT_BUCKET/"$bucket"}
+manifest=${manifest//WALT_HOST_COUNT/"$hosts"}
+manifest=${manifest//WALT_TOPOLOGY/"$topology"}
+manifest=${manifest//WALT_ACCELERATOR/"$accelerator"}
+
+if [[ $dry_run -eq 1 ]]; then
+  printf '%s\n' "$manifest"
+  exit 0
+fi
+command -v kubectl > /dev/null || fail 'kubectl is not installed'
+printf '%s\n' "$manifest" | kubectl apply -f -

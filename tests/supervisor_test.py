@@ -1,0 +1,162 @@
+"""Parents of several hosts: who is named when somebody is lost."""
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+_PARENT = '''
+import sys
+from walt_jax import errors, supervisor
+from walt_jax.parallel import hosts
+try:
+  sys.exit(supervisor.run(
+      hosts.Hosts('localhost:%(port)d', %(count)d, %(process)d, 'test'),
+      [sys.executable, '-c', %(child)r], seconds=%(seconds)s,
+      start_seconds=%(start_seconds)s))
+except errors.UserError as e:
+  print(e, file=sys.stderr)
+  sys.exit(2)
+'''
+_SLEEP = 'import time; print("begun", flush=True); time.sleep(120)'
+# Like training: a signal saves, and ends with 75.
+_OBEDIENT = '''
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("begun", flush=True)
+time.sleep(120)
+'''
+
+
+def free_port() -> int:
+  """A port whose successor is free too."""
+  while True:
+    with socket.create_server(('', 0)) as one:
+      port = one.getsockname()[1]
+      try:
+        socket.create_server(('', port + 1)).close()
+      except OSError:
+        continue
+      return port
+
+
+def children(pid: int) -> list[int]:
+  with open(f'/proc/{pid}/task/{pid}/children') as file:
+    return [int(word) for word in file.read().split()]
+
+
+class SupervisorTest(parameterized.TestCase):
+
+  def start(self, *programs, seconds=20.0, start_seconds=60.0, count=None):
+    """Starts a parent for each child program."""
+    port = free_port()
+    processes = []
+    for process, child in enumerate(programs):
+      text = _PARENT % dict(
+          port=port, count=count or len(programs), process=process,
+          child=child, seconds=seconds, start_seconds=start_seconds)
+      processes.append(subprocess.Popen(
+          [sys.executable, '-c', text], stdout=subprocess.PIPE,
+          stderr=subprocess.PIPE, text=True))
+      self.addCleanup(self.end, processes[-1])
+    return processes
+
+  def end(self, process):
+    orphans = children(process.pid) if process.poll() is None else []
+    process.kill()
+    for orphan in orphans:
+      os.kill(orphan, signal.SIGKILL)
+    process.communicate()
+
+  def wait_until_begun(self, processes):
+    for process in processes:
+      self.assertEqual(process.stdout.readline(), 'begun\n')
+
+  def results(self, processes):
+    outputs = [process.communicate(timeout=60) for process in processes]
+    return [p.returncode for p in processes], [err for _, err in outputs]
+
+  def test_all_end_with_their_childrens_code(self):
+    codes, _ = self.results(self.start('pass', 'pass', 'pass'))
+    self.assertEqual(codes, [0, 0, 0])
+
+  @parameterized.parameters(0, 1)
+  def test_a_killed_child_is_named_by_the_others(self, victim):
+    processes = self.start(_SLEEP, _SLEEP, _SLEEP)
+    self.wait_until_begun(processes)
+    (child,) = children(processes[victim].pid)
+    began = time.monotonic()
+    os.kill(child, signal.SIGKILL)
+    codes, errs = self.results(processes)
+    self.assertLess(time.monotonic() - began, 15)
+    self.assertEqual(codes, [76, 76, 76])
+    for err in errs:
+      self.assertIn(f'process {victim}', err)
+      self.assertIn('SIGKILL', err)
+    self.assertIn('Run the same command on every host', errs[2])
+
+  @parameterized.parameters(0, 1)
+  def test_a_lost_host_is_named(self, victim):
+    processes = self.start(_SLEEP, _SLEEP)
+    self.wait_until_begun(processes)
+    orphans = children(processes[victim].pid)
+    processes[victim].kill()
+    for orphan in orphans:
+      os.kill(orphan, signal.SIGKILL)
+    other = processes[1 - victim]
+    _, err = other.communicate(timeout=60)
+    self.assertEqual(other.returncode, 76)
+    self.assertIn(f'process {victim}', err)
+    self.assertIn('closed the connection', err)
+
+  def test_a_frozen_host_is_named_after_its_silence(self):
+    processes = self.start(_SLEEP, _SLEEP, seconds=4.0)
+    self.wait_until_begun(processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    _, err = processes[0].communicate(timeout=60)
+    processes[1].send_signal(signal.SIGCONT)
+    self.assertEqual(processes[0].returncode, 76)
+    self.assertIn('process 1', err)
+    self.assertIn('silent for 4 s', err)
+
+  def test_a_child_that_fails_because_of_another_does_not_take_the_blame(self):
+    failing = 'import time; print("begun", flush=True); time.sleep(6); 1 / 0'
+    processes = self.start(failing, _SLEEP)
+    self.wait_until_begun(processes)
+    (child,) = children(processes[1].pid)
+    os.kill(child, signal.SIGKILL)
+    codes, errs = self.results(processes)
+    self.assertEqual(codes, [76, 76])
+    self.assertIn('process 1', errs[0].splitlines()[-1])
+
+  def test_signals_are_passed_on(self):
+    processes = self.start(_OBEDIENT, _OBEDIENT)
+    self.wait_until_begun(processes)
+    for process in processes:
+      process.send_signal(signal.SIGTERM)
+    codes, _ = self.results(processes)
+    self.assertEqual(codes, [75, 75])
+
+  def test_a_host_that_does_not_come_is_named(self):
+    processes = self.start(_SLEEP, _SLEEP, count=3, start_seconds=3.0)
+    _, err = processes[0].communicate(timeout=60)
+    self.assertEqual(processes[0].returncode, 2)
+    self.assertIn('process 2 of 3', err)
+
+  def test_a_users_mistake_on_one_host_ends_all(self):
+    mistaken = ('import time; print("begun", flush=True); time.sleep(1); '
+                'raise SystemExit(2)')
+    processes = self.start(mistaken, _SLEEP)
+    self.wait_until_begun(processes)
+    codes, errs = self.results(processes)
+    self.assertEqual(codes, [2, 76])
+    self.assertIn('process 0', errs[1])
+    self.assertIn('exit code 2', errs[1])
+
+
+if __name__ == '__main__':
+  absltest.main()

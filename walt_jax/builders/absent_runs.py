@@ -1,0 +1,157 @@
+"""The programs of a config for devices that are not there: shapes, no data."""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from walt_jax import errors
+from walt_jax import types
+from walt_jax.builders import denoiser_runs
+from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import runs
+from walt_jax.builders import tokenizer_runs
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import rules as partition
+from walt_jax.training import programs
+from walt_jax.training import stage as stage_lib
+
+PyTree = Any
+_struct = jax.ShapeDtypeStruct
+
+
+@dataclasses.dataclass(frozen=True)
+class AbsentRun:
+  """A config's train step and sampler on a mesh of absent devices.
+
+  Attributes:
+    stage: What is trained; it takes the batch as it is.
+    mesh: The devices.
+    state: Shapes of the train state.
+    shardings: Of the state.
+    batch: Shapes of a global batch, as the train step takes it.
+    frozen_shardings: Of the stage's frozen parameters.
+    draw: `draw(params, ..)` of the sampler, or None (a tokenizer has none).
+    draw_inputs: Shapes of its inputs beside the parameters.
+    num_samples: Samples that one call draws.
+  """
+  stage: stage_lib.Stage
+  mesh: jax.sharding.Mesh
+  state: PyTree
+  shardings: PyTree
+  batch: PyTree
+  frozen_shardings: PyTree
+  draw: Callable[..., jax.Array] | None = None
+  draw_inputs: tuple[PyTree, ...] = ()
+  num_samples: int = 0
+
+  def lower_train_step(self) -> jax.stages.Lowered:
+    """Lowers the very program that training runs."""
+    stage = self.stage
+    with partition.activate(self.mesh):
+      return programs.jit_train_step(
+          stage, self.mesh, self.shardings, self.frozen_shardings).lower(
+              self.state, _struct((), bool), self.batch, _key(),
+              stage.frozen if stage.step_uses_frozen else None)
+
+  def lower_sampler(self) -> jax.stages.Lowered:
+    """Lowers the loop that draws one sample a batch shard."""
+    rows = mesh_lib.batch_sharding(self.mesh)
+    everywhere = mesh_lib.replicated(self.mesh)
+    with partition.activate(self.mesh):
+      return jax.jit(
+          self.draw,
+          in_shardings=(self.shardings.params, rows, rows, everywhere),
+          out_shardings=rows).lower(self.state.params, *self.draw_inputs)
+
+
+def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+               platform: str | None = None) -> AbsentRun:
+  """Builds the programs of a config.
+
+  Args:
+    config: Of any stage.
+    mesh: Of absent devices, or abstract: then nothing can be lowered.
+    platform: Decides the programs' forms; by default the mesh's own.
+
+  Raises:
+    UserError: On anything in the config that does not fit, or a batch that
+      does not divide over the mesh.
+  """
+  shards = mesh_lib.num_batch_shards(mesh)
+  for name in ('batch_size', 'image_rows'):
+    if config.data[name] % shards:
+      raise errors.UserError(
+          f'config key data.{name} is {config.data[name]}, which does not '
+          f'divide over mesh.data * mesh.fsdp = {shards}; make it a multiple, '
+          'or set mesh.tensor')
+  platform = platform or mesh_lib.platform(mesh)
+  if config.stage == 'tokenizer':
+    return _tokenizer(config, mesh, platform)
+  return _denoiser(config, mesh, platform, shards)
+
+
+def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
+  runs.check_sections(config, denoiser_runs.SECTIONS)
+  bare = denoiser_runs.bare_stage(config, platform)
+  row = denoiser_runs.example_latents(config)
+  batch = dataclasses.replace(
+      _rows(row, config.data.batch_size),
+      row=_struct((config.data.batch_size,), jnp.int32))
+  options = diffusion_lib.sampler_options(config)
+  guidance = guidance_lib.Guidance(text=7.5 if config.text.name else 1.0)
+  draw = diffusion_lib.stage_sampler_of(bare.objective, config).make(
+      options, guidance)
+  # A sample has one label and one text; images are drawn as clips are.
+  first = dataclasses.replace(
+      row, label=_first(row.label), text=_first(row.text),
+      text_mask=_first(row.text_mask))
+  conditioning = dataclasses.replace(
+      bare.objective.conditioning(_rows(first, shards)), is_image=None)
+  return _finish(
+      bare.stage, mesh, batch, draw=draw,
+      draw_inputs=(_keys(shards), conditioning, _struct((), jnp.float32)),
+      num_samples=shards)
+
+
+def _tokenizer(config, mesh, platform: str) -> AbsentRun:
+  runs.check_sections(config, tokenizer_runs.SECTIONS)
+  _, stage = tokenizer_runs.bare_stage(config, platform)
+  data = config.data
+  clip = (data.height, data.width, 3)
+  rows = lambda count, frames: types.Rows(
+      pixels=_struct((count, frames, *clip), jnp.uint8)) if count else None
+  batch = types.Batch(
+      videos=rows(data.batch_size - data.image_rows, data.num_frames),
+      images=rows(data.image_rows, 1))
+  return _finish(stage, mesh, batch)
+
+
+def _finish(stage: stage_lib.Stage, mesh, batch, **sampler) -> AbsentRun:
+  state = jax.eval_shape(stage.init, _key())
+  frozen = jax.tree.map(lambda x: _struct(x.shape, x.dtype), stage.frozen)
+  return AbsentRun(
+      dataclasses.replace(stage, frozen=frozen), mesh, state,
+      partition.tree_shardings(state, mesh, stage.rules), batch,
+      partition.tree_shardings(frozen, mesh, stage.frozen_rules), **sampler)
+
+
+def _rows(row: PyTree, count: int) -> PyTree:
+  """Shapes of `count` rows like the one of `row`."""
+  return jax.tree.map(
+      lambda x: _struct((count, *x.shape[1:]), x.dtype), row)
+
+
+def _first(x):
+  return None if x is None else _struct((x.shape[0], 1, *x.shape[2:]), x.dtype)
+
+
+def _key():
+  return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _keys(count: int):
+  return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
