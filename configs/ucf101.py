@@ -71,7 +71,7 @@ def get_config(variant: str = 'xl') -> config_dict.ConfigDict:
   config.seed = 0
   config.stage = 'denoiser'
   config.init_from = ''
-  config.mesh = dict(data=-1, fsdp=1, tensor=1)  # -1: all remaining devices.
+  config.mesh = dict(data=1, fsdp=-1, tensor=1)  # -1: all remaining devices.
   config.data = dict(
       name='clips', path='', image_path='', weights=(), num_frames=17,
       height=128, width=128, frame_rate=0.0, strides=(1,), batch_size=256,
@@ -84,7 +84,7 @@ def get_config(variant: str = 'xl') -> config_dict.ConfigDict:
       spatial_window=(1, 16, 16), spacetime_window=(5, 8, 8),
       num_classes=101, lora_rank=2, use_qk_norm=True, use_relative_bias=True,
       self_condition=True, frame_condition=False, low_res_factor=0,
-      text_window='spatial', activation='gelu', remat_policy='matmuls',
+      text_window='spatial', activation='gelu', remat_policy='minimal',
       scan_unroll=1, dtype='bfloat16')
   config.diffusion = dict(
       schedule='linear', zero_terminal_snr=True, prediction='v',

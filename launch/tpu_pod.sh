@@ -51,6 +51,7 @@ done
 bucket="${workdir#gs://}"
 mount="/mnt/walt"
 flags=$(printf '%q ' "$@")
+flags=${flags% }
 # gcsfuse gives every host the same files under $mount.
 remote="set -e
 export WALT_HOSTS=tpu

