@@ -86,7 +86,8 @@ class ScriptTest(parameterized.TestCase):
 
 def bash_words(line: str) -> list[str]:
   """The words of a line that bash quoted with printf %q."""
-  program = f'for word in {line.strip(chr(10))}; do printf "%s\\0" "$word"; done'
+  line = line.rstrip('\n')
+  program = f'for word in {line}; do printf "%s\\0" "$word"; done'
   result = subprocess.run(['bash', '-c', program], capture_output=True,
                           text=True, check=True)
   return result.stdout.split('\0')[:-1]
