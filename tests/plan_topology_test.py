@@ -1,0 +1,209 @@
+"""`walt plan --topology`: slices, memory, estimates, and real compilations."""
+import importlib.util
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+
+from walt_jax import cli
+from walt_jax import errors
+from walt_jax import plan_page
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import gpu_plans
+from walt_jax.builders import plans
+from walt_jax.builders import sweeps
+from walt_jax.builders import topology_plans
+from walt_jax.parallel import aot
+from walt_jax.parallel import collectives
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import roofline
+from walt_jax.parallel import topology
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SMOKE = f'{ROOT}/configs/quickstart.py:smoke'
+# XLA's own words.
+_TOO_LARGE = (
+    'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 40.3G of '
+    '15.75G hbm. Exceeded hbm capacity by 24.5G.',
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+    'for HLO temporaries (26.23G) exceeds available HBM (15.75G).')
+
+
+def load(**overrides):
+  return config_lib.load(SMOKE, [
+      (key.replace('__', '.'), str(value))
+      for key, value in overrides.items()])
+
+
+class NamesTest(parameterized.TestCase):
+
+  def test_slices(self):
+    chip, shape = topology.parse('v5p:4x4x4')
+    self.assertEqual((chip.name, shape), ('v5p', (4, 4, 4)))
+    self.assertEqual(topology.parse('v7x:2x2x1')[0].name, 'tpu7x')
+
+  @parameterized.parameters(
+      'v5p', 'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0',
+      'gpu:x')
+  def test_wrong_names_are_user_errors(self, name):
+    self.assertEqual(cli.main(
+        ['plan', '--config', SMOKE, '--topology', name]), 2)
+
+  def test_what_compiles_needs_a_tpu_topology(self):
+    for flags in (['--sweep'], ['--sweep', '--topology', 'gpu:2'],
+                  ['--largest_batch', '--topology', 'gpu:2']):
+      self.assertEqual(cli.main(['plan', '--config', SMOKE, *flags]), 2)
+
+  def test_libtpu_that_is_missing_is_asked_for(self):
+    with mock.patch.object(
+        topology.topologies, 'get_topology_desc',
+        side_effect=RuntimeError('libtpu.so not found')):
+      with self.assertRaisesRegex(errors.UserError, 'tpu_plan'):
+        topology.get_slice('v5e:2x2')
+
+
+class EstimateTest(parameterized.TestCase):
+
+  def test_gpus(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder) / 'plan.json'
+      page = path.with_suffix('.html')
+      self.assertEqual(cli.main([
+          'plan', '--config', SMOKE, '--topology', 'gpu:4', '--json',
+          str(path), '--html', str(page)]), 0)
+      plan = json.loads(path.read_text())
+      self.assertIn('an estimate', page.read_text())
+    self.assertIsNone(plan['fits'])
+    self.assertEqual(plan['num_chips'], 4)
+    self.assertEqual(sum(plan['memory_by_part'].values()),
+                     plan['hbm_needed_bytes'])
+    self.assertEqual(plan['memory_by_part']['parameters'],
+                     4 * plan['parameters'])
+
+  def test_cutting_weights_and_rows_saves_memory(self):
+    whole = gpu_plans.gpu_plan(load(), 'gpu:1')['memory_by_part']
+    cut = gpu_plans.gpu_plan(
+        load(mesh__data=1, mesh__fsdp=4), 'gpu:4')['memory_by_part']
+    self.assertLess(cut['optimizer'], 0.5 * whole['optimizer'])
+    self.assertBetween(cut['activations'], 0.2 * whole['activations'],
+                       0.5 * whole['activations'])
+
+  def test_rematerialisation_saves_memory(self):
+    parts = {policy: gpu_plans.gpu_plan(
+        load(model__remat_policy=policy, model__depth=8),
+        'gpu:1')['memory_by_part'] for policy in ('none', 'minimal', 'full')}
+    activations = [parts[policy]['activations']
+                   for policy in ('full', 'minimal', 'none')]
+    self.assertEqual(activations, sorted(activations))
+    self.assertLess(activations[0], 0.7 * activations[2])
+
+  def test_a_batch_that_does_not_divide_is_named(self):
+    with self.assertRaisesRegex(errors.UserError, 'data.batch_size is 8'):
+      gpu_plans.gpu_plan(load(), 'gpu:3')
+
+  def test_batches_keep_their_share_of_images(self):
+    config = load(data__batch_size=8, data__image_rows=2)
+    changed = topology_plans.with_batch(config, 32)
+    self.assertEqual((changed.data.batch_size, changed.data.image_rows),
+                     (32, 8))
+
+
+class CompilerTest(parameterized.TestCase):
+
+  @parameterized.parameters((_TOO_LARGE[0], 40.3), (_TOO_LARGE[1], 26.23))
+  def test_what_does_not_fit_is_a_result(self, message, gib):
+    self.assertEqual(aot.needed_bytes(message), int(gib * 2**30))
+
+    class Lowered:
+      def compile(self):
+        raise jax.errors.JaxRuntimeError(message)
+
+    result = aot.compile_program(Lowered())
+    self.assertEqual(result.needed_bytes, int(gib * 2**30))
+    self.assertIn('RESOURCE_EXHAUSTED', result.error)
+
+  def test_other_faults_stay_faults(self):
+    self.assertIsNone(aot.needed_bytes('INTERNAL: a fault'))
+    self.assertIsNone(aot.needed_bytes(
+        'RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.'))
+
+  def test_bytes_of_a_device(self):
+    mesh = mesh_lib.make_mesh(2, 4, 1, jax.devices()[:8])
+    tree = {'x': jax.ShapeDtypeStruct((16, 3), jnp.bfloat16)}
+    rows = {'x': mesh_lib.batch_sharding(mesh)}
+    self.assertEqual(aot.device_bytes(tree, rows), 2 * 3 * 2)
+
+
+class RooflineTest(absltest.TestCase):
+
+  def test_by_hand(self):
+    chip = topology.CHIPS['v5p']
+    gather = collectives.Collective(
+        'all-gather', 'bf16[1000]', 2000, int(1e9), group_size=4, count=3,
+        op_name='')
+    result = roofline.roofline(
+        chip, 4, model_flops=10**15, executed_flops=2 * 10**15,
+        moved=[gather])
+    self.assertAlmostEqual(result.compute_seconds, 2e15 / (4 * 459e12))
+    # All chips: both links of three axes; three quarters come from others.
+    self.assertAlmostEqual(
+        result.communication_seconds, 3 * 0.75e9 / (6 * 90e9))
+    self.assertAlmostEqual(result.mfu, 0.5)
+    self.assertLess(result.slow_mfu, result.mfu)
+    one_axis = roofline.collective_bandwidth(chip, 64, 4)
+    self.assertEqual(one_axis, 2 * 90e9)
+
+
+class PageTest(absltest.TestCase):
+
+  def test_text_is_escaped(self):
+    page = plan_page.page(dict(
+        config='<script>', parameters_by_part=dict(mlp=3), stage='denoiser'))
+    self.assertNotIn('<script>', page)
+    self.assertIn('&lt;script&gt;', page)
+
+
+@absltest.skipIf(importlib.util.find_spec('libtpu') is None,
+                 'libtpu is not installed (extra tpu_plan)')
+class AbsentSliceTest(absltest.TestCase):
+
+  def test_a_train_step_compiles_for_four_chips(self):
+    """Weights move and rows stay: no all-to-all, no ring of activations."""
+    config = load(mesh__data=2, mesh__fsdp=2)
+    found = topology_plans.topology_plan(
+        config, 'v5e:2x2', plans.plan(config))
+    self.assertTrue(found['fits'])
+    self.assertEqual(found['num_chips'], 4)
+    self.assertGreater(found['hbm_headroom_bytes'], 0)
+    self.assertNotIn('all-to-all', found['collectives'])
+    self.assertGreater(found['collectives']['all-gather']['count'], 0)
+    for one in found['largest_others']:  # Gradients of bias tables, metrics.
+      self.assertEqual(one['kind'], 'all-reduce', one)
+    self.assertLessEqual(found['roofline']['mfu'], 1)
+    self.assertTrue(found['sampler_program']['fits'])
+    self.assertIn('Collectives', plan_page.page(
+        dict(config='c') | plans.plan(config) | found))
+
+  def test_what_does_not_fit(self):
+    config = load(data__batch_size=2**20)
+    found = topology_plans.topology_plan(
+        config, 'v5e:2x2', plans.plan(config), with_sampler=False)
+    self.assertFalse(found['fits'])
+    self.assertGreater(found['hbm_needed_bytes'], found['hbm_capacity_bytes'])
+
+  def test_sweep_recommends_what_fits(self):
+    config = load()
+    found = sweeps.sweep(config, 'v5e:2x2', plans.plan(config),
+                         num_compiled=1)
+    self.assertGreater(len(found['sweep']), 10)
+    self.assertEqual(sum(row['compiled'] for row in found['sweep']), 1)
+    self.assertEqual(found['recommended']['mesh'], found['sweep'][0]['mesh'])
+
+
+if __name__ == '__main__':
+  absltest.main()
