@@ -1,5 +1,6 @@
 """Tests of the autoencoder: causality above all."""
 import functools
+import pathlib
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -7,7 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import models
 from walt_jax.tokenizer import autoencoder
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The paper's networks at a width that a test can afford.
 FULL = dict(base_channels=4, channel_multipliers=(1, 2, 2, 4),
@@ -116,6 +121,44 @@ class CausalityTest(parameterized.TestCase):
     self.assertEqual(_decode(name)(latents).shape, x.shape)
     self.assertEqual(module.f_t, 4)
     self.assertEqual(module.f_s, 4 if name == 'quick' else 8)
+
+
+class PaperConfigTest(parameterized.TestCase):
+  """The network of configs/tokenizer_video.py, but for its channels."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    config = config_lib.load(
+        f'{ROOT}/configs/tokenizer_video.py:ucf101',
+        [('model.base_channels', '4'), ('model.num_groups', '2'),
+         ('model.remat', 'False'), ('model.dtype', 'float32')])
+    cls.module = models.autoencoder(config.model, 'cpu')
+    shapes = jax.eval_shape(cls.module.init, jax.random.key(0),
+                            jnp.zeros((1, 5, 16, 16, 3)))['params']
+    rng = np.random.default_rng(0)
+    cls.params = jax.tree.map(lambda x: rng.normal(
+        x.ndim == 1, 0.2, x.shape).astype(np.float32), shapes)
+
+  @parameterized.parameters('encode', 'decode')
+  def test_what_comes_later_changes_nothing(self, method):
+    encodes = method == 'encode'
+    apply = jax.jit(lambda p, x: self.module.apply({'params': p}, x,
+                                                   method=method))
+    run = lambda x: np.asarray(apply(self.params, x).mean if encodes else
+                               apply(self.params, x))
+    shape = (1, 9, 16, 16, 3) if encodes else (1, 3, 2, 2, 8)
+    rng = np.random.default_rng(1)
+    x, other = rng.uniform(-1, 1, (2, *shape)).astype(np.float32)
+    whole = run(x)
+    for cell in (0, 1):
+      frame = 4 * cell
+      known, same = (frame, cell) if encodes else (cell, frame)
+      changed = np.concatenate([x[:, :known + 1], other[:, known + 1:]], 1)
+      out = run(changed)
+      np.testing.assert_array_equal(out[:, :same + 1], whole[:, :same + 1])
+      gaps = np.abs(out - whole)[:, same + 1:].max((0, 2, 3, 4))
+      self.assertGreater(gaps.min(), 0.0)
 
 
 class AutoencoderTest(parameterized.TestCase):
