@@ -33,7 +33,8 @@ UCF101 = (
 T2V = ('t2v_base', 't2v_base_9x16', 't2v_sr1', 't2v_sr2')
 DENOISERS = (
     *(f'ucf101:{variant}' for variant in UCF101),
-    *(f'{name}{variant}' for name in ('k600', 'imagenet256', *T2V)
+    *(f'{name}{variant}' for name in (
+        'k600', 'imagenet256', 'digits_rollout', *T2V)
       for variant in ('', ':smoke')),
     *(f'quickstart:{variant}' for variant in (
         'base', 'sr1', 'sr2', 'base_long', 'sr1_long', 'sr2_long', 'smoke')))
@@ -88,7 +89,8 @@ class ConfigsTest(parameterized.TestCase):
     section = config.tokenizer.random
     if section:
       tokenizer = models.autoencoder(section.model, 'cpu')
-    elif config.latents.channels == 8 and not spec.startswith('quickstart'):
+    elif config.latents.channels == 8 and not spec.startswith(
+        ('quickstart', 'digits')):  # They use the quickstart's own.
       image = config.data.num_frames == 1
       tokenizer = models.autoencoder(load(
           'tokenizer_image' if image else 'tokenizer_video').model, 'cpu')

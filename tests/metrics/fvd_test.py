@@ -5,6 +5,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from walt_jax.metrics import frechet
 from walt_jax.metrics import fvd
 from walt_jax.metrics import video_features
 from walt_jax.metrics import yardsticks
@@ -74,7 +75,7 @@ class FvdTest(parameterized.TestCase):
       fvd.feature_set(clips, self.network)
 
   def test_unlike_sets_are_refused(self):
-    moments = fvd.frechet.Moments.of(np.zeros((2, 3)))
+    moments = frechet.Moments.of(np.zeros((2, 3)))
     network = dict(name='a', source='', sha256='')
     with self.assertRaisesRegex(ValueError, 'frames'):
       fvd.compare(fvd.FeatureSet(moments, 16, network),

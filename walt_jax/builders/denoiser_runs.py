@@ -68,9 +68,9 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
 def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
            tokenizer: frozen_lib.Tokenizer) -> runs.Run:
   """Builds the run around its tokenizer; writes nothing."""
+  _check_latents(config, tokenizer)
   objective, bare, create, shapes = bare_stage(
       config, mesh_lib.platform(mesh))
-  _check_latents(config, tokenizer)
   text = encoders.text_encoder_of(config)
   open_split = functools.partial(
       data_lib.source, config, tokenizer_sha256=tokenizer.sha256,
