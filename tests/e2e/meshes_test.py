@@ -1,0 +1,132 @@
+"""Every stage learns and samples alike on one device and on every mesh."""
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.e2e import tiny
+from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.diffusion import guidance
+from walt_jax.diffusion import noise
+from walt_jax.diffusion import samplers
+from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import rules as partition
+from walt_jax.training import checkpoints as checkpoints_lib
+
+_STEPS = 5
+_MESHES = ((8, 1, 1), (1, 8, 1), (2, 2, 2))
+# Sums over devices round in another order; five steps of Adam spread it.
+_TOLERANCE = 1e-4
+# Two heads, so that `tensor` cuts attention too.
+_CHANGES = {
+    'tokenizer': {},
+    'base': dict(model__num_heads=2, train__eval_every=0),
+    'sr': dict(model__num_heads=2),
+}
+
+
+class StageTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(cls.enterClassContext(
+        tempfile.TemporaryDirectory()))
+
+  def one_device(self, stage) -> pathlib.Path:
+    workdir = self.folder / stage
+    if not workdir.exists():
+      tiny.train(stage, workdir, _STEPS, **_CHANGES[stage])
+    return workdir
+
+  @parameterized.product(stage=('tokenizer', 'base', 'sr'), shape=_MESHES)
+  def test_losses_of_five_steps(self, stage, shape):
+    one = self.one_device(stage)
+    workdir = self.folder / f'{stage}_{"x".join(map(str, shape))}'
+    mesh = {f'mesh__{name}': size
+            for name, size in zip(mesh_lib.AXES, shape, strict=True)}
+    tiny.train(stage, workdir, _STEPS, devices=8, **_CHANGES[stage], **mesh)
+    self.assertLen(tiny.losses(workdir), _STEPS)
+    np.testing.assert_allclose(
+        tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
+    # What one mesh wrote, another goes on with.
+    if shape == (2, 2, 2):
+      tiny.train(stage, workdir, _STEPS + 1, **_CHANGES[stage])
+      tiny.train(stage, one, _STEPS + 1, **_CHANGES[stage])
+      np.testing.assert_allclose(
+          tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
+
+
+class SamplesTest(parameterized.TestCase):
+
+  @parameterized.parameters(*_MESHES)
+  def test_samples_of_a_mesh_are_those_of_one_device(self, *shape):
+    """All conditions and guidance; parameters cut as in training."""
+    model = denoiser_lib.Denoiser(
+        width=16, depth=2, num_heads=2, mlp_width=32, patch=1,
+        spatial_window=(1, 4, 4), spacetime_window=(2, 2, 2), num_classes=3,
+        text_width=6, low_res_factor=2, use_noise_level=True)
+    config = config_lib.load(f'{tiny.QUICKSTART}:smoke')
+    objective = diffusion_lib.objective(config, 'cpu')
+    rows, latents = 8, (2, 4, 4, 3)
+    random = np.random.default_rng(0)
+    normal = lambda *dims: random.normal(size=dims).astype(np.float32)
+    params = jax.tree.map(
+        lambda leaf: 0.3 * normal(*leaf.shape), jax.eval_shape(
+            model.init, jax.random.key(0), jnp.zeros((1, *latents)),
+            jnp.ones((1, 1)), types.Conditioning())['params'])
+    conditioning = types.Conditioning(
+        label=random.integers(0, 3, (rows, 1)).astype(np.int32),
+        text=normal(rows, 1, 5, 6), text_mask=np.ones((rows, 1, 5), bool),
+        low_res=normal(rows, 2, 2, 2, 3), low_res_level=np.full(
+            (rows, 1), 0.2, np.float32))
+
+    def draw(params, keys, conditioning):
+      return samplers.sample(
+          lambda x, time, given: model.apply({'params': params}, x, time,
+                                             given),
+          keys, latents, schedule=objective.schedule,
+          prediction=objective.prediction, conditioning=conditioning,
+          options=samplers.SamplerOptions(num_steps=4), self_condition=True,
+          guidance=guidance.Guidance(text=3.0, label=2.0, null_label=3))
+
+    def on(shape):
+      count = int(np.prod(shape))
+      mesh = mesh_lib.make_mesh(*shape, devices=jax.devices()[:count])
+      cut = partition.tree_shardings(params, mesh, partition.DENOISER_RULES)
+      batch = mesh_lib.batch_sharding(mesh)
+      keys = noise.row_keys(jax.random.key(1), rows)
+      with partition.activate(mesh):
+        return np.asarray(jax.jit(
+            draw, in_shardings=(cut, batch, batch), out_shardings=batch)(
+                jax.device_put(params, cut), jax.device_put(keys, batch),
+                jax.device_put(conditioning, batch)))
+
+    one = on((1, 1, 1))
+    self.assertGreater(one.std(), 0.1)
+    np.testing.assert_allclose(on(shape), one, rtol=1e-3, atol=1e-4)
+
+
+class RestoreTest(absltest.TestCase):
+
+  def test_parameters_restore_onto_a_mesh(self):
+    workdir = tiny.run('base')
+    mesh = mesh_lib.make_mesh(2, 2, 2, devices=jax.devices()[:8])
+    here = checkpoints_lib.restore_params(workdir)
+    there = checkpoints_lib.restore_params(
+        workdir, mesh=mesh, rules=partition.DENOISER_RULES)
+    jax.tree.map(np.testing.assert_array_equal, here, jax.device_get(there))
+    kernel = there['layers']['spatial']['mlp']['mlp_in']['kernel']
+    self.assertEqual(kernel.addressable_shards[0].data.shape[1:],
+                     (kernel.shape[1] // 2, kernel.shape[2] // 2))
+
+
+if __name__ == '__main__':
+  absltest.main()
