@@ -62,6 +62,8 @@ def _check(args: argparse.Namespace) -> None:
 def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
   if args.topology.startswith(gpu_plans.PREFIX):
     return gpu_plans.gpu_plan(config, args.topology)
+  # Programs for absent devices can be written to the cache, never read back.
+  jax.config.update('jax_enable_compilation_cache', False)
   report = lambda text: print(f'plan: {text}', flush=True)
   if args.sweep:
     return sweeps.sweep(config, args.topology, figures,
