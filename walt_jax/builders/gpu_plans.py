@@ -92,8 +92,8 @@ def estimate_parts(run: absent_runs.AbsentRun) -> dict[str, int]:
   state = run.state
   whole = sum(leaf.size * leaf.dtype.itemsize
               for leaf in jax.tree.leaves(state.params))
-  inputs = (state, local_batch(run),
-            jax.eval_shape(lambda: jax.random.key(0)))
+  inputs: tuple = (state, local_batch(run),
+                   jax.eval_shape(lambda: jax.random.key(0)))
   if run.stage.step_uses_frozen:
     inputs += (run.stage.frozen,)
   return held | dict(

@@ -65,9 +65,10 @@ def sweep(config: config_dict.ConfigDict, name: str, figures: dict[str, Any],
     raise errors.UserError(
         f'config key data.batch_size is {config.data.batch_size}: no mesh of '
         f'{len(place.devices)} devices divides it; change it')
-  rows, best = [], None
+  rows: list[dict[str, Any]] = []
+  best: dict[str, Any] | None = None
   for index, one in enumerate(found):
-    row = dict(
+    row: dict[str, Any] = dict(
         mesh=dict(zip(mesh_lib.AXES, one.mesh, strict=True)),
         remat_policy=one.remat_policy,
         estimated_bytes=one.estimated_bytes,
@@ -183,7 +184,7 @@ def laid_out(config: config_dict.ConfigDict, mesh: tuple[int, int, int],
   """The config with another mesh and remat policy."""
   changed = config.copy_and_resolve_references()
   with changed.unlocked():
-    changed.mesh.update(zip(mesh_lib.AXES, mesh, strict=True))
+    changed.mesh.update(dict(zip(mesh_lib.AXES, mesh, strict=True)))
     if 'remat_policy' in changed.model:
       changed.model.remat_policy = policy
     elif 'remat' in changed.model:

@@ -224,7 +224,8 @@ def _roofline(run, place, step, figures) -> dict[str, Any]:
 
 def executed_flops(run: absent_runs.AbsentRun) -> int:
   """Products of one step as it runs, recomputation included."""
-  inputs = (run.state, run.batch, jax.eval_shape(lambda: jax.random.key(0)))
+  inputs: tuple = (run.state, run.batch,
+                   jax.eval_shape(lambda: jax.random.key(0)))
   if run.stage.step_uses_frozen:
     inputs += (run.stage.frozen,)
   return counting.product_flops(run.stage.train_step, *inputs)

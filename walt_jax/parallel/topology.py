@@ -8,6 +8,7 @@ import dataclasses
 import math
 import os
 import re
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -122,7 +123,8 @@ def get_slice(name: str) -> Slice:
           f"pip install 'walt_jax[tpu_plan]' ({message})") from e
     raise errors.UserError(
         f'--topology {name} is no slice that can be had: {message}') from e
-  chips = {tuple(device.coords) for device in devices}
+  described: list[Any] = list(devices)  # Devices of other platforms lack them.
+  chips = {tuple(device.coords) for device in described}
   if len(chips) != math.prod(shape) or (
       len(devices) != len(chips) * chip.num_devices):
     raise RuntimeError(f'{full} has {len(devices)} devices on {len(chips)} '
