@@ -30,6 +30,10 @@ setuptools.setup(
         'tensorboard': ['clu', 'tensorflow-cpu', 'tensorboard'],
         'data': ['apache-beam', 'tensorflow-datasets', 'pyarrow'],
         'text': ['sentencepiece'],
+        # `walt demo`.
+        'demo': ['gradio>=6'],
+        # `walt plan --topology`: libtpu, which compiles without a TPU.
+        'tpu_plan': ['jax[tpu]'],
         'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scipy',
                  'scikit-image'],
         # Heavy peers for `make parity`; never needed at run time.
