@@ -16,6 +16,7 @@ import walt_jax
 from walt_jax import errors
 from walt_jax import evaluate_flags
 from walt_jax import flags
+from walt_jax import host_memory
 
 EXIT_USER_ERROR = 2
 EXIT_FAULT = 1
@@ -354,6 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   try:
     args = parse(sys.argv[1:] if argv is None else argv)
+    host_memory.keep_freed()
     _entry_point(args.module)(args)
     sys.stdout.flush()
     return 0
