@@ -9,6 +9,7 @@ import optax
 
 from walt_jax.parallel import rules as partition
 from walt_jax.training import adafactor
+from walt_jax.training import muon
 
 PyTree = Any
 
@@ -18,8 +19,10 @@ class OptimizerOptions:
   """Everything that decides an update from gradients.
 
   Attributes:
-    name: 'adamw' or 'adafactor'.
+    name: 'adamw', 'adafactor', or 'muon' (for the large matrices of the stacked
+      layers, with AdamW's rates and sizes of updates; AdamW for the rest).
     peak_lr: Rate after the warm-up.
+    muon_lr_ratio: Rate of Muon's matrices, as a multiple of it.
     schedule: 'cosine', 'constant', or 'linear' (constant, then a straight line
       to the end over the last `decay_fraction` of `decay_steps`).
     warmup_steps: Steps of linear growth from 0.
@@ -39,6 +42,7 @@ class OptimizerOptions:
   """
   name: str = 'adamw'
   peak_lr: float = 5e-4
+  muon_lr_ratio: float = 1.0
   schedule: str = 'cosine'
   warmup_steps: int = 5_000
   decay_steps: int = 60_000
@@ -54,9 +58,9 @@ class OptimizerOptions:
   accumulation_steps: int = 1
 
   def __post_init__(self):
-    if self.name not in ('adamw', 'adafactor'):
-      raise ValueError(f'optimizer.name={self.name!r} is neither adamw nor '
-                       'adafactor.')
+    if self.name not in ('adamw', 'adafactor', 'muon'):
+      raise ValueError(f'optimizer.name={self.name!r} is none of adamw, '
+                       'adafactor, muon.')
     if self.schedule not in ('cosine', 'constant', 'linear'):
       raise ValueError(f'optimizer.schedule={self.schedule!r} is none of '
                        'cosine, constant, linear.')
@@ -107,9 +111,16 @@ def make_optimizer(
   parts = []
   if options.clip_norm:
     parts.append(optax.clip_by_global_norm(options.clip_norm))
+  adam = optax.scale_by_adam(
+      options.b1, options.b2, options.eps, mu_dtype=jnp.float32)
   if options.name == 'adamw':
-    parts.append(optax.scale_by_adam(
-        options.b1, options.b2, options.eps, mu_dtype=jnp.float32))
+    parts.append(adam)
+  elif options.name == 'muon':
+    parts.append(optax.partition(
+        dict(muon=muon.scale_by_muon(rules, options.muon_lr_ratio), adam=adam),
+        lambda params: jax.tree.map(
+            lambda hidden: 'muon' if hidden else 'adam',
+            muon.is_hidden(params, rules))))
   else:
     parts.append(adafactor.scale_by_adafactor(
         rules, min_factored=options.min_factored))
