@@ -23,7 +23,7 @@ VARIANTS = ('base', 'smoke')
 def get_config(variant: str = 'base') -> config_dict.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
-  steps = 4_000
+  steps = 2_500
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'
@@ -50,12 +50,12 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
       frame_condition_lengths=(1, 2), drop_label=0.2, drop_text=0.1,
       drop_frames=0.05, max_low_res_level=0.0, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
-      name='adamw', peak_lr=3e-3, schedule='linear', warmup_steps=50,
-      decay_steps=steps, accumulation_steps=1)
+      name='muon', peak_lr=8e-3, muon_lr_ratio=1.0, schedule='linear',
+      warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.99,)
   config.sampler = dict(sampler='ddim', num_steps=25)
   config.train = dict(
-      num_steps=steps, log_every=20, save_every=1_000, eval_every=2_000,
+      num_steps=steps, log_every=20, save_every=1_000, eval_every=1_250,
       eval_batches=4, eval_samples=4)
   if variant == 'smoke':
     _shrink(config)

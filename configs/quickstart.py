@@ -31,7 +31,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
 
 def _tokenizer(long: bool) -> config_dict.ConfigDict:
   """17x32x32 pixels to 5x8x8 latents; all its work is done at 5x8x8."""
-  steps = 6_000 if long else 2_000
+  steps = 3_000 if long else 2_000
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'tokenizer'
@@ -45,7 +45,7 @@ def _tokenizer(long: bool) -> config_dict.ConfigDict:
       crop_sizes=(64, 128), labels='digit')
   config.model = dict(
       base_channels=64, channel_multipliers=(1,), time_downsample=(),
-      blocks_per_level=0, middle_blocks=2, latent_channels=8,
+      blocks_per_level=0, middle_blocks=2, latent_channels=_channels(long),
       stem_patch=(4, 4, 4), num_groups=8, adaptive_decoder=False,
       norm='position',
       kernel_size=(1, 3, 3), stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1),
@@ -70,7 +70,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = ((16_000, 3_000, 3_000) if long else (2_000, 700, 700))[level]
+  steps = ((8_000, 1_500, 1_500) if long else (2_000, 700, 700))[level]
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
@@ -82,7 +82,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       random_crop=False, num_workers=0)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(
-      frames=5, height=size // 4, width=size // 4, channels=8)
+      frames=5, height=size // 4, width=size // 4, channels=_channels(long))
   config.text = dict(name='minilm', path='', max_tokens=8, width=384)
   config.model = dict(
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
@@ -102,7 +102,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       # Digits appear in less than half of AdamW's steps (docs/training.md).
       name='muon', peak_lr=8e-3, muon_lr_ratio=1.0, schedule='linear',
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
-  config.ema = (0.999 if long else 0.99,)
+  config.ema = (0.998 if long else 0.99,)
   # First order steps leave noise that a short run has not learnt to remove.
   config.sampler = dict(sampler='dpmpp_2m', num_steps=8 if level else 12)
   config.train = dict(
@@ -117,6 +117,11 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
         low_res_factor=2, use_noise_level=True)
     config.optimizer.update(name='adamw', peak_lr=4e-3)
   return config
+
+
+def _channels(long: bool) -> int:
+  """Fewer leave less of free backgrounds to draw, and enough of digits."""
+  return 6 if long else 8
 
 
 def _smoke() -> config_dict.ConfigDict:

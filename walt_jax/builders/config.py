@@ -6,7 +6,7 @@ import importlib.util
 import json
 import pathlib
 import types
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ml_collections import config_dict
 
@@ -121,7 +121,7 @@ def typed(section: Mapping[str, Any] | config_dict.ConfigDict, cls: type[T],
   Raises:
     UserError: On a key that is no field.
   """
-  fields = {f.name for f in dataclasses.fields(cls) if f.init}
+  fields = {f.name for f in dataclasses.fields(cast(Any, cls)) if f.init}
   if 'parent' in fields:  # A Flax module's own two fields.
     fields -= {'parent', 'name'}
   values = {k: _plain(v) for k, v in section.items()}

@@ -1,5 +1,6 @@
 """Scaled dot-product attention in several forms, and its projections."""
 import functools
+from typing import Literal, cast
 
 from flax import linen as nn
 import jax
@@ -39,7 +40,7 @@ def attend(
     bias = bias[None].astype(query.dtype if form == 'cudnn' else jnp.float32)
   out = jax.nn.dot_product_attention(
       flat(query), flat(key), flat(value), bias=bias, mask=mask,
-      implementation=form)
+      implementation=cast(Literal['xla', 'cudnn'], form))
   return out.reshape(*lead, *out.shape[1:])
 
 

@@ -1,6 +1,8 @@
 """One layer of the denoiser, and the pair of layers that is repeated."""
+from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -15,7 +17,7 @@ from walt_jax.models import remat
 from walt_jax.models import window_attention
 from walt_jax.models import windows
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=True),
     # Primer 2109.08668; a third of GELU's time on a CPU.
     'relu2': lambda x: jnp.square(jax.nn.relu(x)),
@@ -106,7 +108,7 @@ class Layer(nn.Module):
     norm = functools.partial(
         nn.LayerNorm, epsilon=attention.NORM_EPSILON, use_bias=False,
         use_scale=False, dtype=jnp.float32)
-    projections = dict(
+    projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
         dtype=options.dtype)

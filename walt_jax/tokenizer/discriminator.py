@@ -29,8 +29,9 @@ def blur_downsample(x: jax.Array, strides: Triple) -> jax.Array:
     length = x.shape[axis]
     taps = [lax.slice_in_dim(padded, tap, tap + length, stride, axis)
             for tap in range(3)]
-    x = sum(weight / sum(BLUR) * tap
-            for weight, tap in zip(BLUR, taps, strict=True))
+    x = sum((weight / sum(BLUR) * tap
+             for weight, tap in zip(BLUR, taps, strict=True)),
+            start=jnp.zeros((), x.dtype))
   return x
 
 
