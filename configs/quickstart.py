@@ -115,7 +115,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
         depth=2, patch=2**level, spatial_window=(1, 8, 8),
         spacetime_window=(5, 4, 4), position_init_scale=0.02,
         low_res_factor=2, use_noise_level=True)
-    config.optimizer.update(name='adamw', peak_lr=4e-3)
+    config.optimizer.peak_lr = 5e-3
   return config
 
 
