@@ -73,7 +73,8 @@ def _shrink(config: config_dict.ConfigDict) -> None:
       num_groups=4, latent_channels=8))
   config.text.update(name='', max_tokens=0, width=0)
   config.model.update(width=32, depth=2, num_heads=2, mlp_width=64)
-  config.optimizer.update(warmup_steps=2, decay_steps=8)
+  config.optimizer.update(
+      name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)
   config.sampler.num_steps = 2
   config.train.update(num_steps=4, log_every=1, save_every=2, eval_every=4,
                       eval_batches=1, eval_samples=2)

@@ -27,7 +27,8 @@ _TOLERANCE = 1e-4
 # Two heads, so that `tensor` cuts attention too.
 _CHANGES = {
     'tokenizer': {},
-    'base': dict(model__num_heads=2, train__eval_every=0),
+    'base': dict(model__num_heads=2, train__eval_every=0,
+                 optimizer__name='muon'),
     'sr': dict(model__num_heads=2),
 }
 
