@@ -7,7 +7,7 @@ import unittest
 
 from absl.testing import absltest
 
-# Ten times over, four blocks of 24 MiB are filled and freed, on a second thread:
+# Ten times over, four blocks of 24 MiB are filled and freed on a second thread:
 # more than one of the 64 MiB heaps that such a thread has for itself.
 _PAGES = 10 * 4 * 24 * 256
 _PROGRAM = """
