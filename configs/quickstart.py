@@ -31,7 +31,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
 
 def _tokenizer(long: bool) -> config_dict.ConfigDict:
   """17x32x32 pixels to 5x8x8 latents; all its work is done at 5x8x8."""
-  steps = 3_000 if long else 2_000
+  steps = 3_000 if long else 1_500
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'tokenizer'
@@ -70,7 +70,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = ((8_000, 1_500, 1_500) if long else (1_400, 600, 600))[level]
+  steps = ((8_000, 1_500, 1_500) if long else (1_400, 450, 450))[level]
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
