@@ -49,7 +49,8 @@ def _networks(options: dict[str, Any]):
   config = _config(options)
   autoencoder = models.autoencoder(config.model, 'cpu').clone(
       conv_form=options['form'])
-  return autoencoder, tokenizer_runs.make_discriminators(config)['videos']
+  discriminator = tokenizer_runs.make_discriminators(config, 'cpu')['videos']
+  return autoencoder, discriminator.clone(conv_form=options['form'])
 
 
 def _random_weights(options: dict[str, Any]) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def _shrink(config: config_dict.ConfigDict) -> None:
 
 
 def _small(config: config_dict.ConfigDict) -> None:
-  """A quick network at 3 x 16 x 16 cells; a GAN from step 500 on."""
-  steps, start = 2_000, 500
+  """A quick network at 3 x 16 x 16 cells; a GAN from step 1,000 on."""
+  steps, start = 4_000, 1_000
   config.data.update(
       num_frames=9, height=64, width=64, batch_size=4, num_workers=0)
   config.model = dict(

@@ -5,17 +5,10 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from tests.e2e import mesh_samples
 from tests.e2e import tiny
-from walt_jax import types
-from walt_jax.builders import config as config_lib
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.diffusion import guidance
-from walt_jax.diffusion import noise
-from walt_jax.diffusion import samplers
-from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -69,50 +62,14 @@ class SamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(*_MESHES)
   def test_samples_of_a_mesh_are_those_of_one_device(self, *shape):
-    """All conditions and guidance; parameters cut as in training."""
-    model = denoiser_lib.Denoiser(
-        width=16, depth=2, num_heads=2, mlp_width=32, patch=1,
-        spatial_window=(1, 4, 4), spacetime_window=(2, 2, 2), num_classes=3,
-        text_width=6, low_res_factor=2, use_noise_level=True)
-    config = config_lib.load(f'{tiny.QUICKSTART}:smoke')
-    objective = diffusion_lib.objective(config, 'cpu')
-    rows, latents = 8, (2, 4, 4, 3)
-    random = np.random.default_rng(0)
-    normal = lambda *dims: random.normal(size=dims).astype(np.float32)
-    params = jax.tree.map(
-        lambda leaf: 0.3 * normal(*leaf.shape), jax.eval_shape(
-            model.init, jax.random.key(0), jnp.zeros((1, *latents)),
-            jnp.ones((1, 1)), types.Conditioning())['params'])
-    conditioning = types.Conditioning(
-        label=random.integers(0, 3, (rows, 1)).astype(np.int32),
-        text=normal(rows, 1, 5, 6), text_mask=np.ones((rows, 1, 5), bool),
-        low_res=normal(rows, 2, 2, 2, 3), low_res_level=np.full(
-            (rows, 1), 0.2, np.float32))
-
-    def draw(params, keys, conditioning):
-      return samplers.sample(
-          lambda x, time, given: model.apply({'params': params}, x, time,
-                                             given),
-          keys, latents, schedule=objective.schedule,
-          prediction=objective.prediction, conditioning=conditioning,
-          options=samplers.SamplerOptions(num_steps=4), self_condition=True,
-          guidance=guidance.Guidance(text=3.0, label=2.0, null_label=3))
-
-    def on(shape):
+    def draw(*shape):
       count = int(np.prod(shape))
-      mesh = mesh_lib.make_mesh(*shape, devices=jax.devices()[:count])
-      cut = partition.tree_shardings(params, mesh, partition.DENOISER_RULES)
-      batch = mesh_lib.batch_sharding(mesh)
-      keys = noise.row_keys(jax.random.key(1), rows)
-      with partition.activate(mesh):
-        return np.asarray(jax.jit(
-            draw, in_shardings=(cut, batch, batch), out_shardings=batch)(
-                jax.device_put(params, cut), jax.device_put(keys, batch),
-                jax.device_put(conditioning, batch)))
+      return mesh_samples.draw_on(
+          mesh_lib.make_mesh(*shape, devices=jax.devices()[:count]))
 
-    one = on((1, 1, 1))
+    one = draw(1, 1, 1)
     self.assertGreater(one.std(), 0.1)
-    np.testing.assert_allclose(on(shape), one, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(draw(*shape), one, rtol=1e-3, atol=1e-4)
 
 
 class RestoreTest(absltest.TestCase):

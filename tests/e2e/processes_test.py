@@ -10,9 +10,13 @@ import tempfile
 import time
 
 from absl.testing import absltest
+from absl.testing import parameterized
+import jax
 import numpy as np
 
+from tests.e2e import mesh_samples
 from tests.e2e import tiny
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 
@@ -48,15 +52,15 @@ def last_line(workdir: pathlib.Path) -> int:
   return lines[-1]['step'] if lines else -1
 
 
-class ProcessesTest(absltest.TestCase):
+class ProcessesTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.enterContext(
         tempfile.TemporaryDirectory()))
 
-  def start(self, workdir, num_steps):
-    """Two supervisors, each with a process of four devices."""
+  def start_two(self, argv):
+    """Two processes of four devices; `argv(port, process)` of each."""
     environment = os.environ | {
         'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
         'JAX_PLATFORMS': 'cpu'}
@@ -66,14 +70,19 @@ class ProcessesTest(absltest.TestCase):
       log = open(self.folder / f'{process}.log', 'w+')
       self.addCleanup(log.close)
       processes.append(subprocess.Popen(
-          [sys.executable, '-m', 'walt_jax',
-           *tiny.flags('sr', workdir, num_steps, **_QUIET, **_MESH),
-           '--coordinator', f'localhost:{port}', '--process', f'{process}/2',
-           '--host_timeout', str(_TIMEOUT)],
+          [sys.executable, '-m', *argv(port, process)],
           stdout=log, stderr=log, cwd=tiny.ROOT, env=environment))
       self.addCleanup(processes[-1].wait)
       self.addCleanup(processes[-1].kill)
     return processes
+
+  def start(self, workdir, num_steps, stage='sr', **changed):
+    """Two supervisors, each with a process of four devices."""
+    return self.start_two(lambda port, process: [
+        'walt_jax',
+        *tiny.flags(stage, workdir, num_steps, **_QUIET, **_MESH, **changed),
+        '--coordinator', f'localhost:{port}', '--process', f'{process}/2',
+        '--host_timeout', str(_TIMEOUT)])
 
   def log(self, process: int) -> str:
     return (self.folder / f'{process}.log').read_text()
@@ -136,6 +145,29 @@ class ProcessesTest(absltest.TestCase):
     np.testing.assert_allclose(ours[:12], theirs[:12], rtol=2e-5)
     # Rounding differs between meshes, and grows from step to step.
     np.testing.assert_allclose(ours, theirs, rtol=2e-3)
+
+  @parameterized.parameters('tokenizer', 'base')  # And 'sr' above.
+  def test_five_steps_of_two_processes_amid_those_of_one(self, stage):
+    workdir, one = self.folder / 'two', self.folder / 'one'
+    tiny.train(stage, workdir, 1, **_QUIET)
+    processes = self.start(workdir, 6, stage)
+    self.assertEqual(self.codes(processes), [0, 0], self.log(0))
+    tiny.train(stage, workdir, 7, **_QUIET)
+    tiny.train(stage, one, 7, **_QUIET)
+    self.assertLen(tiny.losses(workdir), 7)
+    np.testing.assert_allclose(
+        tiny.losses(workdir), tiny.losses(one), rtol=1e-4)
+
+  def test_samples_are_those_of_one_process(self):
+    out = self.folder / 'drawn.npy'
+    processes = self.start_two(lambda port, process: [
+        'tests.e2e.mesh_samples', f'localhost:{port}', str(process), '2',
+        str(out)])
+    self.assertEqual(self.codes(processes), [0, 0], self.log(0))
+    one = mesh_samples.draw_on(
+        mesh_lib.make_mesh(1, 1, 1, devices=jax.devices()[:1]))
+    self.assertGreater(one.std(), 0.1)
+    np.testing.assert_allclose(np.load(out), one, rtol=1e-3, atol=1e-4)
 
 
 if __name__ == '__main__':

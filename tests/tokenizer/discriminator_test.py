@@ -1,6 +1,7 @@
 """Tests of the patch discriminators."""
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,20 @@ class DiscriminatorTest(parameterized.TestCase):
     other = apply(variables, x.at[:, 1].set(0.0))
     changed = np.abs(logits - other).max((0, 2, 3)) > 0
     np.testing.assert_array_equal(changed, [False, True, False])
+
+  @parameterized.parameters('video', 'image')
+  def test_forms_agree_and_are_the_librarys_convolution(self, kind):
+    module = discriminator.Discriminator(kind=kind, **SMALL)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 16, 16, 3))
+    variables = _variables(module, x)
+    native = module.apply(variables, x)
+    stacked = module.clone(conv_form='stacked').apply(variables, x)
+    np.testing.assert_allclose(stacked, native, rtol=1e-4, atol=1e-4)
+    taps = 3 if kind == 'video' else 1
+    params = {'params': variables['params']['inputs']}
+    np.testing.assert_allclose(
+        discriminator.Conv(4, (taps, 3, 3), form='stacked').apply(params, x),
+        nn.Conv(4, (taps, 3, 3)).apply(params, x), rtol=1e-4, atol=1e-4)
 
   def test_wrong_fields_are_named(self):
     x = jnp.zeros((1, 1, 8, 8, 3))

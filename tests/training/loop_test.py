@@ -8,6 +8,7 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tests.training import toy_stage
@@ -17,6 +18,7 @@ from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import preemption
+from walt_jax.training import stage as stage_lib
 
 
 def evaluate(state, frozen, key):
@@ -182,6 +184,23 @@ class LoopTest(parameterized.TestCase):
         stage, train_step=train_step, step_uses_frozen=True))
     self.assertEqual(
         logging_lib.read_metrics(workdir)[-1]['train/scale'], 2.0)
+
+  def test_an_opening_takes_the_first_steps(self):
+    stage = toy_stage.make_stage()
+
+    def opening(state, batch, key):
+      state, metrics = stage.train_step(state, batch, key)
+      return state, metrics | {'opening': jnp.ones(())}
+
+    stage = dataclasses.replace(stage, opening=stage_lib.Opening(3, opening))
+    workdir = self.new_dir()
+    train(workdir, 2, stage=stage, log_every=1)
+    train(workdir, 5, stage=stage, log_every=1)  # Goes on in the opening.
+    self.assertEqual(
+        [line['step'] for line in logging_lib.read_metrics(workdir)
+         if 'train/opening' in line], [1, 2, 3])
+    self.assertLen([line for line in logging_lib.read_metrics(workdir)
+                    if 'train/loss' in line], 5)
 
   def test_encode_may_be_absent(self):
     stage = dataclasses.replace(toy_stage.make_stage(), encode=None)

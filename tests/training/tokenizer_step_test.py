@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tests.e2e import tiny
 from walt_jax import types
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import tokenizer_runs
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import discriminator
 from walt_jax.training import guard
@@ -68,9 +71,9 @@ def _plain_step():
 
 @functools.cache
 def _gan_step():
-  """Videos and images; discriminators come in at step 1."""
+  """Videos and images."""
   losses = tokenizer_step.TokenizerLosses(
-      adversarial_start=1, adversarial_weight=WEIGHT, lecam_weight=0.0)
+      adversarial_weight=WEIGHT, lecam_weight=0.0)
   return _jit(tokenizer_step.make_tokenizer_step(
       MODULE, losses, OPTIMIZER, discriminators=DISCRIMINATORS,
       discriminator_optimizer=OPTIMIZER))
@@ -140,19 +143,36 @@ class TokenizerStepTest(parameterized.TestCase):
     for side in ('real', 'fake'):
       self.assertNotEqual(float(after.extra['lecam']['videos'][side]), 0.0)
 
-  def test_discriminators_wait_for_their_start(self):
+  def test_a_step_without_discriminators_leaves_those_of_the_state(self):
     state = _random_state(discriminators=DISCRIMINATORS)
-    after, metrics = _gan_step()(state, _batch(), KEY)
-    self.assertEqual(metrics['adversarial_weight'], 0.0)
-    for before, now in (
-        (state.params['discriminator'], after.params['discriminator']),
-        (state.extra['lecam'], after.extra['lecam'])):
-      jax.tree.map(np.testing.assert_array_equal, before, now)
+    after, _ = _plain_step()(state, _batch(), KEY)
+    for name in ('params', 'opt_state'):
+      jax.tree.map(np.testing.assert_array_equal,
+                   getattr(state, name)['discriminator'],
+                   getattr(after, name)['discriminator'])
+    jax.tree.map(np.testing.assert_array_equal, state.extra, after.extra)
     alone = _random_state().replace(
         params={'autoencoder': state.params['autoencoder']})
     alone, _ = _plain_step()(alone, _batch(), KEY)
     self.assertEqual(set(alone.params), {'autoencoder'})
     _assert_close(alone.params['autoencoder'], after.params['autoencoder'])
+
+  def test_a_run_begins_without_its_discriminators(self):
+    config = config_lib.load(f'{tiny.ROOT}/configs/tokenizer_video.py:smoke')
+    with config.unlocked():
+      config.losses.adversarial_start = 2
+    _, stage = tokenizer_runs.bare_stage(config, 'cpu')
+    state = jax.eval_shape(stage.init, KEY)
+    batch = types.Batch(videos=types.Rows(pixels=jax.ShapeDtypeStruct(
+        (2, 9, 32, 32, 3), jnp.uint8)))
+
+    def judges(step):
+      chosen = stage.at_step(step).train_step
+      _, metrics = jax.eval_shape(chosen, state, batch, KEY, stage.frozen)
+      return 'discriminator_accuracy' in metrics
+
+    self.assertEqual([judges(step) for step in range(4)],
+                     [False, False, True, True])
 
   @parameterized.parameters('autoencoder', 'discriminator')
   def test_the_guard_sees_either_player_fail(self, part):

@@ -8,6 +8,7 @@ from walt_jax import errors
 from walt_jax.builders import config as config_lib
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
+from walt_jax.tokenizer import discriminator as discriminator_lib
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -28,7 +29,18 @@ def autoencoder(section: config_dict.ConfigDict,
     UserError: On an unknown key or value.
   """
   return module(section, autoencoder_lib.Autoencoder, 'model',
-                 dict(conv_form=_CONV_FORMS[platform]))
+                dict(conv_form=_CONV_FORMS[platform]))
+
+
+def discriminator(section: config_dict.ConfigDict, kind: str,
+                  platform: str) -> discriminator_lib.Discriminator:
+  """Builds the tokenizer's opponent for rows of one kind.
+
+  Raises:
+    UserError: On an unknown key or value.
+  """
+  return module(section, discriminator_lib.Discriminator, 'discriminator',
+                dict(kind=kind, conv_form=_CONV_FORMS[platform]))
 
 
 def denoiser(config: config_dict.ConfigDict,
@@ -42,8 +54,8 @@ def denoiser(config: config_dict.ConfigDict,
   if config.model.dtype == 'float32':
     attention_form = 'xla'  # cuDNN's kernels take half precision only.
   return module(config.model, denoiser_lib.Denoiser, 'model',
-                 dict(text_width=config.text.width,
-                      attention_form=attention_form))
+                dict(text_width=config.text.width,
+                     attention_form=attention_form))
 
 
 def module(section: config_dict.ConfigDict, cls: type, where: str,

@@ -109,7 +109,8 @@ def _tokenizer_plan(config) -> dict[str, Any]:
   forward = sum(shape[0] * sum(passes[kind]) for kind, shape in rows.items())
   discriminators = [
       (rows[kind][0], *_discriminator(network, rows[kind]))
-      for kind, network in tokenizer_runs.make_discriminators(config).items()]
+      for kind, network in tokenizer_runs.make_discriminators(
+          config, _PLATFORM).items()]
   field = receptive_field_lib.receptive_field(module)
   return dict(
       stage=config.stage, parameters=counting.parameters(shapes),

@@ -82,7 +82,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
         config.losses, tokenizer_step.TokenizerLosses, 'losses')
   except ValueError as e:
     raise errors.UserError(f'config: {e}') from e
-  discriminators = make_discriminators(config)
+  discriminators = make_discriminators(config, platform)
   features, feature_params = _features(config, options)
   make = lambda section: optimizers.make_optimizer(
       diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
@@ -95,11 +95,15 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
       key, module, optimizer, ema_decays=tuple(config.ema),
       clip_shape=(data.num_frames, data.height, data.width), **players)
   runs.check_shapes(init)
+  train_step = functools.partial(
+      tokenizer_step.make_tokenizer_step, module, options, optimizer,
+      features=features)
+  opening = None
+  if discriminators and options.adversarial_start > 0:
+    opening = stage_lib.Opening(options.adversarial_start, train_step())
   return module, stage_lib.Stage(
-      name='tokenizer', init=init,
-      train_step=tokenizer_step.make_tokenizer_step(
-          module, options, optimizer, features=features, **players),
-      frozen=feature_params, step_uses_frozen=True,
+      name='tokenizer', init=init, train_step=train_step(**players),
+      opening=opening, frozen=feature_params, step_uses_frozen=True,
       rules=rules.TOKENIZER_RULES)
 
 
@@ -116,7 +120,8 @@ def _refuse_denoiser_keys(config) -> None:
         'on whole batches (its discriminator compares them); set it to 1')
 
 
-def make_discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
+def make_discriminators(config, platform: str
+                        ) -> dict[str, discriminator_lib.Discriminator]:
   """By kind of rows; none when the section is empty."""
   section = config.discriminator
   if not section:
@@ -126,8 +131,7 @@ def make_discriminators(config) -> dict[str, discriminator_lib.Discriminator]:
   if config.data.image_rows:
     kinds['images'] = 'image'
   return {
-      rows: models.module(section, discriminator_lib.Discriminator,
-                          'discriminator', dict(kind=kind))
+      rows: models.discriminator(section, kind, platform)
       for rows, kind in kinds.items()}
 
 

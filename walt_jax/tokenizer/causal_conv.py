@@ -37,44 +37,28 @@ def spatial_padding(kernel: int, stride: int) -> tuple[int, int]:
   return total // 2, total - total // 2
 
 
-def causal_conv(x: jax.Array, kernel: jax.Array, *,
-                strides: Triple = (1, 1, 1), form: str = 'native',
-                context: jax.Array | None = None) -> jax.Array:
-  """Convolves so that output frame i sees input frames up to i * stride only.
-
-  Space is padded by zeros, time by repeating the first frame or, inside a
-  clip that comes in chunks, by the frames before (see `next_context`).
+def convolve(x: jax.Array, kernel: jax.Array, *, strides: Triple,
+             padding: tuple[tuple[int, int], tuple[int, int]],
+             form: str) -> jax.Array:
+  """A 3D convolution, with no padding in time.
 
   Args:
-    x: [B, T, H, W, C]; H and W are multiples of the strides. A clip has
-      T = 1 + stride * n frames, a later chunk of one T = stride * n.
-    kernel: [kt, kh, kw, C, D], in the type of `x`; kt is at least the time
-      stride.
+    x: [B, T, H, W, C].
+    kernel: [kt, kh, kw, C, D], in the type of `x`.
     strides: Strides in time, rows and columns.
+    padding: Zeros before and after rows and columns.
     form: 'native', one 3D convolution, or 'stacked', one 2D convolution over
       the time taps stacked on channels (faster on CPUs, and in training on
       GPUs). Equal up to rounding.
-    context: The last kt - stride frames before `x`, or None at the start.
 
   Returns:
-    [B, 1 + n or n, H / rows, W / columns, D].
+    [B, (T - kt) // stride + 1, H', W', D].
   """
   if form not in FORMS:
     raise ValueError(f'Unknown convolution form {form!r}; choose from {FORMS}.')
   taps, rows, columns = kernel.shape[:3]
-  if taps < strides[0]:
-    raise ValueError(f'{taps} taps cannot cover a time stride {strides[0]}.')
-  if x.shape[2] % strides[1] or x.shape[3] % strides[2]:
-    raise ValueError(f'{x.shape[2]}x{x.shape[3]} is not a multiple of the '
-                     f'strides {strides[1:]}.')
-  if x.shape[1] == 1 and context is None and taps > 1:
-    # A lone first frame meets every tap: the taps can be summed before.
-    kernel, taps = kernel.sum(axis=0, keepdims=True), 1
-  x = pad_time(x, taps - 1, context)
   if kernel.shape[:3] == (1, 1, 1) and strides == (1, 1, 1):
     return x @ kernel[0, 0, 0]
-  padding = (spatial_padding(rows, strides[1]),
-             spatial_padding(columns, strides[2]))
   if form == 'native':
     return lax.conv_general_dilated(
         x, kernel, strides, ((0, 0), *padding),
@@ -90,6 +74,41 @@ def causal_conv(x: jax.Array, kernel: jax.Array, *,
       stacked.reshape(b * t, h, w, c), kernel, strides[1:], padding,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
   return out.reshape(b, t, *out.shape[1:])
+
+
+def causal_conv(x: jax.Array, kernel: jax.Array, *,
+                strides: Triple = (1, 1, 1), form: str = 'native',
+                context: jax.Array | None = None) -> jax.Array:
+  """Convolves so that output frame i sees input frames up to i * stride only.
+
+  Space is padded by zeros, time by repeating the first frame or, inside a
+  clip that comes in chunks, by the frames before (see `next_context`).
+
+  Args:
+    x: [B, T, H, W, C]; H and W are multiples of the strides. A clip has
+      T = 1 + stride * n frames, a later chunk of one T = stride * n.
+    kernel: [kt, kh, kw, C, D], in the type of `x`; kt is at least the time
+      stride.
+    strides: Strides in time, rows and columns.
+    form: As in `convolve`.
+    context: The last kt - stride frames before `x`, or None at the start.
+
+  Returns:
+    [B, 1 + n or n, H / rows, W / columns, D].
+  """
+  taps, rows, columns = kernel.shape[:3]
+  if taps < strides[0]:
+    raise ValueError(f'{taps} taps cannot cover a time stride {strides[0]}.')
+  if x.shape[2] % strides[1] or x.shape[3] % strides[2]:
+    raise ValueError(f'{x.shape[2]}x{x.shape[3]} is not a multiple of the '
+                     f'strides {strides[1:]}.')
+  if x.shape[1] == 1 and context is None and taps > 1:
+    # A lone first frame meets every tap: the taps can be summed before.
+    kernel, taps = kernel.sum(axis=0, keepdims=True), 1
+  return convolve(
+      pad_time(x, taps - 1, context), kernel, strides=strides, form=form,
+      padding=(spatial_padding(rows, strides[1]),
+               spatial_padding(columns, strides[2])))
 
 
 def next_context(x: jax.Array, taps: int, stride: int,
@@ -110,7 +129,7 @@ class CausalConv(nn.Module):
     features: D.
     kernel_size: Extent in frames, rows and columns.
     strides: Strides in frames, rows and columns.
-    form: As in `causal_conv`.
+    form: As in `convolve`.
     dtype: Compute type; parameters stay float32.
     kernel_init: Initialiser of the kernel.
   """

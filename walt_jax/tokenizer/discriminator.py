@@ -8,6 +8,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from walt_jax.tokenizer import causal_conv
 from walt_jax.tokenizer import layers
 
 Triple = tuple[int, int, int]
@@ -35,6 +36,38 @@ def blur_downsample(x: jax.Array, strides: Triple) -> jax.Array:
   return x
 
 
+class Conv(nn.Module):
+  """A convolution that sees as far ahead as back, with zeros outside.
+
+  Attributes:
+    features: D.
+    kernel_size: Extent in frames, rows and columns, odd.
+    use_bias: Whether to add one.
+    form: As in `causal_conv.convolve`.
+    dtype: Compute type; parameters stay float32.
+  """
+  features: int
+  kernel_size: Triple
+  use_bias: bool = True
+  form: str = 'native'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, T, H, W, D]."""
+    kernel = self.param('kernel', nn.initializers.lecun_normal(),
+                        (*self.kernel_size, x.shape[-1], self.features))
+    time, *space = ((size // 2, size // 2) for size in self.kernel_size)
+    x = jnp.pad(x.astype(self.dtype), ((0, 0), time, *[(0, 0)] * 3))
+    x = causal_conv.convolve(
+        x, kernel.astype(self.dtype), strides=(1, 1, 1),
+        padding=tuple(space), form=self.form)
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)
+    return x
+
+
 class Discriminator(nn.Module):
   """Tells real patches from decoded ones.
 
@@ -48,6 +81,7 @@ class Discriminator(nn.Module):
     stem_patch: Frames, rows and columns that are stacked on channels before
       anything else; nothing is lost, and a quick network does all its work at
       the smaller size. (1, 1, 1) for the paper's.
+    conv_form: 'native' or 'stacked', see `causal_conv`.
     dtype: Compute type; parameters and logits are float32.
   """
   kind: str = 'video'
@@ -55,6 +89,7 @@ class Discriminator(nn.Module):
   channel_multipliers: tuple[int, ...] = (2, 4, 4)
   time_downsample: tuple[bool, ...] = (False, True, True)
   stem_patch: Triple = (1, 1, 1)
+  conv_form: str = 'native'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -70,24 +105,25 @@ class Discriminator(nn.Module):
       raise ValueError(
           f'stem_patch {self.stem_patch} mixes frames: not for images.')
     taps = 3 if self.kind == 'video' else 1
+
+    def conv(features, kernel_size, name, use_bias=True):
+      return Conv(features, kernel_size, use_bias, self.conv_form, self.dtype,
+                  name=name)
+
     x = layers.space_to_depth(pixels, self.stem_patch)
-    x = nn.Conv(self.base_channels, (taps, 3, 3), dtype=self.dtype,
-                name='inputs')(x)
+    x = conv(self.base_channels, (taps, 3, 3), 'inputs')(x)
     x = nn.leaky_relu(x, 0.2)
     levels = zip(self.channel_multipliers, self.time_downsample, strict=True)
     for level, (multiplier, halve) in enumerate(levels):
       width = self.base_channels * multiplier
       strides = (2 if halve and self.kind == 'video' else 1, 2, 2)
-      y = nn.Conv(x.shape[-1], (taps, 3, 3), dtype=self.dtype,
-                  name=f'level_{level}_conv_1')(x)
+      y = conv(x.shape[-1], (taps, 3, 3), f'level_{level}_conv_1')(x)
       y = blur_downsample(nn.leaky_relu(y, 0.2), strides)
-      y = nn.Conv(width, (taps, 3, 3), dtype=self.dtype,
-                  name=f'level_{level}_conv_2')(y)
-      x = nn.Conv(width, (1, 1, 1), use_bias=False, dtype=self.dtype,
-                  name=f'level_{level}_shortcut')(blur_downsample(x, strides))
+      y = conv(width, (taps, 3, 3), f'level_{level}_conv_2')(y)
+      x = conv(width, (1, 1, 1), f'level_{level}_shortcut', use_bias=False)(
+          blur_downsample(x, strides))
       # Half the variance each: the sum keeps its scale without a norm.
       x = (x + nn.leaky_relu(y, 0.2)) * 2.0 ** -0.5
-    x = nn.Conv(x.shape[-1], (taps, 3, 3), dtype=self.dtype, name='mix')(x)
-    x = nn.leaky_relu(x, 0.2)
-    logits = nn.Conv(1, (1, 1, 1), dtype=self.dtype, name='logits')(x)
+    x = nn.leaky_relu(conv(x.shape[-1], (taps, 3, 3), 'mix')(x), 0.2)
+    logits = conv(1, (1, 1, 1), 'logits')(x)
     return logits[..., 0].astype(jnp.float32)

@@ -174,13 +174,13 @@ class _Run:
     feed = _Feed(self.batches(next_batch))
     rows = next(feed)
     batch = multihost.global_batch(rows, self.mesh)
-    self.programs.prepare(state, batch)
+    self.programs.prepare(state, batch, step)
     held = self.programs.not_held()
     self.progress.start(step)
     with self._profiler() as profile:
       while step < options.num_steps:
         profile(step, state)
-        train_step = self.programs.prepare(state, batch)
+        train_step = self.programs.prepare(state, batch, step)
         with jax.transfer_guard('disallow'):
           state, held, metrics = train_step(
               state, held, batch, self.programs.train_key)

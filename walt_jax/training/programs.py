@@ -77,32 +77,36 @@ class Programs:
     return jax.jit(guard.skip, out_shardings=self.shardings,
                    donate_argnums=0)(state)
 
-  def prepare(self, state: train_state.TrainState, batch: PyTree) -> Callable:
+  def prepare(self, state: train_state.TrainState, batch: PyTree,
+              step: int) -> Callable:
     """The step for batches of these shapes, compiled when they first come.
 
     Args:
       state: Any state of the stage.
       batch: A global batch on the mesh.
+      step: Number of the step to take.
 
     Returns:
       `step(state, held, batch, key) -> (state, held, metrics)`, which
       donates `state`; see `guard.guarded`.
     """
-    shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
-    if shapes not in self._compiled:
+    opening = self.stage.opening
+    which = (opening is not None and step < opening.num_steps,
+             *(leaf.shape for leaf in jax.tree.leaves(batch)))
+    if which not in self._compiled:
       began = time.perf_counter()
-      self._compiled[shapes] = self._compile(state, batch)
+      self._compiled[which] = self._compile(state, batch, step)
       self._on_compiled(time.perf_counter() - began)
-    encode, train_step = self._compiled[shapes]
+    encode, train_step = self._compiled[which]
 
-    def step(state, held, batch, key):
+    def take(state, held, batch, key):
       latents = encode(self.frozen, batch, key, state.step)
       frozen = self.frozen if self.stage.step_uses_frozen else None
       return train_step(state, held, latents, key, frozen)
 
-    return step
+    return take
 
-  def _compile(self, state, batch) -> tuple[Callable, Callable]:
+  def _compile(self, state, batch, step) -> tuple[Callable, Callable]:
     if self.stage.encode is None:
       compiled_encode = lambda frozen, batch, key, step: batch
       latents = batch
@@ -113,7 +117,8 @@ class Programs:
       compiled_encode = lowered.compile()
       latents = lowered.out_info
     compiled_step = jit_train_step(
-        self.stage, self.mesh, self.shardings, self._frozen_shardings,
+        self.stage.at_step(step), self.mesh, self.shardings,
+        self._frozen_shardings,
     ).lower(state, self.not_held(), latents, self.train_key,
             self.frozen if self.stage.step_uses_frozen else None).compile()
     return compiled_encode, compiled_step

@@ -64,7 +64,7 @@ def replay(
                       mesh_lib.replicated(mesh))
   bad_inputs = [name for name, leaf in bundles.leaves_by_path(batch).items()
                 if not bool(jnp.isfinite(leaf).all())]
-  step = programs.prepare(state, batch)
+  step = programs.prepare(state, batch, int(state.step))
   _, held, metrics = step(state, programs.not_held(), batch,
                           jax.random.wrap_key_data(key))
   return Outcome(

@@ -26,6 +26,21 @@ class WarmStart:
 
 
 @dataclasses.dataclass(frozen=True)
+class Opening:
+  """Another train step for the first steps of a run.
+
+  A program of its own, as a branch inside one would be: XLA computes
+  convolutions in a branch many times slower on CPUs.
+
+  Attributes:
+    num_steps: How many.
+    train_step: As the stage's, on the same state; metrics may differ.
+  """
+  num_steps: int
+  train_step: Callable[..., tuple[TrainState, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """The functions and frozen parameters that one stage trains with.
 
@@ -50,6 +65,7 @@ class Stage:
     step_uses_frozen: Whether the train step needs them too (the network of a
       perceptual loss).
     warm_start: Where a new run begins; None: at `init`.
+    opening: Another train step to begin with; None: `train_step` throughout.
   """
   name: str
   init: Callable[[jax.Array], TrainState]
@@ -63,3 +79,13 @@ class Stage:
   frozen_rules: partition.Rules = partition.REPLICATED_RULES
   step_uses_frozen: bool = False
   warm_start: WarmStart | None = None
+  opening: Opening | None = None
+
+  def at_step(self, step: int) -> 'Stage':
+    """The stage whose `train_step` takes step number `step`."""
+    if self.opening is None:
+      return self
+    if step >= self.opening.num_steps:
+      return dataclasses.replace(self, opening=None)
+    return dataclasses.replace(
+        self, opening=None, train_step=self.opening.train_step)

@@ -37,7 +37,8 @@ class TokenizerLosses:
     adversarial_weight: Of the adversarial loss.
     adaptive_weight: Whether that weight is further multiplied so that both
       gradients at the decoded pixels are equally long.
-    adversarial_start: First step with discriminators in play.
+    adversarial_start: First step with discriminators in play; up to it, runs
+      train by a step that is made without them (`Stage.opening`).
     lecam_weight: Of LeCam regularisation; 0 for none.
     r1_weight: Of the gradient penalty at real clips; 0 for none.
   """
@@ -143,7 +144,8 @@ def make_tokenizer_step(
     options: Losses and their weights.
     optimizer: Of the autoencoder.
     discriminators: By kind of rows, 'videos' and/or 'images'; None trains
-      without a GAN. A kind of rows without discriminator has no GAN loss.
+      without a GAN, and leaves those of the state as they are. A kind of rows
+      without discriminator has no GAN loss.
     discriminator_optimizer: Of all discriminators.
     features: Network of the perceptual loss; its parameters are the step's
       last argument.
@@ -235,7 +237,7 @@ def make_tokenizer_step(
     return total, (metrics, new_means)
 
   def adversarial_update(state, outputs, clips, pixel_grads):
-    """Gradients of both players once the discriminators are in play."""
+    """Gradients of both players."""
     decoded, _ = outputs
     params = state.params['discriminator']
     loss, grads = jax.value_and_grad(adversarial_loss)(decoded, params)
@@ -268,12 +270,9 @@ def make_tokenizer_step(
         reconstruction_loss, has_aux=True)(
             outputs, clips, key_frames, feature_params)
     if any(kind in discriminators for kind in clips):
-      update = lambda: adversarial_update(state, outputs, clips,
-                                          cotangents[0])
       (pixel_grads, params['discriminator'], opt_state['discriminator'],
-       extra['lecam'], gan_metrics) = jax.lax.cond(
-           state.step >= options.adversarial_start, update,
-           lambda: _idle(update, state))
+       extra['lecam'], gan_metrics) = adversarial_update(
+           state, outputs, clips, cotangents[0])
       cotangents = (jax.tree.map(jnp.add, cotangents[0], pixel_grads),
                     cotangents[1])
       metrics |= gan_metrics
@@ -296,12 +295,3 @@ def _some_frames(key, clips, count):
   """The same few frames of every clip, as images [N, H, W, 3]."""
   frames = losses.pick_frames(key, clips[0].shape[1], count)
   return tuple(clip[:, frames].reshape(-1, *clip.shape[2:]) for clip in clips)
-
-
-def _idle(update, state):
-  """What `update` returns while the discriminators wait for their start."""
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
-                       jax.eval_shape(update))
-  grads, _, _, _, metrics = zeros
-  return (grads, state.params['discriminator'],
-          state.opt_state['discriminator'], state.extra['lecam'], metrics)
