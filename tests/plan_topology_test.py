@@ -189,6 +189,33 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertIn('Collectives', plan_page.page(
         dict(config='c') | plans.plan(config) | found))
 
+  def test_the_sampler_alone(self):
+    config = load(mesh__fsdp=4)
+    found = topology_plans.topology_plan(
+        config, 'v5e:2x2', plans.plan(config), with_train_step=False)
+    self.assertNotIn('hbm_needed_bytes', found)
+    program = found['sampler_program']
+    self.assertTrue(program['fits'])
+    self.assertEqual(program['num_samples'], 4)
+    self.assertGreater(program['slow_seconds'], program['seconds'])
+    # The config has no text, so that there is nothing to guide.
+    figures = plans.plan(config)
+    one = figures['model_flops_per_sample']
+    self.assertBetween(program['flops'], 4 * one, 4.2 * one)
+    self.assertIn('Sampling', plan_page.page(
+        dict(config='c') | figures | found))
+
+  def test_a_tokenizer_decodes(self):
+    config = config_lib.load(
+        f'{ROOT}/configs/tokenizer_video.py:smoke')
+    with config.unlocked():
+      config.data.batch_size = 4
+    figures = plans.plan(config)
+    found = topology_plans.topology_plan(
+        config, 'v5e:2x2', figures, with_train_step=False)
+    self.assertEqual(found['sampler_program']['flops'],
+                     4 * figures['decode_flops_per_clip'])
+
   def test_what_does_not_fit(self):
     config = load(data__batch_size=2**20)
     found = topology_plans.topology_plan(

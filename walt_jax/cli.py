@@ -204,6 +204,8 @@ def _add_plan(commands) -> None:
   add('--largest_batch', action='store_true',
       help='search for the largest global batch that fits; some compilations')
   add('--no_sampler', action='store_true', help='compile the train step alone')
+  add('--no_train_step', action='store_true',
+      help='compile the sampler alone (of a tokenizer: decoding)')
   add('--json', metavar='FILE', help='write the figures here')
   add('--html', metavar='FILE', help='write a page here')
   parser.set_defaults(module='walt_jax.plan')

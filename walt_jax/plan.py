@@ -43,6 +43,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
   """The plainest mistakes have the quickest answers."""
+  if args.no_train_step and (
+      args.no_sampler or args.sweep or args.largest_batch):
+    raise errors.UserError(
+        '--no_train_step leaves the sampler alone to compile: give it without '
+        '--no_sampler, --sweep and --largest_batch')
   if not args.topology:
     for flag in ('sweep', 'largest_batch'):
       if getattr(args, flag):
@@ -69,8 +74,9 @@ def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
     return sweeps.sweep(config, args.topology, figures,
                         num_compiled=args.num_compiled, report=report)
   found = topology_plans.topology_plan(
-      config, args.topology, figures, with_sampler=not args.no_sampler,
-      report=report)
+      config, args.topology, figures,
+      with_train_step=not args.no_train_step,
+      with_sampler=not args.no_sampler, report=report)
   if args.largest_batch and found['fits']:
     found['largest_global_batch'] = topology_plans.largest_global_batch(
         config, args.topology, found['largest_global_batch_estimate'],

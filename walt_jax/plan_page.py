@@ -35,6 +35,8 @@ def page(plan: dict[str, Any]) -> str:
     parts += _communication(plan)
   if 'roofline' in plan:
     parts += _roofline(plan['roofline'])
+  if 'sampler_program' in plan:
+    parts += _sampler(plan['sampler_program'])
   if 'sweep' in plan:
     parts += _sweep(plan)
   parts += ['<h2>Parameters by part</h2>', _table(
@@ -75,6 +77,16 @@ def _communication(plan: dict[str, Any]) -> Iterable[str]:
            ('largest tensors', 'kind', 'calls', 'from'),
            [(one['shape'], one['kind'], str(one['count']), one['op_name'])
             for one in largest])]
+
+
+def _sampler(program: dict[str, Any]) -> Iterable[str]:
+  rows = [('samples at once', _text(program['num_samples'])),
+          ('fits', _text(program['fits'])),
+          ('GiB of a chip', f'{program["hbm_needed_bytes"] / _GIB:.2f}')]
+  if program['fits']:
+    rows.append(('seconds, by the roofline',
+                 f'{program["seconds"]:.3g} - {program["slow_seconds"]:.3g}'))
+  return ['<h2>Sampling</h2>', _table((), rows)]
 
 
 def _roofline(estimate: dict[str, Any]) -> Iterable[str]:

@@ -33,6 +33,7 @@ class Plan:
     num_control_samples: Base samples whose digit and direction are read.
     guidance: Of the base, in the form of `walt sample --guidance`.
     fvd_clips: Clips of each set that FVD compares.
+    warm_up: Where the base begins; None: at random parameters.
   """
   suffix: str
   difficulty: str
@@ -41,46 +42,86 @@ class Plan:
   num_control_samples: int
   guidance: str
   fvd_clips: int
+  warm_up: 'WarmUp | None' = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUp:
+  """An easier task that the base learns first.
+
+  Attributes:
+    difficulty: Of its moving digits.
+    train_clips: Clips to train on.
+    num_steps: Training steps.
+  """
+  difficulty: str
+  train_clips: int
+  num_steps: int
 
 
 SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
              'label=1.5,text=1.75', 32)
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
-            'label=2,text=2.5', 32)
+            'label=4,text=4', 32,
+            # Fresh backgrounds take all gradients of a base that cannot draw
+            # yet: over four, it learns digits (docs/training.md).
+            WarmUp('lanes', 4096, 3500))
 SIZES = (32, 64, 128)
 STAGES = ('base', 'sr1', 'sr2')
 
 
 def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
   """The public commands, each with a name for the timing table."""
-  steps = []
-  for size, num_train, held in zip(
-      SIZES, plan.train_clips, plan.held_out_clips, strict=True):
-    steps.append((f'render {size} px', [
+  def render(size, num_train, held, difficulty, name):
+    return [
         'data', 'render', 'moving_digits', '--split', 'train', '--num',
         str(num_train), '--heldout', str(held), '--size', str(size),
-        '--difficulty', plan.difficulty, '--labels', 'digit',
-        '--output', f'{out}/data/{size}']))
+        '--difficulty', difficulty, '--labels', 'digit',
+        '--output', f'{out}/data/{name}']
+
+  def cache(name, size, *flags):
+    return [
+        'data', 'prepare', '--latents', '--workdir', f'{out}/tokenizer',
+        '--input', f'{out}/data/{name}', '--output', f'{out}/latents/{name}',
+        '--size', str(size), *flags]
+
+  def train(stage, name, *flags):
+    return [
+        'train', '--config', f'{_CONFIG}:{stage}{plan.suffix}',
+        f'--config.tokenizer.workdir={out}/tokenizer',
+        f'--config.data.path={out}/latents/{name}', *flags]
+
+  steps = [
+      (f'render {size} px', render(size, count, held, plan.difficulty, size))
+      for size, count, held in zip(
+          SIZES, plan.train_clips, plan.held_out_clips, strict=True)]
   steps.append(('train tokenizer', [
       'train', '--config', f'{_CONFIG}:tokenizer{plan.suffix}', '--workdir',
       f'{out}/tokenizer']))
+  captions = ('--text', 'minilm', '--max_tokens', '8')
+  begin: tuple[str, ...] = ()
+  if plan.warm_up:
+    warm, name, count = plan.warm_up, 'warm_up', plan.warm_up.num_steps
+    begin = (f'--config.init_from={out}/base_warm_up',)
+    steps += [
+        ('render the warm-up', render(
+            32, warm.train_clips, plan.held_out_clips[0], warm.difficulty,
+            name)),
+        ('cache latents of the warm-up', cache(name, 32, *captions)),
+        ('train the base\'s warm-up', train(
+            'base', name, f'--config.train.num_steps={count}',
+            f'--config.optimizer.decay_steps={count}',
+            '--workdir', f'{out}/base_warm_up'))]
   for index, (size, stage) in enumerate(zip(SIZES, STAGES, strict=True)):
-    cache = [
-        'data', 'prepare', '--latents', '--workdir', f'{out}/tokenizer',
-        '--input', f'{out}/data/{size}', '--output', f'{out}/latents/{size}',
-        '--size', str(size)]
-    cache += (['--low_res_factor', '2'] if index else
-              ['--text', 'minilm', '--max_tokens', '8'])
-    train = [
-        'train', '--config', f'{_CONFIG}:{stage}{plan.suffix}',
-        f'--config.tokenizer.workdir={out}/tokenizer',
-        f'--config.data.path={out}/latents/{size}']
-    steps.append((f'cache latents {size} px', cache))
+    steps.append((f'cache latents {size} px', cache(
+        size, size, *(('--low_res_factor', '2') if index else captions))))
     if index == 0:
-      steps.append(('save step-0 base', [
-          *train, '--config.train.num_steps=0', '--config.train.eval_every=0',
-          '--workdir', f'{out}/base_step0']))
-    steps.append((f'train {stage}', [*train, '--workdir', f'{out}/{stage}']))
+      steps.append(('save step-0 base', train(
+          stage, size, '--config.train.num_steps=0',
+          '--config.train.eval_every=0', '--workdir', f'{out}/base_step0')))
+    steps.append((f'train {stage}', train(
+        stage, size, *(() if index else begin), '--workdir',
+        f'{out}/{stage}')))
   requests = _write_requests(out, plan.num_control_samples)
   guidance = ['--guidance', plan.guidance]
   steps += [

@@ -34,9 +34,10 @@ class AbsentRun:
     shardings: Of the state.
     batch: Shapes of a global batch, as the train step takes it.
     frozen_shardings: Of the stage's frozen parameters.
-    draw: `draw(params, ..)` of the sampler, or None (a tokenizer has none).
-    draw_inputs: Shapes of its inputs beside the parameters.
-    num_samples: Samples that one call draws.
+    draw: `draw(params, ..)` of the sampler; a tokenizer decodes.
+    draw_inputs: Shapes of its inputs beside the parameters; all but scalars
+      are rows of the samples.
+    num_samples: Samples that one call draws, one a batch shard.
   """
   stage: stage_lib.Stage
   mesh: jax.sharding.Mesh
@@ -44,9 +45,9 @@ class AbsentRun:
   shardings: PyTree
   batch: PyTree
   frozen_shardings: PyTree
-  draw: Callable[..., jax.Array] | None = None
-  draw_inputs: tuple[PyTree, ...] = ()
-  num_samples: int = 0
+  draw: Callable[..., jax.Array]
+  draw_inputs: tuple[PyTree, ...]
+  num_samples: int
 
   def lower_train_step(self) -> jax.stages.Lowered:
     """Lowers the very program that training runs."""
@@ -61,10 +62,11 @@ class AbsentRun:
     """Lowers the loop that draws one sample a batch shard."""
     rows = mesh_lib.batch_sharding(self.mesh)
     everywhere = mesh_lib.replicated(self.mesh)
+    cut = jax.tree.map(
+        lambda x: rows if x.shape else everywhere, self.draw_inputs)
     with partition.activate(self.mesh):
       return jax.jit(
-          self.draw,
-          in_shardings=(self.shardings.params, rows, rows, everywhere),
+          self.draw, in_shardings=(self.shardings.params, *cut),
           out_shardings=rows).lower(self.state.params, *self.draw_inputs)
 
 
@@ -90,7 +92,7 @@ def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
           'or set mesh.tensor')
   platform = platform or mesh_lib.platform(mesh)
   if config.stage == 'tokenizer':
-    return _tokenizer(config, mesh, platform)
+    return _tokenizer(config, mesh, platform, shards)
   return _denoiser(config, mesh, platform, shards)
 
 
@@ -117,9 +119,9 @@ def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
       num_samples=shards)
 
 
-def _tokenizer(config, mesh, platform: str) -> AbsentRun:
+def _tokenizer(config, mesh, platform: str, shards: int) -> AbsentRun:
   runs.check_sections(config, tokenizer_runs.SECTIONS)
-  _, stage = tokenizer_runs.bare_stage(config, platform)
+  module, stage = tokenizer_runs.bare_stage(config, platform)
   data = config.data
   clip = (data.height, data.width, 3)
   rows = lambda count, frames: types.Rows(
@@ -127,7 +129,11 @@ def _tokenizer(config, mesh, platform: str) -> AbsentRun:
   batch = types.Batch(
       videos=rows(data.batch_size - data.image_rows, data.num_frames),
       images=rows(data.image_rows, 1))
-  return _finish(stage, mesh, batch)
+  latents = module.latent_shape((shards, data.num_frames, *clip))
+  return _finish(
+      stage, mesh, batch, draw=lambda params, x: module.apply(
+          {'params': params['autoencoder']}, x, method='decode'),
+      draw_inputs=(_struct(latents, jnp.float32),), num_samples=shards)
 
 
 def _finish(stage: stage_lib.Stage, mesh, batch, **sampler) -> AbsentRun:

@@ -22,7 +22,8 @@ _MAX_TRIES = 10  # Compilations of the search for the largest batch.
 
 def topology_plan(
     config: config_dict.ConfigDict, name: str, figures: dict[str, Any], *,
-    with_sampler: bool = True, report: Report = lambda text: None,
+    with_train_step: bool = True, with_sampler: bool = True,
+    report: Report = lambda text: None,
 ) -> dict[str, Any]:
   """Compiles a config's programs for an absent slice.
 
@@ -30,7 +31,8 @@ def topology_plan(
     config: Of any stage.
     name: Such as 'v5p:4x4x4'.
     figures: What `plans.plan` found of the config.
-    with_sampler: Whether to compile the sampler too.
+    with_train_step: Whether to compile the train step.
+    with_sampler: Whether to compile the sampler (of a tokenizer: decoding).
     report: Called with a line before long work.
 
   Returns:
@@ -42,21 +44,28 @@ def topology_plan(
   place = topology.get_slice(name)
   mesh = mesh_lib.make_mesh(**config.mesh, devices=place.devices)
   run = absent_runs.absent_run(config, mesh)
-  report(f'compiling the train step for {place.name}, mesh '
-         f'{_mesh_name(mesh)}, batch {config.data.batch_size}')
-  step = aot.compile_program(run.lower_train_step())
+  where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
-      mesh=dict(mesh.shape), remat_policy=remat_policy(config),
-      **_memory(run, place, step), **_communication(run, step),
-      compile_seconds=step.seconds)
+      mesh=dict(mesh.shape), remat_policy=remat_policy(config))
+  if with_train_step:
+    report(f'compiling the train step for {where}, batch '
+           f'{config.data.batch_size}')
+    result |= _train_step(run, place, config.data.batch_size, figures)
+  if with_sampler:
+    report(f'compiling the sampler of {run.num_samples} samples for {where}')
+    result['sampler_program'] = _sampler(run, place)
+  return result
+
+
+def _train_step(run, place, batch: int, figures) -> dict[str, Any]:
+  step = aot.compile_program(run.lower_train_step())
+  result = dict(**_memory(run, place, step), **_communication(run, step),
+                compile_seconds=step.seconds)
   if step.error is None:
     result['roofline'] = _roofline(run, place, step, figures)
     result['largest_global_batch_estimate'] = _largest_estimate(
-        run, place, step, config.data.batch_size)
-  if with_sampler and run.draw is not None:
-    report(f'compiling the sampler of {run.num_samples} samples')
-    result['sampler_program'] = _sampler(run, place)
+        run, place, step, batch)
   return result
 
 
@@ -247,13 +256,24 @@ def _largest_estimate(run, place, step, batch: int) -> int:
 
 
 def _sampler(run, place) -> dict[str, Any]:
+  """Memory and roofline of drawing one sample a batch shard."""
   program = aot.compile_program(run.lower_sampler())
   devices = place.chip.num_devices
-  return dict(
+  result = dict(
       num_samples=run.num_samples, fits=program.error is None,
+      hbm_capacity_bytes=place.chip.hbm_bytes,
       hbm_needed_bytes=devices * program.needed_bytes,
       collectives=collectives_lib.totals(program.collectives),
       compile_seconds=program.seconds)
+  if program.error is None:
+    flops = counting.product_flops(
+        run.draw, run.state.params, *run.draw_inputs)
+    estimate = roofline_lib.roofline(
+        place.chip, place.num_chips, model_flops=flops, executed_flops=flops,
+        moved=program.collectives)
+    result |= dict(flops=flops, seconds=estimate.step_seconds,
+                   slow_seconds=estimate.slow_step_seconds)
+  return result
 
 
 def _mesh_name(mesh) -> str:

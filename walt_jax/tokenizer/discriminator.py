@@ -57,11 +57,12 @@ class Conv(nn.Module):
     """Maps [B, T, H, W, C] to [B, T, H, W, D]."""
     kernel = self.param('kernel', nn.initializers.lecun_normal(),
                         (*self.kernel_size, x.shape[-1], self.features))
-    time, *space = ((size // 2, size // 2) for size in self.kernel_size)
+    time, rows, columns = (
+        (size // 2, size // 2) for size in self.kernel_size)
     x = jnp.pad(x.astype(self.dtype), ((0, 0), time, *[(0, 0)] * 3))
     x = causal_conv.convolve(
         x, kernel.astype(self.dtype), strides=(1, 1, 1),
-        padding=tuple(space), form=self.form)
+        padding=(rows, columns), form=self.form)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)
