@@ -5,7 +5,7 @@
 
 Trains `configs/tokenizer_video.py:ucf101_small_no_gan` and `:ucf101_small` (the
 same seed, data and losses; the second also has a discriminator) and, every
-1,000 steps, reconstructs the same held-out clips with the averaged weights:
+500 steps, reconstructs the same held-out clips with the averaged weights:
 PSNR, SSIM, perceptual distance, flicker and rFVD (I3D) over training, and the
 health of the GAN over its last 500 steps. A rerun goes on where it stopped. The
 tables of docs/training.md are its `scores.json`, its pictures `sheet.png`.
@@ -103,7 +103,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--data', required=True)
   parser.add_argument('--out', required=True, type=pathlib.Path)
-  parser.add_argument('--steps', default='1000,2000,3000,4000')
+  parser.add_argument('--steps', default='500,1000,1500,2000')
   parser.add_argument('--clips', type=int, default=40)
   parser.add_argument('--no_rfvd', action='store_true')
   args = parser.parse_args()

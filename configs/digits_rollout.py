@@ -23,7 +23,7 @@ VARIANTS = ('base', 'smoke')
 def get_config(variant: str = 'base') -> config_dict.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
-  steps = 2_500
+  steps = 4_000
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'
@@ -55,7 +55,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
   config.ema = (0.99,)
   config.sampler = dict(sampler='ddim', num_steps=25)
   config.train = dict(
-      num_steps=steps, log_every=20, save_every=1_000, eval_every=1_250,
+      num_steps=steps, log_every=20, save_every=1_000, eval_every=1_000,
       eval_batches=4, eval_samples=4)
   if variant == 'smoke':
     _shrink(config)

@@ -98,30 +98,29 @@ def _shrink(config: config_dict.ConfigDict) -> None:
 
 
 def _small(config: config_dict.ConfigDict) -> None:
-  """A quick network at 3 x 16 x 16 cells; a GAN from step 1,000 on."""
-  steps, start = 4_000, 1_000
+  """A quick network at 3 x 16 x 16 cells; a GAN from step 800 on."""
+  steps, start = 2_000, 800
   config.data.update(
       num_frames=9, height=64, width=64, batch_size=4, num_workers=0)
   config.model = dict(
       base_channels=48, channel_multipliers=(1,), time_downsample=(),
-      blocks_per_level=0, middle_blocks=2, latent_channels=8,
+      blocks_per_level=0, middle_blocks=2, latent_channels=4,
       bottleneck='plain', norm='position', num_groups=8,
       adaptive_decoder=False, kernel_size=(1, 3, 3), stem_patch=(4, 4, 4),
       stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), linear_ends=True,
       remat=False, dtype='float32')
   config.losses.update(
-      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.6,
-      adaptive_weight=True, adversarial_start=start, lecam_weight=0.1)
+      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.03,
+      adaptive_weight=True, adversarial_start=start, lecam_weight=0.001)
   config.discriminator = dict(
-      base_channels=16, channel_multipliers=(2, 4),
+      base_channels=48, channel_multipliers=(1, 2),
       time_downsample=(True, True), stem_patch=(1, 4, 4), dtype='float32')
   config.optimizer.update(
       peak_lr=4e-3, schedule='linear', warmup_steps=50, decay_fraction=0.7,
       decay_steps=steps, b1=0.9)
   # It counts its own steps.
   config.discriminator_optimizer.update(
-      peak_lr=3e-4, schedule='linear', warmup_steps=50, decay_fraction=0.7,
-      decay_steps=steps - start, b1=0.5)
+      peak_lr=3e-4, schedule='constant', warmup_steps=20, b1=0.5)
   config.ema = (0.99,)
   config.statistics.num_batches = 16
   config.train.update(
