@@ -110,7 +110,7 @@ def _small(config: config_dict.ConfigDict) -> None:
       stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1), linear_ends=True,
       remat=False, dtype='float32')
   config.losses.update(
-      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.03,
+      reconstruction='l1', perceptual_weight=0.0, adversarial_weight=0.15,
       adaptive_weight=True, adversarial_start=start, lecam_weight=0.001)
   config.discriminator = dict(
       base_channels=48, channel_multipliers=(1, 2),

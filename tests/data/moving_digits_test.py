@@ -97,14 +97,12 @@ class MovingDigitsTest(parameterized.TestCase):
     self.assertEqual(lanes, {0, 8, 16})
     self.assertEqual(backgrounds, {0, 1, 2, 3})
 
-  @parameterized.parameters(('lanes', {0, 1, 2, 3}), ('free', {None}))
-  def test_paths_are_drawn_afresh_and_stay_inside_for_17_frames(
-      self, difficulty, backgrounds):
-    source = moving_digits.MovingDigits(num_examples=50, difficulty=difficulty)
+  def test_free_draws_everything_and_stays_inside_for_17_frames(self):
+    source = moving_digits.MovingDigits(num_examples=50, difficulty='free')
     truths = [source.truth(index) for index in range(50)]
     self.assertLen({truth.lane for truth in truths}, 50)
     self.assertLen({truth.speed for truth in truths}, 50)
-    self.assertEqual({truth.background for truth in truths}, backgrounds)
+    self.assertEqual({truth.background for truth in truths}, {None})
     for truth in truths:
       self.assertGreaterEqual(truth.boxes[:, :2].min(), 0)
       self.assertLessEqual(truth.boxes[:, :2].max(), 16 + 1e-9)

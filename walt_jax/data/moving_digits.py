@@ -19,9 +19,8 @@ hand is somewhat better (logistic regression on the exemplars: 94% as split,
 its errors say less about handwriting and more about the clips it is to judge.
 
 Difficulties (`DIFFICULTIES`): `quick` moves digits exactly 1 pixel a frame (at
-32 pixels) from edge to edge on three lanes over four fixed backgrounds; `lanes`
-draws lane, speed and start afresh for each scene; `free` draws background and
-digit colour afresh too.
+32 pixels) from edge to edge on three lanes over four fixed backgrounds; `free`
+draws lane, speed, start, digit colour and background afresh for each scene.
 """
 from collections.abc import Sequence
 import dataclasses
@@ -64,7 +63,6 @@ class Difficulty:
 
 DIFFICULTIES = {
     'quick': Difficulty(lanes=(0, 8, 16), speed=1.0, num_backgrounds=4),
-    'lanes': Difficulty(lanes=None, speed=None, num_backgrounds=4),
     'free': Difficulty(lanes=None, speed=None, num_backgrounds=None),
 }
 
