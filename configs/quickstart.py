@@ -70,7 +70,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = ((9_000, 1_000, 1_000) if long else (1_400, 450, 450))[level]
+  steps = ((9_000, 1_000, 1_000) if long else (1_400, 450, 650))[level]
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'

@@ -29,7 +29,8 @@ def autoencoder(section: config_dict.ConfigDict,
     UserError: On an unknown key or value.
   """
   return module(section, autoencoder_lib.Autoencoder, 'model',
-                dict(conv_form=_CONV_FORMS[platform]))
+                dict(conv_form=_CONV_FORMS[platform],
+                     scan_blocks=platform == 'tpu'))
 
 
 def discriminator(section: config_dict.ConfigDict, kind: str,
