@@ -107,7 +107,7 @@ class ConfigsTest(parameterized.TestCase):
     models.autoencoder(config.model, 'cpu').latent_shape(
         (1, config.data.num_frames, config.data.height, config.data.width, 3))
     config_lib.typed(config.losses, tokenizer_step.TokenizerLosses, 'losses')
-    kinds = tokenizer_runs.make_discriminators(config)
+    kinds = tokenizer_runs.make_discriminators(config, 'cpu')
     if kinds:
       diffusion.optimizer_options(config.discriminator_optimizer)
     if spec.startswith('tokenizer'):

@@ -11,8 +11,8 @@ def gather(value: np.ndarray) -> np.ndarray:
 
   Bytes travel: JAX would round float64 to float32.
   """
-  value = np.ascontiguousarray(value)
-  raw = value.reshape(-1).view(np.uint8)
+  value = np.asarray(value)
+  raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
   found = np.asarray(multihost_utils.process_allgather(raw))
   return found.view(value.dtype).reshape(jax.process_count(), *value.shape)
 
