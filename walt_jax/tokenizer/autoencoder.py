@@ -5,6 +5,7 @@ networks and, through `stem_patch`, a small quick form whose whole work is
 done at the size of the latents.
 """
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -258,8 +259,9 @@ def _residual_blocks(module: Encoder | Decoder, x: jax.Array, width: int,
   if alone < count:
     params = [module.variables['params'][name] for name in names[alone:]]
     one = layers.ResidualBlock(*fields, parent=None)
-    body = lambda x, own: (one.apply({'params': own}, x), None)
+    body: Any = lambda x, own: (one.apply({'params': own}, x), None)
+    if module.remat:
+      body = jax.checkpoint(body)
     x, _ = jax.lax.scan(
-        jax.checkpoint(body) if module.remat else body, x,
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
+        body, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
   return x
