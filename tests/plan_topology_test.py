@@ -59,6 +59,12 @@ class NamesTest(parameterized.TestCase):
                   ['--largest_batch', '--topology', 'gpu:2']):
       self.assertEqual(cli.main(['plan', '--config', SMOKE, *flags]), 2)
 
+  @parameterized.parameters('--no_sampler', '--sweep', '--largest_batch')
+  def test_a_plan_of_nothing_is_refused(self, flag):
+    self.assertEqual(cli.main(
+        ['plan', '--config', SMOKE, '--topology', 'v5e:2x2', '--no_train_step',
+         flag]), 2)
+
   def test_libtpu_that_is_missing_is_asked_for(self):
     with mock.patch.object(
         topology.topologies, 'get_topology_desc',

@@ -29,7 +29,8 @@ found = feature_sets.collect(clips, network, keep=('features',))
 rows = np.arange(process * 100, process * 100 + 7 - 3 * process)[:, None]
 np.savez(out, mean=found.moments.mean, scatter=found.moments.scatter,
          count=found.count, content=found.content, frames=found.frames,
-         kept=found.kept['features'], chunks=gathering.interleave(rows, 4))
+         kept=found.kept['features'], chunks=gathering.interleave(rows, 4),
+         scalars=gathering.gather(np.float64(process + 0.1)))
 jax.distributed.shutdown()
 """
 
@@ -72,6 +73,7 @@ class GatheringTest(absltest.TestCase):
       # Chunks of 4: 0..3 of the first process, 4 of the second, then the rest.
       self.assertEqual(found['chunks'][:, 0].tolist(),
                        [0, 1, 2, 3, 100, 101, 102, 103, 4, 5, 6])
+      self.assertEqual(found['scalars'].tolist(), [0.1, 1.1])
     np.testing.assert_array_equal(results[0]['scatter'],
                                   results[1]['scatter'])
 

@@ -171,35 +171,6 @@ class AutoencoderTest(parameterized.TestCase):
     native = _decode('full')(_encode('full')(x).mean)
     np.testing.assert_allclose(ours, native, atol=1e-4)
 
-  def test_blocks_in_a_loop_are_the_same_blocks(self):
-    """Outputs and gradients, of levels that widen and that do not."""
-    plain = autoencoder.Autoencoder(
-        base_channels=4, channel_multipliers=(1, 2), time_downsample=(True,),
-        blocks_per_level=3, middle_blocks=2, latent_channels=3, num_groups=2,
-        remat=True)
-    x = jax.random.uniform(jax.random.key(0), (1, 5, 8, 8, 3))
-    params = plain.init(jax.random.key(1), x)['params']
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), params)
-
-    def graph(module):
-      def loss(params):
-        out, posterior = module.apply({'params': params}, x)
-        return jnp.square(out - x).mean() + jnp.abs(posterior.mean).mean()
-      return jax.jit(jax.value_and_grad(loss)).trace(params)
-
-    looped = plain.clone(scan_blocks=True)
-    self.assertEqual(
-        jax.tree.map(jnp.shape, looped.init(jax.random.key(1), x)['params']),
-        jax.tree.map(jnp.shape, params))
-    count = lambda module: str(graph(module).jaxpr).count('conv_general')
-    self.assertLess(count(looped), 0.7 * count(plain))
-    ours, theirs = (graph(module).lower().compile()(params)
-                    for module in (looped, plain))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(
-        a, b, rtol=1e-3, atol=1e-4), ours, theirs)
-
   def test_position_norm_sees_a_bounded_neighbourhood(self):
     # With GroupNorm a far pixel changes every latent; with this norm it does
     # not, which is what exact tiling of frames needs.

@@ -29,8 +29,7 @@ def autoencoder(section: config_dict.ConfigDict,
     UserError: On an unknown key or value.
   """
   return module(section, autoencoder_lib.Autoencoder, 'model',
-                dict(conv_form=_CONV_FORMS[platform],
-                     scan_blocks=platform == 'tpu'))
+                dict(conv_form=_CONV_FORMS[platform]))
 
 
 def discriminator(section: config_dict.ConfigDict, kind: str,

@@ -5,7 +5,6 @@ networks and, through `stem_patch`, a small quick form whose whole work is
 done at the size of the latents.
 """
 import math
-from typing import Any
 
 from flax import linen as nn
 import jax
@@ -52,9 +51,6 @@ class Autoencoder(nn.Module):
       quick form needs it, the paper's networks do not have it.
     conv_form: 'native' or 'stacked', see `causal_conv`.
     remat: Whether the backward pass recomputes each residual block.
-    scan_blocks: Whether equal residual blocks in a row are one loop over their
-      parameters: the same numbers, and a program that compiles in a fraction
-      of the time. For TPUs; CPUs are slow at convolutions in loops.
     dtype: Compute type; parameters, norms and outputs are float32.
   """
   base_channels: int = 128
@@ -74,7 +70,6 @@ class Autoencoder(nn.Module):
   linear_ends: bool = False
   conv_form: str = 'native'
   remat: bool = False
-  scan_blocks: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @property
@@ -120,8 +115,7 @@ class Autoencoder(nn.Module):
         middle_blocks=self.middle_blocks, norm=self.norm,
         num_groups=self.num_groups, kernel_size=self.kernel_size,
         stem_patch=self.stem_patch, linear_ends=self.linear_ends,
-        form=self.conv_form, remat=self.remat,
-        scan_blocks=self.scan_blocks, dtype=self.dtype)
+        form=self.conv_form, remat=self.remat, dtype=self.dtype)
     num_outputs = self.latent_channels * (1 + (self.bottleneck == 'kl'))
     self.encoder = Encoder(
         num_outputs=num_outputs, stem_kernel=self.stem_kernel, **shared)
@@ -166,26 +160,29 @@ class Encoder(nn.Module):
   linear_ends: bool
   form: str
   remat: bool
-  scan_blocks: bool
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, 1+T, H, W, 3] to [B, 1+t, h, w, num_outputs]."""
+    block = nn.remat(layers.ResidualBlock) if self.remat else (
+        layers.ResidualBlock)
+    common = (self.kernel_size, self.norm, self.num_groups, self.form,
+              self.dtype)
     x = layers.space_to_depth(x, self.stem_patch,
                               starts=layers.starts_clip(self))
     x = causal_conv.CausalConv(self.widths[0], self.stem_kernel,
                                form=self.form, dtype=self.dtype,
                                name='stem')(x)
     for level, width in enumerate(self.widths):
-      x = _residual_blocks(self, x, width, f'level_{level}_block',
-                           self.blocks_per_level)
+      for index in range(self.blocks_per_level):
+        x = block(width, *common, name=f'level_{level}_block_{index}')(x)
       if level < len(self.strides):
         x = causal_conv.CausalConv(
             width, (3, 3, 3), self.strides[level], form=self.form,
             dtype=self.dtype, name=f'level_{level}_down')(x)
-    x = _residual_blocks(self, x, self.widths[-1], 'middle_block',
-                         self.middle_blocks)
+    for index in range(self.middle_blocks):
+      x = block(self.widths[-1], *common, name=f'middle_block_{index}')(x)
     if not self.linear_ends:
       x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
     return causal_conv.CausalConv(self.num_outputs, (1, 1, 1), form=self.form,
@@ -207,23 +204,27 @@ class Decoder(nn.Module):
   linear_ends: bool
   form: str
   remat: bool
-  scan_blocks: bool
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, latents: jax.Array) -> jax.Array:
     """Maps [B, 1+t, h, w, c] to [B, 1+T, H, W, 3]."""
+    block = nn.remat(layers.ResidualBlock) if self.remat else (
+        layers.ResidualBlock)
+    common = (self.kernel_size, self.norm, self.num_groups, self.form,
+              self.dtype)
     starts = layers.starts_clip(self)
     x = causal_conv.CausalConv(self.widths[-1], (3, 3, 3), form=self.form,
                                dtype=self.dtype, name='inputs')(latents)
-    x = _residual_blocks(self, x, self.widths[-1], 'middle_block',
-                         self.middle_blocks)
+    for index in range(self.middle_blocks):
+      x = block(self.widths[-1], *common, name=f'middle_block_{index}')(x)
     for level in reversed(range(len(self.widths))):
       if self.adaptive:
         x = layers.AdaptiveNorm(self.norm, self.num_groups,
                                 name=f'level_{level}_adaptive')(x, latents)
-      x = _residual_blocks(self, x, self.widths[level],
-                           f'level_{level}_block', self.blocks_per_level)
+      for index in range(self.blocks_per_level):
+        x = block(self.widths[level], *common,
+                  name=f'level_{level}_block_{index}')(x)
       if level > 0:
         factor = self.strides[level - 1]
         x = causal_conv.CausalConv(
@@ -236,32 +237,3 @@ class Decoder(nn.Module):
                                self.head_kernel, form=self.form,
                                dtype=self.dtype, name='head')(x)
     return layers.depth_to_space(x, self.stem_patch, starts=starts)
-
-
-def _residual_blocks(module: Encoder | Decoder, x: jax.Array, width: int,
-                     prefix: str, count: int) -> jax.Array:
-  """Blocks '{prefix}_0' .. of `module`; see `Autoencoder.scan_blocks`.
-
-  Parameters have the same names either way.
-  """
-  fields = (width, module.kernel_size, module.norm, module.num_groups,
-            module.form, module.dtype)
-  names = [f'{prefix}_{index}' for index in range(count)]
-  alone = count
-  if module.scan_blocks and not (
-      module.is_initializing() or causal_conv.is_streaming(module)):
-    # The first one may widen its input.
-    alone = 0 if x.shape[-1] == width else 1
-  block = nn.remat(layers.ResidualBlock) if module.remat else (
-      layers.ResidualBlock)
-  for name in names[:alone]:
-    x = block(*fields, name=name)(x)
-  if alone < count:
-    params = [module.variables['params'][name] for name in names[alone:]]
-    one = layers.ResidualBlock(*fields, parent=None)
-    body: Any = lambda x, own: (one.apply({'params': own}, x), None)
-    if module.remat:
-      body = jax.checkpoint(body)
-    x, _ = jax.lax.scan(
-        body, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
-  return x

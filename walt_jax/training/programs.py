@@ -90,12 +90,12 @@ class Programs:
       `step(state, held, batch, key) -> (state, held, metrics)`, which
       donates `state`; see `guard.guarded`.
     """
-    opening = self.stage.opening
-    which = (opening is not None and step < opening.num_steps,
+    stage = self.stage.at_step(step)
+    which = (stage.train_step,
              *(leaf.shape for leaf in jax.tree.leaves(batch)))
     if which not in self._compiled:
       began = time.perf_counter()
-      self._compiled[which] = self._compile(state, batch, step)
+      self._compiled[which] = self._compile(stage, state, batch)
       self._on_compiled(time.perf_counter() - began)
     encode, train_step = self._compiled[which]
 
@@ -106,21 +106,20 @@ class Programs:
 
     return take
 
-  def _compile(self, state, batch, step) -> tuple[Callable, Callable]:
-    if self.stage.encode is None:
+  def _compile(self, stage, state, batch) -> tuple[Callable, Callable]:
+    if stage.encode is None:
       compiled_encode = lambda frozen, batch, key, step: batch
       latents = batch
     else:
       lowered = jit_encode(
-          self.stage, self.mesh, self._frozen_shardings,
+          stage, self.mesh, self._frozen_shardings,
       ).lower(self.frozen, batch, self.train_key, state.step)
       compiled_encode = lowered.compile()
       latents = lowered.out_info
     compiled_step = jit_train_step(
-        self.stage.at_step(step), self.mesh, self.shardings,
-        self._frozen_shardings,
+        stage, self.mesh, self.shardings, self._frozen_shardings,
     ).lower(state, self.not_held(), latents, self.train_key,
-            self.frozen if self.stage.step_uses_frozen else None).compile()
+            self.frozen if stage.step_uses_frozen else None).compile()
     return compiled_encode, compiled_step
 
 

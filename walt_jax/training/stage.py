@@ -83,9 +83,6 @@ class Stage:
 
   def at_step(self, step: int) -> 'Stage':
     """The stage whose `train_step` takes step number `step`."""
-    if self.opening is None:
+    if self.opening is None or step >= self.opening.num_steps:
       return self
-    if step >= self.opening.num_steps:
-      return dataclasses.replace(self, opening=None)
-    return dataclasses.replace(
-        self, opening=None, train_step=self.opening.train_step)
+    return dataclasses.replace(self, train_step=self.opening.train_step)
