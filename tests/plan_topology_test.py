@@ -126,12 +126,20 @@ class CompilerTest(parameterized.TestCase):
     self.assertEqual(aot.needed_bytes(message), int(gib * 2**30))
 
     class Lowered:
-      def compile(self):
+      def compile(self, compiler_options):
+        del compiler_options
         raise jax.errors.JaxRuntimeError(message)
 
     result = aot.compile_program(Lowered())
     self.assertEqual(result.needed_bytes, int(gib * 2**30))
     self.assertIn('RESOURCE_EXHAUSTED', result.error)
+
+  def test_effort_reaches_the_compiler(self):
+    lowered = mock.Mock()
+    lowered.compile.side_effect = jax.errors.JaxRuntimeError(_TOO_LARGE[0])
+    aot.compile_program(lowered, aot.LOWEST_EFFORT)
+    lowered.compile.assert_called_once_with(
+        compiler_options={'exec_time_optimization_effort': -1.0})
 
   def test_other_faults_stay_faults(self):
     self.assertIsNone(aot.needed_bytes('INTERNAL: a fault'))
@@ -184,6 +192,8 @@ class AbsentSliceTest(absltest.TestCase):
     found = topology_plans.topology_plan(
         config, 'v5e:2x2', plans.plan(config))
     self.assertTrue(found['fits'])
+    self.assertEqual(found['compiler_effort'], aot.DEFAULT_EFFORT)
+    self.assertNotIn('compiler_note', found)
     self.assertEqual(found['num_chips'], 4)
     self.assertGreater(found['hbm_headroom_bytes'], 0)
     self.assertNotIn('all-to-all', found['collectives'])
@@ -221,6 +231,9 @@ class AbsentSliceTest(absltest.TestCase):
         config, 'v5e:2x2', figures, with_train_step=False)
     self.assertEqual(found['sampler_program']['flops'],
                      4 * figures['decode_flops_per_clip'])
+    self.assertEqual(found['compiler_effort'], aot.LOWEST_EFFORT)
+    page = plan_page.page(dict(config='c') | figures | found)
+    self.assertIn('lowest effort', page)
 
   def test_what_does_not_fit(self):
     config = load(data__batch_size=2**20)

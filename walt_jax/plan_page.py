@@ -20,7 +20,7 @@ _COLOURS = ('#3366aa', '#cc6633', '#669944', '#8866aa', '#aa9933', '#448899',
 _HEADLINES = ('stage', 'parameters', 'model_flops_per_step', 'global_batch',
               'topology', 'num_chips', 'remat_policy', 'fits',
               'largest_global_batch', 'largest_global_batch_estimate',
-              'compile_seconds')
+              'compile_seconds', 'compiler_effort', 'compiler_note')
 
 
 def page(plan: dict[str, Any]) -> str:

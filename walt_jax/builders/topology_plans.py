@@ -18,6 +18,10 @@ from walt_jax.parallel import topology
 Report = Callable[[str], None]
 _LARGEST_SHOWN = 12
 _MAX_TRIES = 10  # Compilations of the search for the largest batch.
+_LOW_EFFORT_NOTE = (
+    'compiled at the lowest effort for speed: collectives as at the default, '
+    'memory within some percent; tensors that would be on chip stay in HBM, '
+    'and the program is smaller')
 
 
 def topology_plan(
@@ -48,18 +52,23 @@ def topology_plan(
   result = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
       mesh=dict(mesh.shape), remat_policy=remat_policy(config))
+  effort = compiler_effort(config)
+  result['compiler_effort'] = effort
+  if effort != aot.DEFAULT_EFFORT:
+    result['compiler_note'] = _LOW_EFFORT_NOTE
   if with_train_step:
     report(f'compiling the train step for {where}, batch '
            f'{config.data.batch_size}')
-    result |= _train_step(run, place, config.data.batch_size, figures)
+    result |= _train_step(run, place, config.data.batch_size, figures, effort)
   if with_sampler:
     report(f'compiling the sampler of {run.num_samples} samples for {where}')
-    result['sampler_program'] = _sampler(run, place)
+    result['sampler_program'] = _sampler(run, place, effort)
   return result
 
 
-def _train_step(run, place, batch: int, figures) -> dict[str, Any]:
-  step = aot.compile_program(run.lower_train_step())
+def _train_step(run, place, batch: int, figures, effort: float
+                ) -> dict[str, Any]:
+  step = aot.compile_program(run.lower_train_step(), effort)
   result = dict(**_memory(run, place, step), **_communication(run, step),
                 compile_seconds=step.seconds)
   if step.error is None:
@@ -67,6 +76,17 @@ def _train_step(run, place, batch: int, figures) -> dict[str, Any]:
     result['largest_global_batch_estimate'] = _largest_estimate(
         run, place, step, batch)
   return result
+
+
+def compiler_effort(config: config_dict.ConfigDict) -> float:
+  """What XLA may spend on speed, see `aot`.
+
+  XLA emits each different fusion of a convolution for itself, and a
+  tokenizer's are hundreds: at the default effort that takes a core longer
+  than anyone waits. A denoiser's layers are one loop.
+  """
+  return (aot.LOWEST_EFFORT if config.stage == 'tokenizer'
+          else aot.DEFAULT_EFFORT)
 
 
 def remat_policy(config: config_dict.ConfigDict) -> str:
@@ -99,7 +119,8 @@ def largest_global_batch(
     changed = with_batch(config, trial * unit)
     report(f'trying a global batch of {trial * unit}')
     step = aot.compile_program(
-        absent_runs.absent_run(changed, mesh).lower_train_step())
+        absent_runs.absent_run(changed, mesh).lower_train_step(),
+        compiler_effort(config))
     if step.error is None:
       fits = trial
       trial = math.ceil(trial * 1.25)
@@ -255,9 +276,9 @@ def _largest_estimate(run, place, step, batch: int) -> int:
   return max(int(room / growing), 0) * shards
 
 
-def _sampler(run, place) -> dict[str, Any]:
+def _sampler(run, place, effort: float) -> dict[str, Any]:
   """Memory and roofline of drawing one sample a batch shard."""
-  program = aot.compile_program(run.lower_sampler())
+  program = aot.compile_program(run.lower_sampler(), effort)
   devices = place.chip.num_devices
   result = dict(
       num_samples=run.num_samples, fits=program.error is None,

@@ -18,6 +18,13 @@ _NEEDED = (
 )
 
 
+# XLA's `exec_time_optimization_effort`, in [-1, 1]. The lowest looks less for
+# fast code of each operation and assigns no tensors to on-chip memory: those
+# stay in the device's, and the program itself is smaller.
+DEFAULT_EFFORT = 0.0
+LOWEST_EFFORT = -1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
   """What is known of one compiled program; bytes are of one device.
@@ -37,11 +44,18 @@ class Compiled:
   error: str | None = None
 
 
-def compile_program(lowered: jax.stages.Lowered) -> Compiled:
-  """Compiles a program; one that does not fit is a result, not an error."""
+def compile_program(lowered: jax.stages.Lowered,
+                    effort: float = DEFAULT_EFFORT) -> Compiled:
+  """Compiles a program; one that does not fit is a result, not an error.
+
+  Args:
+    lowered: The program.
+    effort: Of the compiler for speed, in [-1, 1].
+  """
   began = time.perf_counter()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(
+        compiler_options={'exec_time_optimization_effort': effort})
   except jax.errors.JaxRuntimeError as e:
     message = ' '.join(str(e).split())
     needed = needed_bytes(message)
