@@ -49,7 +49,7 @@ _SIZES = (32, 64, 128)
 _REDRAW_LEVEL = 0.3  # Timestep from which the base redraws a true clip.
 _LEVEL = 0.1  # Noise given to a stage's input, as `walt sample` does.
 _NOISES = (0.0, 0.1, 0.2, 0.3)  # Corruption: timesteps of the latents' noise.
-_FEW_STEPS = 2  # Near the mean of what is possible: PSNR's own estimate.
+_MORE_STEPS = 8  # One step is the mean of what is possible.
 _BATCH = 8
 
 
@@ -222,14 +222,14 @@ def _upscaling(args) -> list[dict[str, Any]]:
             stage.codec.decode(latents[i:i + 1]) for i in range(count)])
       level = 0.0 if name == 'true' else _LEVEL
       made = _run(stage, latents, requests, level)
-      few = _run(stage, latents, requests, level, _FEW_STEPS)
+      drawn = _run(stage, latents, requests, level, _MORE_STEPS)
       steps = stage.stages[0].defaults.num_steps
       if name.startswith('redrawn'):
         # The next stage gets this one's output.
         redrawn = _encode(stage, made)
       for method, clips in (
-          (f'sr{index}, {steps} steps', made),
-          (f'sr{index}, {_FEW_STEPS} steps', few),
+          (f'sr{index}, steps: {steps}', made),
+          (f'sr{index}, steps: {_MORE_STEPS}', drawn),
           ('bicubic', bicubic(pixels, 2))):
         row = dict(stage=f'sr{index}', size=_SIZES[index], input=name,
                    method=method, clips=count, fvd=fvd.compare(
