@@ -56,7 +56,9 @@ class NamesTest(parameterized.TestCase):
 
   def test_what_compiles_needs_a_tpu_topology(self):
     for flags in (['--sweep'], ['--sweep', '--topology', 'gpu:2'],
-                  ['--largest_batch', '--topology', 'gpu:2']):
+                  ['--largest_batch', '--topology', 'gpu:2'],
+                  ['--no_train_step'],
+                  ['--no_train_step', '--topology', 'gpu:2']):
       self.assertEqual(cli.main(['plan', '--config', SMOKE, *flags]), 2)
 
   @parameterized.parameters('--no_sampler', '--sweep', '--largest_batch')

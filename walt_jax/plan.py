@@ -49,17 +49,17 @@ def _check(args: argparse.Namespace) -> None:
         '--no_train_step leaves the sampler alone to compile: give it without '
         '--no_sampler, --sweep and --largest_batch')
   if not args.topology:
-    for flag in ('sweep', 'largest_batch'):
+    for flag in ('sweep', 'largest_batch', 'no_train_step'):
       if getattr(args, flag):
         raise errors.UserError(
             f'--{flag} needs a --topology, such as v5p:4x4x4')
     return
   if args.topology.startswith(gpu_plans.PREFIX):
     gpu_plans.num_gpus(args.topology)
-    if args.sweep or args.largest_batch:
+    if args.sweep or args.largest_batch or args.no_train_step:
       raise errors.UserError(
-          '--sweep and --largest_batch compile, which takes a TPU --topology; '
-          f'{args.topology} is estimated only')
+          '--sweep, --largest_batch and --no_train_step compile, which takes a '
+          f'TPU --topology; for {args.topology} the train step is estimated')
   else:
     topology.parse(args.topology)
 
