@@ -53,9 +53,10 @@ def compile_program(lowered: jax.stages.Lowered,
     effort: Of the compiler for speed, in [-1, 1].
   """
   began = time.perf_counter()
+  # Numbers are as good as the strings that JAX's signature asks for.
+  options: Any = {'exec_time_optimization_effort': effort}
   try:
-    compiled = lowered.compile(
-        compiler_options={'exec_time_optimization_effort': effort})
+    compiled = lowered.compile(compiler_options=options)
   except jax.errors.JaxRuntimeError as e:
     message = ' '.join(str(e).split())
     needed = needed_bytes(message)
