@@ -104,9 +104,9 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.998 if long else 0.99,)
   # First order steps leave noise that a short run has not learnt to remove. A
-  # super-resolution stage takes one step, to the mean of what could be: what so
-  # short a run would draw beyond it is farther from the truth in every measure
-  # (docs/sampling.md).
+  # super-resolution stage takes one step, to the mean of what could be: so short
+  # a run's further steps are farther from the truth in PSNR, SSIM and perceptual
+  # distance (docs/sampling.md; the long run's stages were not measured so).
   config.sampler = dict(sampler='dpmpp_2m', num_steps=1 if level else 12)
   config.train = dict(
       num_steps=steps, log_every=20, save_every=max(steps // 2, 1),

@@ -143,6 +143,13 @@ class CompilerTest(parameterized.TestCase):
     lowered.compile.assert_called_once_with(
         compiler_options={'exec_time_optimization_effort': -1.0})
 
+  def test_only_tokenizers_are_compiled_at_the_lowest_effort(self):
+    tokenizer = config_lib.load(f'{ROOT}/configs/tokenizer_video.py:smoke')
+    self.assertEqual(topology_plans.compiler_effort(tokenizer),
+                     aot.LOWEST_EFFORT)
+    self.assertEqual(topology_plans.compiler_effort(load()),
+                     aot.DEFAULT_EFFORT)
+
   def test_other_faults_stay_faults(self):
     self.assertIsNone(aot.needed_bytes('INTERNAL: a fault'))
     self.assertIsNone(aot.needed_bytes(

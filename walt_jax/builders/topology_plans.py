@@ -19,9 +19,8 @@ Report = Callable[[str], None]
 _LARGEST_SHOWN = 12
 _MAX_TRIES = 10  # Compilations of the search for the largest batch.
 _LOW_EFFORT_NOTE = (
-    'compiled at the lowest effort for speed: collectives as at the default, '
-    'memory within some percent; tensors that would be on chip stay in HBM, '
-    'and the program is smaller')
+    'compiled at the lowest effort for speed; where the default was compiled '
+    'too, collectives were equal and memory within 2% (docs/scaling.md)')
 
 
 def topology_plan(
