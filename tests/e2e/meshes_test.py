@@ -58,6 +58,22 @@ class StageTest(parameterized.TestCase):
           tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
 
 
+class MeshToMeshTest(absltest.TestCase):
+
+  def test_a_run_goes_on_from_mesh_to_mesh(self):
+    """A step on each, and on the first again, is one unbroken run."""
+    route = (*_MESHES, _MESHES[0])
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    tiny.train('base', folder / 'one', len(route), **_CHANGES['base'])
+    for step, shape in enumerate(route, start=1):
+      mesh = {f'mesh__{name}': size
+              for name, size in zip(mesh_lib.AXES, shape, strict=True)}
+      tiny.train('base', folder / 'moved', step, devices=8,
+                 **_CHANGES['base'], **mesh)
+    np.testing.assert_allclose(tiny.losses(folder / 'moved'),
+                               tiny.losses(folder / 'one'), rtol=_TOLERANCE)
+
+
 class SamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(*_MESHES)
