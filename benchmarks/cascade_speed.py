@@ -280,7 +280,8 @@ class _Setup:
         sampler=diffusion_lib.stage_sampler_of(bare.objective, config),
         params=pipeline_lib.StageParams(restore, lambda params: 'random'),
         classes=(), uses_text=True,
-        frame_lengths=tuple(config.diffusion.frame_condition_lengths),
+        frame_lengths=diffusion_lib.frame_lengths(config),
+        can_factorize=diffusion_lib.can_factorize(config),
         defaults=diffusion_lib.sampler_options(config))
 
   def _tokenizer(self, *, drawn: bool):

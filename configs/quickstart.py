@@ -47,16 +47,14 @@ def _tokenizer(long: bool) -> config_dict.ConfigDict:
       base_channels=64, channel_multipliers=(1,), time_downsample=(),
       blocks_per_level=0, middle_blocks=2, latent_channels=_channels(long),
       stem_patch=(4, 4, 4), num_groups=8, adaptive_decoder=False,
-      norm='position',
-      kernel_size=(1, 3, 3), stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1),
-      linear_ends=True, dtype='float32')
+      norm='position', kernel_size=(1, 3, 3), stem_kernel=(1, 1, 1),
+      head_kernel=(1, 1, 1), linear_ends=True, dtype='float32')
   config.losses = dict(reconstruction='l2')
   config.perceptual = dict(path='')
   config.discriminator = config_dict.ConfigDict()
   config.optimizer = dict(
       name='adamw', peak_lr=8e-3, schedule='linear', warmup_steps=50,
-      decay_fraction=0.7,
-      decay_steps=steps)
+      decay_fraction=0.7, decay_steps=steps)
   config.discriminator_optimizer = config_dict.ConfigDict()
   config.ema = (0.98,)
   config.statistics = dict(num_batches=64)
@@ -78,8 +76,10 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
   config.data = dict(
       name='latents', path='', num_frames=17, height=size, width=size,
-      frame_rate=0.0, batch_size=4 if level else 8, image_rows=0, flip=False,
-      random_crop=False, num_workers=0)
+      frame_rate=0.0, batch_size=4 if level else 8,
+      # Half of the base's rows learn first frames, the others what follows.
+      image_rows=0 if level else 4, flip=False, random_crop=False,
+      num_workers=0)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(
       frames=5, height=size // 4, width=size // 4, channels=_channels(long))
@@ -88,26 +88,27 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
       spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=10,
       lora_rank=2, use_qk_norm=True, use_relative_bias=True,
-      position_init_scale=1.0, self_condition=True, frame_condition=False,
+      position_init_scale=1.0, self_condition=True, frame_condition=not level,
       low_res_factor=0, linear_skip=True, use_noise_level=False,
       text_window='spatial', activation='relu2', remat_policy='none',
       scan_unroll=1, dtype='float32')
   config.diffusion = dict(
       schedule='linear', zero_terminal_snr=True, prediction='v',
       # 0: a second pass a step would cost a third of the steps.
-      self_condition_probability=0.0, frame_condition_probability=0.0,
-      frame_condition_lengths=(1, 2), drop_label=0.2, drop_text=0.1,
-      drop_frames=0.1, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
+      self_condition_probability=0.0,
+      frame_condition_probability=0.0 if level else 0.9,
+      frame_condition_lengths=(1,), drop_label=0.2, drop_text=0.1,
+      drop_frames=0.0, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
       # Digits appear in about half of AdamW's steps (docs/training.md).
       name='muon', peak_lr=8e-3, muon_lr_ratio=1.0, schedule='linear',
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.998 if long else 0.99,)
   # First order steps leave noise that a short run has not learnt to remove. A
-  # super-resolution stage takes one step, to the mean of what could be: so short
-  # a run's further steps are farther from the truth in PSNR, SSIM and perceptual
-  # distance (docs/sampling.md; the long run's stages were not measured so).
-  config.sampler = dict(sampler='dpmpp_2m', num_steps=1 if level else 12)
+  # super-resolution stage takes one step, to the mean of what could be: more
+  # are farther from the truth after so short a run (docs/sampling.md).
+  config.sampler = dict(
+      sampler='dpmpp_2m', num_steps=1 if level else 12, factorized=not level)
   config.train = dict(
       num_steps=steps, log_every=20, save_every=max(steps // 2, 1),
       eval_every=max(steps // 2, 1), eval_batches=4, eval_samples=4)
@@ -136,7 +137,10 @@ def _smoke() -> config_dict.ConfigDict:
   config.tokenizer.random = dict(seed=0, model=_tokenizer(long=False).model)
   config.tokenizer.random.model.update(base_channels=16, middle_blocks=0)
   config.text = dict(name='', path='', max_tokens=0, width=0)
-  config.model.update(width=32, depth=2, num_heads=2, mlp_width=64)
+  config.model.update(width=32, depth=2, num_heads=2, mlp_width=64,
+                      frame_condition=False)
+  config.diffusion.frame_condition_probability = 0.0
+  config.sampler.factorized = False
   config.optimizer.update(
       name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)
   config.sampler.num_steps = 2

@@ -109,6 +109,9 @@ def _add_sample(commands) -> None:
   parser.add_argument('--sampler', metavar='ddim[,..]',
                       type=flags.separated(str),
                       help='ddim, ddpm or dpmpp_2m')
+  parser.add_argument('--factorized', action=argparse.BooleanOptionalAction,
+                      help='base: draw the first frame alone, as an image, '
+                      'and then the clip that begins with it')
   parser.add_argument('--guidance', type=flags.separated(flags.guidance, ';'),
                       metavar='text=7.5,label=1,frames=2[;..]')
   parser.add_argument('--noise_level', type=flags.separated(flags.noise_level),

@@ -84,6 +84,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
   add_('--steps', type=flags.separated(flags.positive_int),
        metavar='50[,..]')
   add_('--sampler', type=flags.separated(str), metavar='ddim[,..]')
+  add_('--factorized', action=argparse.BooleanOptionalAction)
   add_('--guidance', type=flags.separated(flags.guidance, ';'),
        metavar='text=7.5,label=1,frames=2[;..]')
   add_('--noise_level', type=flags.separated(flags.noise_level),

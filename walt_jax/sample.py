@@ -148,11 +148,25 @@ def stage_settings(args, pipeline) -> list[pipeline_lib.StageSettings]:
       args.noise_level, max(count - 1, 1), '--noise_level',
       DEFAULT_NOISE_LEVEL)
   shared = bool(args.guidance) and len(args.guidance) == 1
+  _check_factorized(args.factorized, stages[0])
+  changes = [dict(num_steps=steps[i], sampler=names[i],
+                  factorized=None if i else args.factorized)
+             for i in range(count)]
   return [
-      _settings(stage, steps[i], names[i],
+      _settings(stage, changes[i],
                 _known_scales(stage, scales[i], lenient=shared and i > 0),
                 levels[i])
       for i, stage in enumerate(stages)]
+
+
+def _check_factorized(asked: bool | None,
+                      base: pipeline_lib.TrainedStage) -> None:
+  if asked and not base.can_factorize:
+    raise errors.UserError(
+        f'--factorized: {base.workdir} was not trained on images and to go on '
+        'from one latent frame; leave it out, or train a base with '
+        'data.image_rows above 0, model.frame_condition=True and 1 in '
+        'diffusion.frame_condition_lengths')
 
 
 def _known_scales(stage: pipeline_lib.TrainedStage,
@@ -174,15 +188,12 @@ def _known_scales(stage: pipeline_lib.TrainedStage,
   return {k: v for k, v in scales.items() if k in stage.conditions}
 
 
-def _settings(stage, steps, name, scales, level
+def _settings(stage, changes: Mapping[str, Any], scales, level
               ) -> pipeline_lib.StageSettings:
-  changed = {}
-  if steps:
-    changed['num_steps'] = steps
-  if name:
-    changed['sampler'] = name
+  """The stage's own sampler but for what is not None in `changes`."""
   try:
-    options = dataclasses.replace(stage.defaults, **changed)
+    options = dataclasses.replace(stage.defaults, **{
+        name: value for name, value in changes.items() if value is not None})
     schedules.trailing_steps(
         stage.sampler.schedule.num_steps, options.num_steps)
     return pipeline_lib.StageSettings(

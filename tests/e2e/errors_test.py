@@ -56,6 +56,8 @@ class TrainErrorsTest(ErrorsTestCase):
       ('optimizer.name=sgd', 'sgd', 'adamw'),
       ('optimizer.decay_steps=1', 'decay_steps', 'warmup_steps'),
       ('sampler.sampler=euler', 'euler', 'ddim'),
+      ('sampler.factorized=True', 'sampler.factorized', 'data.image_rows',
+       'frame_condition_lengths'),
       ('text.name=elmo', 'elmo', 'minilm'),
       ('tokenizer.workdir=/no/such/run', '/no/such/run', 'walt train'))
   def test_a_wrong_value_is_named_and_leaves_nothing(self, override, *named):
@@ -216,6 +218,7 @@ class SampleErrorsTest(ErrorsTestCase):
     self.refused(base, '--steps', '5,5', named=['--steps', '2', '1'])
     self.refused(base, '--sampler', 'euler', named=['euler', 'ddim'])
     self.refused(base, '--steps', '2000', named=['2000'])
+    self.refused(base, '--factorized', named=['--factorized', 'image_rows'])
 
   def test_work_directories(self):
     base, sr = tiny.run('base'), tiny.run('sr')

@@ -21,12 +21,13 @@ from walt_jax.diffusion import samplers
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
+from walt_jax.sampling import stage_sampler
 
 ROWS, LATENTS = 8, (2, 4, 4, 3)
 
 
 def draw_on(mesh: jax.sharding.Mesh) -> np.ndarray:
-  """All conditions and guidance; parameters cut as in training.
+  """An image first, all conditions, guidance; parameters cut as in training.
 
   Returns:
     float32 [8, 2, 4, 4, 3], the same in every process.
@@ -49,18 +50,18 @@ def draw_on(mesh: jax.sharding.Mesh) -> np.ndarray:
   conditioning = types.Conditioning(
       label=random.integers(0, 3, (ROWS, 1)).astype(np.int32),
       text=normal(ROWS, 1, 5, 6), text_mask=np.ones((ROWS, 1, 5), bool),
-      low_res=normal(ROWS, 2, 2, 2, 3), low_res_level=np.full(
-          (ROWS, 1), 0.2, np.float32))
+      low_res=normal(ROWS, 2, 2, 2, 3))
   keys = np.asarray(jax.random.key_data(
       noise.row_keys(jax.random.key(1), ROWS)))
 
+  sample = stage_sampler.StageSampler(
+      model, objective.schedule, objective.prediction, LATENTS).make(
+          samplers.SamplerOptions(num_steps=4, factorized=True),
+          guidance.Guidance(text=3.0, label=2.0))
+
   def draw(params, keys, conditioning):
-    return samplers.sample(
-        lambda x, time, given: model.apply({'params': params}, x, time, given),
-        jax.random.wrap_key_data(keys), LATENTS, schedule=objective.schedule,
-        prediction=objective.prediction, conditioning=conditioning,
-        options=samplers.SamplerOptions(num_steps=4), self_condition=True,
-        guidance=guidance.Guidance(text=3.0, label=2.0, null_label=3))
+    return sample(params, jax.random.wrap_key_data(keys), conditioning,
+                  jnp.float32(0.2))
 
   def place(values, shardings):
     return jax.tree.map(

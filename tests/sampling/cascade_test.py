@@ -111,7 +111,7 @@ def pipeline_of(*stages, text=None) -> pipeline_lib.Pipeline:
         sampler=CountingSampler(kind),
         params=pipeline_lib.StageParams(lambda: jnp.float32(0), str),
         classes=(), uses_text=text is not None, frame_lengths=lengths,
-        defaults=samplers.SamplerOptions()))
+        can_factorize=False, defaults=samplers.SamplerOptions()))
   pipeline = pipeline_lib.Pipeline(None, tuple(made), text, 8.0)
   pipeline.__dict__['codec'] = ExactCodec()
   return pipeline

@@ -68,10 +68,32 @@ def _check_agreement(config: config_dict.ConfigDict) -> None:
 def sampler_options(config: config_dict.ConfigDict) -> samplers.SamplerOptions:
   """Builds the sampler that evaluation and `walt sample` use by default."""
   try:
-    return config_lib.typed(
+    options = config_lib.typed(
         config.sampler, samplers.SamplerOptions, 'sampler')
   except ValueError as e:
     raise errors.UserError(f'config section sampler: {e}') from e
+  if options.factorized and not can_factorize(config):
+    raise errors.UserError(
+        'config key sampler.factorized is True: that takes a denoiser that '
+        'learns images (data.image_rows above 0) and to go on from one latent '
+        'frame (model.frame_condition=True, '
+        'diffusion.frame_condition_probability above 0 and 1 in '
+        'diffusion.frame_condition_lengths); set those, or factorized=False')
+  return options
+
+
+def frame_lengths(config: config_dict.ConfigDict) -> tuple[int, ...]:
+  """How many given latent frames a denoiser learns to go on from; () for none.
+  """
+  if (config.model.frame_condition and
+      config.diffusion.frame_condition_probability):
+    return tuple(config.diffusion.frame_condition_lengths)
+  return ()
+
+
+def can_factorize(config: config_dict.ConfigDict) -> bool:
+  """Whether a denoiser learns all that `SamplerOptions.factorized` takes."""
+  return config.data.image_rows > 0 and 1 in frame_lengths(config)
 
 
 def stage_sampler_of(

@@ -116,9 +116,8 @@ def _load_stage(index: int, workdir: str, config, mesh,
       classes=(tuple(config[config_lib.DERIVED].classes)
                if config.model.num_classes else ()),
       uses_text=bool(config.text.name),
-      frame_lengths=(tuple(config.diffusion.frame_condition_lengths)
-                     if config.model.frame_condition and
-                     config.diffusion.frame_condition_probability else ()),
+      frame_lengths=diffusion_lib.frame_lengths(config),
+      can_factorize=diffusion_lib.can_factorize(config),
       defaults=diffusion_lib.sampler_options(config))
 
 

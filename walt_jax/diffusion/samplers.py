@@ -37,12 +37,16 @@ class SamplerOptions:
     clip: If given, every estimate of x_0 is clipped to [-clip, clip].
     threshold_quantile: If given (with `clip`), dynamic thresholding (Imagen):
       a row whose quantile of |x_0| exceeds `clip` is scaled down to it.
+    factorized: Draws the first latent frame alone, as an image, and then the
+      clip that begins with it (`sampling.factorized`).
+      Each of the two takes `num_steps` passes.
   """
   sampler: str = 'ddim'
   num_steps: int = 50
   eta: float = 0.0
   clip: float | None = None
   threshold_quantile: float | None = None
+  factorized: bool = False
 
   def __post_init__(self):
     if self.sampler not in SAMPLERS:

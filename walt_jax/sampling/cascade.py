@@ -29,7 +29,7 @@ from walt_jax.sampling import rollout
 Given = Sequence[np.ndarray | None]
 # Called with the stage's name, the windows done and all its windows.
 Report = Callable[[str, int, int], None]
-_WINDOWS = 2  # Use of a row's key; 0 and 1 are `stage_sampler`'s.
+_WINDOWS = 2  # Use of a row's key; 0, 1 and 3 are `stage_sampler`'s.
 
 
 @dataclasses.dataclass

@@ -69,6 +69,8 @@ class TrainedStage:
     uses_text: Whether it is conditioned on text.
     frame_lengths: How many latent frames it learnt to go on from; () for a
       stage without frame prediction.
+    can_factorize: Whether it learnt to draw an image first, and to go on from
+      that (`SamplerOptions.factorized`).
     defaults: The config's sampler.
   """
   name: str
@@ -80,6 +82,7 @@ class TrainedStage:
   classes: tuple[str, ...]
   uses_text: bool
   frame_lengths: tuple[int, ...]
+  can_factorize: bool
   defaults: samplers.SamplerOptions
 
   @property

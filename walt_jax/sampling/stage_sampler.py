@@ -1,6 +1,7 @@
 """One trained stage, ready to draw latents."""
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,9 +14,11 @@ from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
 from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.sampling import factorized
 
 Shape = tuple[int, int, int, int]
-_SAMPLE, _LOW_RES = 0, 1  # Uses of a row's key.
+# Uses of a row's key; 2 is `cascade`'s.
+_SAMPLE, _LOW_RES, _, _FIRST_FRAME = range(4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +42,8 @@ class StageSampler:
 
     `conditioning` holds clean low-resolution latents where the stage takes
     them; they are noised here at `level` in [0, 1] (section 4.5), and the
-    denoiser is told so.
+    denoiser is told so. With `options.factorized`, rows that are given no
+    frame begin with an image that is drawn first.
     """
     guidance = dataclasses.replace(
         guidance, null_label=self.denoiser.num_classes)
@@ -58,10 +62,17 @@ class StageSampler:
         return self.denoiser.apply(
             {'params': params}, x_t, timestep, conditions)
 
-      return samplers.sample(
-          denoise, noise.fold(keys, _SAMPLE), self.shape,
-          schedule=self.schedule, prediction=self.prediction,
-          conditioning=conditioning, options=options, guidance=guidance,
+      sample = functools.partial(
+          samplers.sample, schedule=self.schedule, prediction=self.prediction,
+          options=options, guidance=guidance,
           self_condition=self.denoiser.self_condition)
+      if options.factorized:
+        image = functools.partial(
+            sample, factorized.images_in_rows(denoise, self.shape[0]),
+            noise.fold(keys, _FIRST_FRAME), (1, *self.shape[1:]))
+        conditioning = factorized.begin_with_image(
+            image, conditioning, self.shape[0])
+      return sample(denoise, noise.fold(keys, _SAMPLE), self.shape,
+                    conditioning=conditioning)
 
     return draw
