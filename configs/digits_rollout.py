@@ -34,7 +34,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
       frame_rate=0.0, batch_size=8, image_rows=0, flip=False,
       random_crop=False, num_workers=0)
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
-  config.latents = dict(frames=5, height=8, width=8, channels=8)
+  config.latents = dict(frames=5, height=8, width=8, channels=32)
   config.text = dict(name='minilm', path='', max_tokens=8, width=384)
   config.model = dict(
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
@@ -70,7 +70,7 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   config.tokenizer.random = dict(seed=0, model=dict(
       base_channels=16, channel_multipliers=(1,), time_downsample=(),
       blocks_per_level=1, middle_blocks=0, stem_patch=(4, 4, 4),
-      num_groups=4, latent_channels=8))
+      num_groups=4, latent_channels=32))
   config.text.update(name='', max_tokens=0, width=0)
   config.model.update(width=32, depth=2, num_heads=2, mlp_width=64)
   config.optimizer.update(

@@ -68,7 +68,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = ((9_000, 1_000, 1_000) if long else (1_600, 450, 650))[level]
+  steps = ((9_000, 1_000, 1_000) if long else (1_300, 800, 800))[level]
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
@@ -76,10 +76,10 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   config.mesh = dict(data=-1, fsdp=1, tensor=1)
   config.data = dict(
       name='latents', path='', num_frames=17, height=size, width=size,
-      frame_rate=0.0, batch_size=4 if level else 8,
-      # Half of the base's rows learn first frames, the others what follows.
-      image_rows=0 if level else 4, flip=False, random_crop=False,
-      num_workers=0)
+      frame_rate=0.0, batch_size=4 if level else 8, image_rows=0, flip=False,
+      random_crop=False, num_workers=0)
+  if not level:  # So many rows learn first frames, the others what follows.
+    config.data.image_rows = 6 if long else 4
   config.tokenizer = dict(workdir='', random=config_dict.ConfigDict())
   config.latents = dict(
       frames=5, height=size // 4, width=size // 4, channels=_channels(long))
@@ -124,8 +124,8 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
 
 
 def _channels(long: bool) -> int:
-  """Fewer leave less of free backgrounds to draw, and enough of digits."""
-  return 6 if long else 8
+  """Many keep what super-resolution needs; few are quick to learn to draw."""
+  return 6 if long else 32
 
 
 def _smoke() -> config_dict.ConfigDict:

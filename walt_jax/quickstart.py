@@ -62,7 +62,7 @@ class WarmUp:
 SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
              'label=1.5,text=1.75', 32)
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
-            'label=4,text=4', 32,
+            'label=4.5,text=4.5', 32,
             # Fresh backgrounds take all gradients of a base that cannot draw
             # digits yet (docs/training.md).
             WarmUp('quick', 4096, 3000))

@@ -20,7 +20,9 @@ its errors say less about handwriting and more about the clips it is to judge.
 
 Difficulties (`DIFFICULTIES`): `quick` moves digits exactly 1 pixel a frame (at
 32 pixels) from edge to edge on three lanes over four fixed backgrounds; `free`
-draws lane, speed, start, digit colour and background afresh for each scene.
+draws lane, speed, start and background afresh for each scene. Such backgrounds
+have the same contrast, but are coarser (waves of 15 to 33 units, not 9 to 20):
+what a model has not seen before must not look like a stroke.
 """
 from collections.abc import Sequence
 import dataclasses
@@ -37,6 +39,8 @@ UNITS = 32  # Extent of the frame.
 DIGIT_UNITS = 16  # Extent of a digit's box: half the frame.
 BACKGROUND_STD = 0.18  # Of luminance, as a fraction of the range.
 BACKGROUND_MEAN = 0.36
+INK = (1.0, 1.0, 0.92)
+_FRESH_FREQUENCY = 0.6  # Of fresh backgrounds, as a part of the fixed ones'.
 
 _EXEMPLAR_CELLS = 8
 _SPLITS = {'train': range(0, 10), 'heldout': range(10, 13),
@@ -232,12 +236,11 @@ class MovingDigits:
     speed = rng.uniform(0.5, 1.0) if fixed.speed is None else fixed.speed
     start = _first_offset(direction, speed, slack=rng.uniform())
     if fixed.num_backgrounds is None:
-      background, colour = None, tuple(rng.uniform(0.75, 1.0, 3))
+      background = None
     else:
       background = int(rng.integers(fixed.num_backgrounds))
-      colour = (1.0, 1.0, 0.92)
     return _Scene(digit, direction, exemplar, lane, speed, start, background,
-                  int(rng.integers(2**31)), colour)
+                  int(rng.integers(2**31)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +253,6 @@ class _Scene:
   start: float
   background: int | None
   background_seed: int
-  colour: tuple[float, ...]
 
 
 def _difficulty(name: str) -> Difficulty:
@@ -367,7 +369,7 @@ def _render(scene: _Scene, size: int, num_frames: int) -> np.ndarray:
   alpha = _cover(across[lane], moving * scale, cell, size)
   alpha = alpha.transpose(1, 0, 2)[..., None]  # [T, lane, S, 1].
   backdrop = background[lane]
-  ink = np.asarray(scene.colour, np.float32) * 255 - backdrop
+  ink = np.asarray(INK, np.float32) * 255 - backdrop
   video = np.empty((num_frames, *background.shape), np.uint8)
   video[:] = np.rint(background)
   video[:, lane] = np.rint(backdrop + alpha * ink)
@@ -423,13 +425,15 @@ def _background(seed: int, size: int, kind: int | None = None) -> np.ndarray:
   middle, fine = rng.uniform(size=(2, 3)).astype(np.float32)
   tint = rng.permutation([1.1, 1.0, 0.94]).astype(np.float32)
   shade = rng.permutation([1.12, 1.0, 0.8]).astype(np.float32)
-  if kind is None:
+  fresh = kind is None
+  if fresh:
     kind = int(rng.integers(len(_PATTERNS)))
   canonical = max(_CANONICAL_SIZE, size)
   axis = ((np.arange(canonical, dtype=np.float32) + 0.5)
           * np.float32(UNITS / canonical))
   v, u = axis[:, None], axis[None, :]
-  pattern = _PATTERNS[kind](u, v, draw)
+  frequency = np.float32(_FRESH_FREQUENCY if fresh else 1)
+  pattern = _PATTERNS[kind](frequency * u, frequency * v, draw)
   pattern = (pattern - pattern.mean()) / pattern.std()
   lines = (
       _waves(u, v, middle[0] * np.pi, 0.9 + 0.5 * middle[1], 6.3 * middle[2])
