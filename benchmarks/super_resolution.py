@@ -283,12 +283,17 @@ def _cascade(args) -> list[dict[str, Any]]:
 def _robustness(args) -> list[dict[str, Any]]:
   """Part 3: noise on the latents that the stage is told nothing of."""
   twin = args.out / 'sr1_without_augmentation'
+  trained = json.loads((args.quickstart / 'sr1' / 'config.json').read_text())
+  alike = [f'--config.{section}.{key}={trained[section][key]}'
+           for section, key in (('train', 'num_steps'),
+                                ('optimizer', 'decay_steps'))]
   code = cli.main([
       'train', '--config', _CONFIG + ('_long' if args.long else ''),
       '--workdir', str(twin),
       f'--config.tokenizer.workdir={args.quickstart / "tokenizer"}',
       f'--config.data.path={args.quickstart / "latents" / "64"}',
-      '--config.diffusion.max_low_res_level=0.0'])
+      f'--config.ema={tuple(trained["ema"])}',
+      '--config.diffusion.max_low_res_level=0.0', *alike])
   if code:
     raise SystemExit(code)
   requests, network = _requests(args), reconstruction.load_network()

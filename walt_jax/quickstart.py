@@ -99,10 +99,11 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
       'train', '--config', f'{_CONFIG}:tokenizer{plan.suffix}', '--workdir',
       f'{out}/tokenizer']))
   captions = ('--text', 'minilm', '--max_tokens', '8')
-  begin: tuple[str, ...] = ()
+  # A doubling is much like the next one.
+  begin = {'sr2': f'{out}/sr1'}
   if plan.warm_up:
     warm, name, count = plan.warm_up, 'warm_up', plan.warm_up.num_steps
-    begin = (f'--config.init_from={out}/base_warm_up',)
+    begin['base'] = f'{out}/base_warm_up'
     steps += [
         ('render the warm-up', render(
             32, warm.train_clips, plan.held_out_clips[0], warm.difficulty,
@@ -120,8 +121,8 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
           stage, size, '--config.train.num_steps=0',
           '--config.train.eval_every=0', '--workdir', f'{out}/base_step0')))
     steps.append((f'train {stage}', train(
-        stage, size, *(() if index else begin), '--workdir',
-        f'{out}/{stage}')))
+        stage, size, f'--config.init_from={begin.get(stage, "")}',
+        '--workdir', f'{out}/{stage}')))
   requests = _write_requests(out, plan.num_control_samples)
   guidance = ['--guidance', plan.guidance]
   steps += [
