@@ -49,7 +49,7 @@ _SIZES = (32, 64, 128)
 _REDRAW_LEVEL = 0.3  # Timestep from which the base redraws a true clip.
 _LEVEL = 0.1  # Noise given to a stage's input, as `walt sample` does.
 _NOISES = (0.0, 0.1, 0.2, 0.3)  # Corruption: timesteps of the latents' noise.
-_MORE_STEPS = 8  # One step is the mean of what is possible.
+_MORE_STEPS = 2  # One step is the mean of what is possible.
 _BATCH = 8
 
 
