@@ -68,7 +68,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   """Label and caption to 5x8x8 latents, or these to twice, four times that."""
   level = ('base', 'sr1', 'sr2').index(stage)
   size = 32 * 2**level
-  steps = ((9_000, 1_000, 1_000) if long else (1_300, 900, 350))[level]
+  steps = ((9_000, 1_000, 1_000) if long else (1_300, 800, 450))[level]
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution' if level else 'denoiser'
