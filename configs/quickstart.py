@@ -131,15 +131,15 @@ def _channels(long: bool) -> int:
 def _smoke() -> config_dict.ConfigDict:
   """The machinery alone: a random tokenizer and a tiny denoiser."""
   config = _denoiser('base', long=False)
-  digits = _tokenizer(long=False).data
-  config.data = digits
+  config.data = _tokenizer(long=False).data
   config.data.update(num_clips=64, crop_sizes=(), batch_size=8)
   config.tokenizer.random = dict(seed=0, model=_tokenizer(long=False).model)
   config.tokenizer.random.model.update(base_channels=16, middle_blocks=0)
   config.text = dict(name='', path='', max_tokens=0, width=0)
-  config.model.update(width=32, depth=2, num_heads=2, mlp_width=64,
-                      frame_condition=False)
-  config.diffusion.frame_condition_probability = 0.0
+  config.model.update(
+      width=32, depth=2, num_heads=2, mlp_width=64, frame_condition=False)
+  config.diffusion.update(frame_condition_probability=0.0, drop_frames=0.1,
+                          frame_condition_lengths=(1, 2))
   config.sampler.factorized = False
   config.optimizer.update(
       name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)

@@ -81,9 +81,9 @@ class TokenizerPlanTest(absltest.TestCase):
     self.assertEqual(figures['parameters'],
                      sum(figures['parameters_by_part'].values()))
     self.assertEqual((figures['f_s'], figures['f_t']), (4, 4))
-    self.assertEqual(figures['latent_shape'], [5, 8, 8, 8])
+    self.assertEqual(figures['latent_shape'], [5, 8, 8, 32])
     self.assertAlmostEqual(
-        figures['compression'], 17 * 32 * 32 * 3 / (5 * 8 * 8 * 8))
+        figures['compression'], 17 * 32 * 32 * 3 / (5 * 8 * 8 * 32))
     self.assertEqual(figures['discriminator_flops_per_step'], 0)
     # Two blocks of two 1x3x3 convolutions, in patches of 4x4x4.
     self.assertEqual(
@@ -111,7 +111,7 @@ class TokenizerPlanTest(absltest.TestCase):
     config.data.image_rows = 4
     images = plans.plan(config)
     self.assertEqual(images['clip_shape'], [1, 32, 32, 3])
-    self.assertEqual(images['latent_shape'], [1, 8, 8, 8])
+    self.assertEqual(images['latent_shape'], [1, 8, 8, 32])
     self.assertLess(images['discriminator_parameters'],
                     figures['discriminator_parameters'])
 
