@@ -100,10 +100,10 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
       f'{out}/tokenizer']))
   captions = ('--text', 'minilm', '--max_tokens', '8')
   # A doubling is much like the next one.
-  begin = {'sr2': f'{out}/sr1'}
+  begin = {'sr2': [f'--config.init_from={out}/sr1']}
   if plan.warm_up:
     warm, name, count = plan.warm_up, 'warm_up', plan.warm_up.num_steps
-    begin['base'] = f'{out}/base_warm_up'
+    begin['base'] = [f'--config.init_from={out}/base_warm_up']
     steps += [
         ('render the warm-up', render(
             32, warm.train_clips, plan.held_out_clips[0], warm.difficulty,
@@ -121,8 +121,7 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
           stage, size, '--config.train.num_steps=0',
           '--config.train.eval_every=0', '--workdir', f'{out}/base_step0')))
     steps.append((f'train {stage}', train(
-        stage, size, f'--config.init_from={begin.get(stage, "")}',
-        '--workdir', f'{out}/{stage}')))
+        stage, size, *begin.get(stage, ()), '--workdir', f'{out}/{stage}')))
   requests = _write_requests(out, plan.num_control_samples)
   guidance = ['--guidance', plan.guidance]
   steps += [
