@@ -5,9 +5,10 @@
 
 Trains `configs/tokenizer_video.py:ucf101_small_no_gan` and `:ucf101_small` (the
 same seed, data and losses; the second also has a discriminator) and, every
-500 steps, reconstructs the same held-out clips with the averaged weights:
+600 steps, reconstructs the same held-out clips with the averaged weights:
 PSNR, SSIM, perceptual distance, flicker and rFVD (I3D) over training, and the
-health of the GAN over its last 500 steps. A rerun goes on where it stopped. The
+health of the GAN over its last 500 steps. A rerun goes on where it stopped; to
+train both at once, run it with `--train_only` for each, then without. The
 tables of docs/training.md are its `scores.json`, its pictures `sheet.png`.
 """
 import argparse
@@ -59,12 +60,14 @@ def held_out_clips(data: str, count: int) -> np.ndarray:
   return np.stack(found)
 
 
-def train(variant: str, data: str, workdir: pathlib.Path, steps: int) -> None:
+def train(variant: str, data: str, workdir: pathlib.Path, steps: int,
+          seed: int) -> None:
   """Trains, or goes on, by the public command."""
   subprocess.run(
       [sys.executable, '-m', 'walt_jax', 'train', '--config',
        f'{CONFIG}:{variant}', '--workdir', str(workdir),
-       f'--config.data.path={data}', f'--config.train.num_steps={steps}'],
+       f'--config.data.path={data}', f'--config.train.num_steps={steps}',
+       f'--config.seed={seed}'],
       check=True)
 
 
@@ -103,7 +106,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--data', required=True)
   parser.add_argument('--out', required=True, type=pathlib.Path)
-  parser.add_argument('--steps', default='500,1000,1500,2000')
+  parser.add_argument('--steps', default='600,1200,1800,2400')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--train_only', choices=VARIANTS)
   parser.add_argument('--clips', type=int, default=40)
   parser.add_argument('--no_rfvd', action='store_true')
   args = parser.parse_args()
@@ -111,18 +116,21 @@ def main() -> None:
   args.out.mkdir(parents=True, exist_ok=True)
   real = held_out_clips(args.data, args.clips)
   np.save(args.out / 'real.npy', real)
-  pairs = reconstruction.load_network()
-  scores: dict[str, Any] = {}
-  for variant in VARIANTS:
+  for variant in (args.train_only,) if args.train_only else VARIANTS:
     workdir = args.out / variant
     for step in steps:
       file = args.out / f'{variant}_{step}.npy'
       if not file.exists():
-        train(variant, args.data, workdir, step)
+        train(variant, args.data, workdir, step, args.seed)
         np.save(file, reconstruct(workdir, real))
-      scores.setdefault(variant, {})[step] = reconstruction.compare_clips(
-          real, np.load(file), pairs, label=f'{variant} {step}')
-      _write(args.out, scores)
+  if args.train_only:
+    return
+  pairs = reconstruction.load_network()
+  scores: dict[str, Any] = {
+      variant: {step: reconstruction.compare_clips(
+          real, np.load(args.out / f'{variant}_{step}.npy'), pairs,
+          label=f'{variant} {step}') for step in steps}
+      for variant in VARIANTS}
   scores['health'] = health(args.out / GAN)
   _write(args.out, scores)
   _sheet(args.out, real, steps[-1])

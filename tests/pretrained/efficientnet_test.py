@@ -52,6 +52,10 @@ class EfficientnetTest(absltest.TestCase):
     self.assertEqual(
         [m.shape[1:3] for m in maps],
         [(64 // s, 32 // s) for s in efficientnet.MAP_STRIDES])
+    odd = jax.eval_shape(efficientnet.features, self.params,
+                         np.zeros((1, 40, 24, 3), np.uint8))
+    self.assertEqual([m.shape[1:] for m in odd],
+                     efficientnet.map_shapes((40, 24)))
 
   def test_uint8_and_float_input_agree(self):
     pixels = np.random.default_rng(0).integers(

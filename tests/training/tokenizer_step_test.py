@@ -14,6 +14,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import tokenizer_runs
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import discriminator
+from walt_jax.tokenizer import feature_discriminator
 from walt_jax.training import guard
 from walt_jax.training import tokenizer_step
 
@@ -157,6 +158,22 @@ class TokenizerStepTest(parameterized.TestCase):
     self.assertEqual(set(alone.params), {'autoencoder'})
     _assert_close(alone.params['autoencoder'], after.params['autoencoder'])
 
+  def test_a_config_chooses_feature_maps(self):
+    config = config_lib.load(
+        f'{tiny.ROOT}/configs/tokenizer_video.py:ucf101_small')
+    _, stage = tokenizer_runs.bare_stage(config, 'cpu')
+    self.assertIn('stem', stage.frozen)  # EfficientNet's, for a GAN alone.
+    state = jax.eval_shape(stage.init, KEY)
+    sources = [state.params['discriminator']['videos'][f'source_{index}']
+               ['kernel'].shape[-2] for index in range(4)]
+    self.assertEqual(sources, [4 * 4 * 3, 2 * 2 * 16, 24, 40])
+    batch = types.Batch(videos=types.Rows(pixels=jax.ShapeDtypeStruct(
+        (4, 5, 64, 64, 3), jnp.uint8)))
+    _, metrics = jax.eval_shape(stage.train_step, state, batch, KEY,
+                                stage.frozen)
+    self.assertIn('discriminator_accuracy', metrics)
+    self.assertNotIn('perceptual', metrics)
+
   def test_a_run_begins_without_its_discriminators(self):
     config = config_lib.load(f'{tiny.ROOT}/configs/tokenizer_video.py:smoke')
     with config.unlocked():
@@ -173,6 +190,46 @@ class TokenizerStepTest(parameterized.TestCase):
 
     self.assertEqual([judges(step) for step in range(4)],
                      [False, False, True, True])
+
+  def test_a_discriminator_judges_features_of_both_sides(self):
+    module = feature_discriminator.FeatureDiscriminator(
+        base_channels=4, feature_maps=1)
+    weights = np.random.default_rng(2).normal(size=(3, 6)).astype(np.float32)
+    features = lambda w, x: [x[:, ::2, ::2] @ w, x[:, ::4, ::4] @ w]
+    shapes = lambda size: [(size[0] // 2, size[1] // 2, 6)]
+    state = jax.jit(lambda: tokenizer_step.create_state(
+        KEY, MODULE, OPTIMIZER, discriminators={'videos': module},
+        discriminator_optimizer=OPTIMIZER, clip_shape=(5, 8, 8),
+        map_shapes=shapes))()
+    step = _jit(tokenizer_step.make_tokenizer_step(
+        MODULE, tokenizer_step.TokenizerLosses(
+            adversarial_weight=WEIGHT, lecam_weight=0.0), OPTIMIZER,
+        discriminators={'videos': module}, discriminator_optimizer=OPTIMIZER,
+        features=features))
+    after, _ = step(state, _batch(images=False), KEY, weights)
+    moved = jax.tree.map(lambda old, new: old - new, state.params,
+                         after.params)
+    real = _clips()['videos']
+
+    def judge(params, clips):
+      maps = features(weights, clips.reshape(-1, 8, 8, 3))[0]
+      return module.apply({'params': params['videos']}, clips,
+                          [maps.reshape(2, 5, 4, 4, 6)])
+
+    def generator(params):
+      decoded = _decode(params, real)
+      return jnp.abs(decoded - real).mean() + WEIGHT * jax.nn.softplus(
+          -judge(state.params['discriminator'], decoded)).mean()
+
+    def critic(params):
+      decoded = _decode(state.params['autoencoder'], real)
+      return (jax.nn.softplus(-judge(params, real)).mean() +
+              jax.nn.softplus(judge(params, decoded)).mean())
+
+    _assert_close(moved, {
+        'autoencoder': _jit(jax.grad(generator))(state.params['autoencoder']),
+        'discriminator': _jit(jax.grad(critic))(
+            state.params['discriminator'])})
 
   @parameterized.parameters('autoencoder', 'discriminator')
   def test_the_guard_sees_either_player_fail(self, part):
@@ -227,6 +284,12 @@ class TokenizerStepTest(parameterized.TestCase):
       tokenizer_step.make_tokenizer_step(
           MODULE, tokenizer_step.TokenizerLosses(), OPTIMIZER,
           discriminators=DISCRIMINATORS)
+    with self.assertRaisesRegex(ValueError, 'need features'):
+      tokenizer_step.make_tokenizer_step(
+          MODULE, tokenizer_step.TokenizerLosses(), OPTIMIZER,
+          discriminators={
+              'videos': feature_discriminator.FeatureDiscriminator()},
+          discriminator_optimizer=OPTIMIZER)
     with self.assertRaisesRegex(ValueError, 'neither'):
       tokenizer_step.clips_of(types.Batch())
 

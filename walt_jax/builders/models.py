@@ -9,6 +9,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
+from walt_jax.tokenizer import feature_discriminator
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -32,14 +33,25 @@ def autoencoder(section: config_dict.ConfigDict,
                 dict(conv_form=_CONV_FORMS[platform]))
 
 
-def discriminator(section: config_dict.ConfigDict, kind: str,
-                  platform: str) -> discriminator_lib.Discriminator:
+def discriminator(
+    section: config_dict.ConfigDict, kind: str, platform: str
+) -> (discriminator_lib.Discriminator |
+      feature_discriminator.FeatureDiscriminator):
   """Builds the tokenizer's opponent for rows of one kind.
+
+  Args:
+    section: Fields of `FeatureDiscriminator` where `feature_maps` is among
+      them, else of `Discriminator`.
+    kind: 'video' or 'image'.
+    platform: 'cpu', 'gpu' or 'tpu', of the mesh's devices.
 
   Raises:
     UserError: On an unknown key or value.
   """
-  return module(section, discriminator_lib.Discriminator, 'discriminator',
+  chosen: type = discriminator_lib.Discriminator
+  if 'feature_maps' in section:
+    chosen = feature_discriminator.FeatureDiscriminator
+  return module(section, chosen, 'discriminator',
                 dict(kind=kind, conv_form=_CONV_FORMS[platform]))
 
 

@@ -14,6 +14,8 @@ from walt_jax.builders import models
 from walt_jax.builders import runs
 from walt_jax.builders import tokenizer_runs
 from walt_jax.models import flops as flops_lib
+from walt_jax.pretrained import efficientnet
+from walt_jax.tokenizer import feature_discriminator
 from walt_jax.tokenizer import receptive_field as receptive_field_lib
 
 # Counts do not depend on the platform; this one's forms are plain products.
@@ -146,12 +148,18 @@ def _autoencoder_flops(module, shapes, clip: tuple[int, ...]
 
 
 def _discriminator(network, shape: tuple[int, ...]) -> tuple[int, int]:
-  """Parameters of a discriminator, and FLOPs of one pass over one clip."""
-  clip = (1, *shape[1:])
-  shapes = _init_shapes(network, clip)
+  """Parameters of a discriminator, and FLOPs of one pass over one clip.
+
+  Without those of the frozen network whose feature maps it may judge.
+  """
+  maps = lambda x: feature_discriminator.zero_maps(
+      network.feature_maps, x, efficientnet.map_shapes)
+  clip = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
+  shapes = jax.eval_shape(lambda x: network.init(
+      jax.random.key(0), x, maps(x)), clip)['params']
   flops = counting.product_flops(
-      lambda params, x: network.apply({'params': params}, x), shapes,
-      jax.ShapeDtypeStruct(clip, jnp.float32))
+      lambda params, x: network.apply({'params': params}, x, maps(x)), shapes,
+      clip)
   return counting.parameters(shapes), flops
 
 

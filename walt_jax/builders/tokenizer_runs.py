@@ -26,7 +26,6 @@ from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
 from walt_jax.pretrained import efficientnet
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import frozen as frozen_lib
 from walt_jax.tokenizer import latents as latents_lib
 from walt_jax.tokenizer import losses as losses_lib
@@ -83,7 +82,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
   except ValueError as e:
     raise errors.UserError(f'config: {e}') from e
   discriminators = make_discriminators(config, platform)
-  features, feature_params = _features(config, options)
+  features, feature_params = _features(config, options, discriminators)
   make = lambda section: optimizers.make_optimizer(
       diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
   optimizer = make(config.optimizer)
@@ -93,7 +92,8 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
                                if discriminators else None))
   init = lambda key: tokenizer_step.create_state(
       key, module, optimizer, ema_decays=tuple(config.ema),
-      clip_shape=(data.num_frames, data.height, data.width), **players)
+      clip_shape=(data.num_frames, data.height, data.width),
+      map_shapes=efficientnet.map_shapes, **players)
   runs.check_shapes(init)
   train_step = functools.partial(
       tokenizer_step.make_tokenizer_step, module, options, optimizer,
@@ -121,7 +121,7 @@ def _refuse_denoiser_keys(config) -> None:
 
 
 def make_discriminators(config, platform: str
-                        ) -> dict[str, discriminator_lib.Discriminator]:
+                        ) -> dict[str, tokenizer_step.Discriminator]:
   """By kind of rows; none when the section is empty."""
   section = config.discriminator
   if not section:
@@ -135,10 +135,12 @@ def make_discriminators(config, platform: str
       for rows, kind in kinds.items()}
 
 
-def _features(config, options: tokenizer_step.TokenizerLosses
+def _features(config, options: tokenizer_step.TokenizerLosses,
+              discriminators: dict[str, tokenizer_step.Discriminator]
               ) -> tuple[Any, Any]:
-  """The perceptual loss's network and its parameters; (None, {}) without."""
-  if not options.perceptual_weight:
+  """The frozen network and its parameters; (None, {}) where none is used."""
+  if not options.perceptual_weight and not any(
+      module.feature_maps for module in discriminators.values()):
     return None, {}
   config_lib.check_keys(config.perceptual, {'path'}, 'perceptual')
   params, _ = efficientnet.load(config.perceptual.path or None)

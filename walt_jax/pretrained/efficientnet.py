@@ -34,6 +34,7 @@ _STRIDES = tuple(stride if i == 0 else 1
 # Blocks whose outputs are the feature maps: the last at each resolution.
 _MAP_BLOCKS = (0, 2, 4, 10, 15)
 MAP_STRIDES = (2, 4, 8, 16, 32)
+MAP_CHANNELS = (16, 24, 40, 112, 320)
 
 
 def load(
@@ -121,6 +122,13 @@ def features(
       if len(maps) == num_maps:
         break
   return maps
+
+
+def map_shapes(size: tuple[int, int]) -> list[tuple[int, int, int]]:
+  """Shapes (h, w, C) of `features` of images of (rows, columns) pixels."""
+  rows, columns = size
+  return [(-(-rows // stride), -(-columns // stride), channels)
+          for stride, channels in zip(MAP_STRIDES, MAP_CHANNELS, strict=True)]
 
 
 def pooled(params: Params, images: jax.Array, *,

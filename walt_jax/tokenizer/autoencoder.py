@@ -41,7 +41,8 @@ class Autoencoder(nn.Module):
     num_groups: Groups of GroupNorm.
     adaptive_decoder: Whether each decoder level starts with a norm that is
       modulated by the latents.
-    kernel_size: Extent of the blocks' convolutions.
+    kernel_size: Extent of the blocks' and the decoder's upsampling
+      convolutions.
     stem_patch: Frames, rows and columns that the stem stacks on channels
       before anything else, and the head unstacks; (1, 1, 1) for the paper's.
     stem_kernel: Extent of the encoder's first convolution.
@@ -228,8 +229,8 @@ class Decoder(nn.Module):
       if level > 0:
         factor = self.strides[level - 1]
         x = causal_conv.CausalConv(
-            self.widths[level] * math.prod(factor), (3, 3, 3), form=self.form,
-            dtype=self.dtype, name=f'level_{level}_up')(x)
+            self.widths[level] * math.prod(factor), self.kernel_size,
+            form=self.form, dtype=self.dtype, name=f'level_{level}_up')(x)
         x = layers.depth_to_space(x, factor, starts=starts)
     if not self.linear_ends:
       x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))

@@ -3,6 +3,8 @@
 After MAGVIT-v2 (appendix A): residual blocks, blurred downsampling, leaky
 ReLU, no normalisation; a logit for every patch.
 """
+from collections.abc import Sequence
+
 from flax import linen as nn
 import jax
 from jax import lax
@@ -70,7 +72,7 @@ class Conv(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Tells real patches from decoded ones.
+  """Tells real patches from decoded ones by their pixels.
 
   Attributes:
     kind: 'video', convolutions over space and time, or 'image', frames on
@@ -93,9 +95,21 @@ class Discriminator(nn.Module):
   conv_form: str = 'native'
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def feature_maps(self) -> int:
+    """How many maps of a frozen network are judged: none."""
+    return 0
+
   @nn.compact
-  def __call__(self, pixels: jax.Array) -> jax.Array:
-    """Maps pixels [B, T, H, W, 3] in [-1, 1] to logits [B, T', H', W']."""
+  def __call__(self, pixels: jax.Array,
+               maps: Sequence[jax.Array] = ()) -> jax.Array:
+    """Maps pixels [B, T, H, W, 3] in [-1, 1] to logits [B, T', H', W'].
+
+    `maps` is empty: the call is that of `FeatureDiscriminator`.
+    """
+    if len(maps):
+      raise ValueError('This discriminator judges pixels alone, but '
+                       f'{len(maps)} feature maps were given.')
     if self.kind not in KINDS:
       raise ValueError(f'Unknown kind {self.kind!r}; choose from {KINDS}.')
     if len(self.time_downsample) != len(self.channel_multipliers):

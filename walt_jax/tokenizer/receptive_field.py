@@ -77,7 +77,7 @@ def _decoder_steps(tokenizer, axis: int) -> Iterator[_Step]:
   for level in reversed(range(len(tokenizer.channel_multipliers))):
     yield from block * tokenizer.blocks_per_level
     if level > 0:
-      yield _Step(3)
+      yield _Step(tokenizer.kernel_size[axis])
       yield _Step(up=tokenizer.level_strides[level - 1][axis])
   yield _Step(tokenizer.head_kernel[axis])
   yield _Step(up=tokenizer.stem_patch[axis])

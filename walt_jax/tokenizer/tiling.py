@@ -40,7 +40,7 @@ def halo(module: autoencoder_lib.Autoencoder, method: str) -> int:
     raise ValueError(f"method {method!r} is neither 'encode' nor 'decode'.")
   reach = module.head_kernel[1] // 2 + level
   for _ in range(levels):
-    reach = -(-reach // 2) + 1 + level
+    reach = -(-reach // 2) + module.kernel_size[1] // 2 + level
   return reach + middle + 1
 
 

@@ -3,13 +3,14 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from walt_jax import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
+from walt_jax.tokenizer import discriminator as discriminator_lib
+from walt_jax.tokenizer import feature_discriminator
 from walt_jax.tokenizer import frozen
 from walt_jax.tokenizer import latents as latents_lib
 from walt_jax.tokenizer import losses
@@ -20,6 +21,8 @@ Params = Any
 TrainState = train_state.TrainState
 # Images [N, H, W, 3] in [-1, 1] to feature maps, given frozen parameters.
 FeatureFn = Callable[[Params, jax.Array], list[jax.Array]]
+Discriminator = (discriminator_lib.Discriminator |
+                 feature_discriminator.FeatureDiscriminator)
 LECAM_DECAY = 0.999
 
 
@@ -66,10 +69,11 @@ def create_state(
     autoencoder: autoencoder_lib.Autoencoder,
     optimizer: optax.GradientTransformation,
     *,
-    discriminators: Mapping[str, nn.Module] | None = None,
+    discriminators: Mapping[str, Discriminator] | None = None,
     discriminator_optimizer: optax.GradientTransformation | None = None,
     ema_decays: tuple[float, ...] = (),
     clip_shape: tuple[int, int, int] = (5, 32, 32),
+    map_shapes: feature_discriminator.MapShapes | None = None,
 ) -> TrainState:
   """Builds the state at step 0; pure, to be jitted.
 
@@ -85,6 +89,7 @@ def create_state(
     discriminator_optimizer: Of all discriminators.
     ema_decays: One average of the autoencoder for each.
     clip_shape: Frames, rows and columns of any clip that fits.
+    map_shapes: Of the frozen network, for discriminators with feature maps.
   """
   discriminators = dict(discriminators or {})
   keys = jax.random.split(key, 1 + len(discriminators))
@@ -95,7 +100,8 @@ def create_state(
   extra = {}
   if discriminators:
     params['discriminator'] = {
-        kind: module.init(one, clip)['params']
+        kind: module.init(one, clip, feature_discriminator.zero_maps(
+            module.feature_maps, clip, map_shapes))['params']
         for one, (kind, module) in zip(
             keys[1:], sorted(discriminators.items()), strict=True)}
     opt_state['discriminator'] = discriminator_optimizer.init(
@@ -127,7 +133,7 @@ def make_tokenizer_step(
     options: TokenizerLosses,
     optimizer: optax.GradientTransformation,
     *,
-    discriminators: Mapping[str, nn.Module] | None = None,
+    discriminators: Mapping[str, Discriminator] | None = None,
     discriminator_optimizer: optax.GradientTransformation | None = None,
     features: FeatureFn | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -147,8 +153,8 @@ def make_tokenizer_step(
       without a GAN, and leaves those of the state as they are. A kind of rows
       without discriminator has no GAN loss.
     discriminator_optimizer: Of all discriminators.
-    features: Network of the perceptual loss; its parameters are the step's
-      last argument.
+    features: Network of the perceptual loss and of discriminators with feature
+      maps; its parameters are the step's last argument.
 
   Returns:
     The pure update `(state, batch, key, feature_params) -> (state, metrics)`.
@@ -157,6 +163,8 @@ def make_tokenizer_step(
   discriminators = dict(discriminators or {})
   if options.perceptual_weight and features is None:
     raise ValueError('perceptual_weight is set, but no features were given.')
+  if features is None and any(d.feature_maps for d in discriminators.values()):
+    raise ValueError('Discriminators with feature_maps need features.')
   if discriminators and discriminator_optimizer is None:
     raise ValueError('Discriminators need a discriminator_optimizer.')
 
@@ -197,21 +205,29 @@ def make_tokenizer_step(
       metrics |= {prefix + name: value for name, value in parts.items()}
     return total, metrics
 
-  def adversarial_loss(decoded, params):
+  def judge(kind, params, pixels, feature_params):
+    """Logits of one kind of clips."""
+    module = discriminators[kind]
+    maps = []
+    if module.feature_maps:
+      maps = feature_discriminator.frame_maps(
+          lambda x: features(feature_params, x)[:module.feature_maps], pixels)
+    return module.apply({'params': params[kind]}, pixels, maps)
+
+  def adversarial_loss(decoded, params, feature_params):
     sizes = {kind: decoded[kind].size for kind in decoded
              if kind in discriminators}
     return sum(
         size / sum(sizes.values()) * losses.generator_loss(
-            discriminators[kind].apply({'params': params[kind]},
-                                       decoded[kind]), options.adversarial)
+            judge(kind, params, decoded[kind], feature_params),
+            options.adversarial)
         for kind, size in sizes.items())
 
-  def discriminator_loss(params, decoded, clips, means):
+  def discriminator_loss(params, decoded, clips, means, feature_params):
     total, metrics, new_means = 0.0, {}, dict(means)
     kinds = [kind for kind in clips if kind in discriminators]
     for kind in kinds:
-      apply = lambda x, kind=kind: discriminators[kind].apply(
-          {'params': params[kind]}, x)
+      apply = lambda x, kind=kind: judge(kind, params, x, feature_params)
       real, fake = apply(clips[kind]), apply(decoded[kind])
       loss = losses.discriminator_loss(real, fake, options.adversarial)
       parts = {
@@ -236,18 +252,19 @@ def make_tokenizer_step(
       metrics |= {prefix + name: value for name, value in parts.items()}
     return total, (metrics, new_means)
 
-  def adversarial_update(state, outputs, clips, pixel_grads):
+  def adversarial_update(state, outputs, clips, pixel_grads, feature_params):
     """Gradients of both players."""
     decoded, _ = outputs
     params = state.params['discriminator']
-    loss, grads = jax.value_and_grad(adversarial_loss)(decoded, params)
+    loss, grads = jax.value_and_grad(adversarial_loss)(
+        decoded, params, feature_params)
     weight = jnp.asarray(options.adversarial_weight, jnp.float32)
     if options.adaptive_weight:
       weight *= losses.adaptive_weight(pixel_grads, grads)
     grads = jax.tree.map(lambda g: weight * g, grads)
     (d_loss, (metrics, means)), d_grads = jax.value_and_grad(
         discriminator_loss, has_aux=True)(
-            params, decoded, clips, state.extra['lecam'])
+            params, decoded, clips, state.extra['lecam'], feature_params)
     updates, opt_state = discriminator_optimizer.update(
         d_grads, state.opt_state['discriminator'], params)
     metrics |= {'adversarial': loss, 'adversarial_weight': weight,
@@ -272,7 +289,7 @@ def make_tokenizer_step(
     if any(kind in discriminators for kind in clips):
       (pixel_grads, params['discriminator'], opt_state['discriminator'],
        extra['lecam'], gan_metrics) = adversarial_update(
-           state, outputs, clips, cotangents[0])
+           state, outputs, clips, cotangents[0], feature_params)
       cotangents = (jax.tree.map(jnp.add, cotangents[0], pixel_grads),
                     cotangents[1])
       metrics |= gan_metrics
