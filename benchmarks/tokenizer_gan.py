@@ -7,9 +7,10 @@ Trains `configs/tokenizer_video.py:ucf101_small_no_gan` and `:ucf101_small` (the
 same seed, data and losses; the second also has a discriminator) and, every
 600 steps, reconstructs the same held-out clips with the averaged weights:
 PSNR, SSIM, perceptual distance, flicker and rFVD (I3D) over training, and the
-health of the GAN over its last 500 steps. A rerun goes on where it stopped; to
-train both at once, run it with `--train_only` for each, then without. The
-tables of docs/training.md are its `scores.json`, its pictures `sheet.png`.
+health of the GAN over its last 500 steps. `--config.*` flags go to both
+(`--config.seed=1`). A rerun goes on where it stopped; to train both at once,
+run it with `--train_only` for each, then without. The tables of
+docs/training.md are its `scores.json`, its pictures `sheet.png`.
 """
 import argparse
 import json
@@ -61,13 +62,13 @@ def held_out_clips(data: str, count: int) -> np.ndarray:
 
 
 def train(variant: str, data: str, workdir: pathlib.Path, steps: int,
-          seed: int) -> None:
+          flags: list[str]) -> None:
   """Trains, or goes on, by the public command."""
   subprocess.run(
       [sys.executable, '-m', 'walt_jax', 'train', '--config',
        f'{CONFIG}:{variant}', '--workdir', str(workdir),
        f'--config.data.path={data}', f'--config.train.num_steps={steps}',
-       f'--config.seed={seed}'],
+       *flags],
       check=True)
 
 
@@ -107,11 +108,12 @@ def main() -> None:
   parser.add_argument('--data', required=True)
   parser.add_argument('--out', required=True, type=pathlib.Path)
   parser.add_argument('--steps', default='600,1200,1800,2400')
-  parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--train_only', choices=VARIANTS)
   parser.add_argument('--clips', type=int, default=40)
   parser.add_argument('--no_rfvd', action='store_true')
-  args = parser.parse_args()
+  args, flags = parser.parse_known_args()
+  if wrong := [flag for flag in flags if not flag.startswith('--config.')]:
+    parser.error(f'unknown arguments: {" ".join(wrong)}')
   steps = [int(step) for step in args.steps.split(',')]
   args.out.mkdir(parents=True, exist_ok=True)
   real = held_out_clips(args.data, args.clips)
@@ -121,7 +123,7 @@ def main() -> None:
     for step in steps:
       file = args.out / f'{variant}_{step}.npy'
       if not file.exists():
-        train(variant, args.data, workdir, step, args.seed)
+        train(variant, args.data, workdir, step, flags)
         np.save(file, reconstruct(workdir, real))
   if args.train_only:
     return
