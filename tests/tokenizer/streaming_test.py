@@ -21,6 +21,10 @@ QUICK = autoencoder.Autoencoder(
     blocks_per_level=1, middle_blocks=0, latent_channels=3, norm='position',
     stem_patch=(4, 4, 4), stem_kernel=(1, 1, 1), head_kernel=(1, 1, 1),
     linear_ends=True, conv_form='stacked')
+# Upsampling that sees no other frame.
+HALVED = QUICK.clone(
+    channel_multipliers=(1, 2), time_downsample=(True,), kernel_size=(1, 3, 3),
+    stem_patch=(2, 2, 2))
 
 
 @functools.cache
@@ -54,7 +58,8 @@ def _clip(frames):
 
 class StreamingTest(parameterized.TestCase):
 
-  @parameterized.product(module=(FULL, QUICK), frames=(1, 5, 17, 33, 65))
+  @parameterized.product(module=(FULL, QUICK, HALVED),
+                         frames=(1, 5, 17, 33, 65))
   def test_streaming_equals_the_whole(self, module, frames):
     params, clip = _params(module), _clip(65)
     whole = _whole(module, 'encode')(params, clip)

@@ -19,6 +19,7 @@ QUICK = autoencoder.Autoencoder(
     blocks_per_level=1, middle_blocks=0, latent_channels=2, norm='position',
     adaptive_decoder=False, stem_patch=(4, 4, 4), stem_kernel=(1, 1, 1),
     head_kernel=(1, 1, 1), linear_ends=True, conv_form='stacked')
+WIDE = LEVELS.clone(kernel_size=(1, 5, 5))
 
 
 @functools.cache
@@ -46,7 +47,7 @@ def _input(module, method, cells):
 
 class TilingTest(parameterized.TestCase):
 
-  @parameterized.product(module=(LEVELS, QUICK),
+  @parameterized.product(module=(LEVELS, QUICK, WIDE),
                          method=('encode', 'decode'))
   def test_exact_tiles_equal_the_whole(self, module, method):
     apply = _apply(module, method)
@@ -54,7 +55,7 @@ class TilingTest(parameterized.TestCase):
     out = tiling.exact(apply, module, method, x, tile=(5, 7))
     np.testing.assert_allclose(out, apply(x), atol=1e-4, rtol=1e-4)
 
-  @parameterized.product(module=(LEVELS, QUICK),
+  @parameterized.product(module=(LEVELS, QUICK, WIDE),
                          method=('encode', 'decode'))
   def test_halo_bounds_what_a_cell_depends_on(self, module, method):
     apply, cells = _apply(module, method), 20
