@@ -115,6 +115,14 @@ class TokenizerPlanTest(absltest.TestCase):
     self.assertLess(images['discriminator_parameters'],
                     figures['discriminator_parameters'])
 
+  def test_a_discriminator_that_does_not_fit_is_named(self):
+    spec = 'tokenizer_video.py:ucf101_small'
+    self.assertGreater(plan_of(spec)['discriminator_parameters'], 0)
+    config = config_lib.load(
+        str(ROOT / 'configs') + '/' + spec, [('data.width', '68')])
+    with self.assertRaisesRegex(errors.UserError, 'discriminator: .*16x17'):
+      plans.plan(config)
+
 
 class CommandTest(absltest.TestCase):
 

@@ -42,11 +42,11 @@ class FeatureDiscriminatorTest(parameterized.TestCase):
 
   def test_finer_maps_are_stacked_and_coarser_ones_repeated(self):
     fine = jax.random.normal(jax.random.key(0), (1, 1, 4, 4, 2))
-    cells = feature_discriminator.onto_cells(fine, 2)
+    cells = feature_discriminator.onto_cells(fine, (2, 2))
     unit = fine / jnp.sqrt(jnp.square(fine).mean(-1, keepdims=True))
     np.testing.assert_allclose(
         cells[0, 0, 1, 0], unit[0, 0, 2:, :2].reshape(-1), rtol=1e-3)
-    coarse = feature_discriminator.onto_cells(fine, 8)
+    coarse = feature_discriminator.onto_cells(fine, (8, 8))
     np.testing.assert_allclose(coarse[0, 0, 5, 2], unit[0, 0, 2, 1], rtol=1e-3)
 
   @parameterized.parameters('video', 'image')
@@ -98,8 +98,11 @@ class FeatureDiscriminatorTest(parameterized.TestCase):
       module.clone(feature_maps=0).init(key, x, [])
     with self.assertRaisesRegex(ValueError, "'audio'"):
       module.clone(kind='audio').init(key, x, [x] * 3)
-    with self.assertRaisesRegex(ValueError, '6 rows.* 4 rows'):
-      feature_discriminator.onto_cells(jnp.zeros((1, 1, 6, 6, 2)), 4)
+    for size in ((6, 4), (4, 6), (8, 4), (2, 4), (2, 3)):
+      with self.assertRaisesRegex(
+          ValueError, f'{size[0]}x{size[1]} does not fit .* 4x4 cells'):
+        feature_discriminator.onto_cells(
+            jnp.zeros((1, 1, *size, 2)), (4, 4))
     with self.assertRaisesRegex(ValueError, 'map_shapes'):
       feature_discriminator.zero_maps(1, x, None)
     with self.assertRaisesRegex(ValueError, 'pixels alone'):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from tests.e2e import tiny
+from walt_jax import errors
 from walt_jax import types
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import tokenizer_runs
@@ -173,6 +174,13 @@ class TokenizerStepTest(parameterized.TestCase):
                                 stage.frozen)
     self.assertIn('discriminator_accuracy', metrics)
     self.assertNotIn('perceptual', metrics)
+    for change in (dict(height=68), dict(buckets=((64, 64), (64, 68)))):
+      with config.unlocked():
+        config.data.update(change)
+      with self.assertRaisesRegex(errors.UserError, '17.* cells; train on'):
+        tokenizer_runs.bare_stage(config, 'cpu')
+      with config.unlocked():
+        config.data.update(height=64)
 
   def test_a_run_begins_without_its_discriminators(self):
     config = config_lib.load(f'{tiny.ROOT}/configs/tokenizer_video.py:smoke')

@@ -109,10 +109,13 @@ def _tokenizer_plan(config) -> dict[str, Any]:
             for kind, shape in rows.items()}
   encode, decode = next(iter(passes.values()))
   forward = sum(shape[0] * sum(passes[kind]) for kind, shape in rows.items())
-  discriminators = [
-      (rows[kind][0], *_discriminator(network, rows[kind]))
-      for kind, network in tokenizer_runs.make_discriminators(
-          config, _PLATFORM).items()]
+  try:
+    discriminators = [
+        (rows[kind][0], *_discriminator(network, rows[kind]))
+        for kind, network in tokenizer_runs.make_discriminators(
+            config, _PLATFORM).items()]
+  except ValueError as e:
+    raise errors.UserError(f'config section discriminator: {e}') from e
   field = receptive_field_lib.receptive_field(module)
   return dict(
       stage=config.stage, parameters=counting.parameters(shapes),

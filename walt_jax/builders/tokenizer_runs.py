@@ -90,11 +90,15 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
       discriminators=discriminators,
       discriminator_optimizer=(make(config.discriminator_optimizer)
                                if discriminators else None))
-  init = lambda key: tokenizer_step.create_state(
-      key, module, optimizer, ema_decays=tuple(config.ema),
-      clip_shape=(data.num_frames, data.height, data.width),
-      map_shapes=efficientnet.map_shapes, **players)
+  init = lambda key, size=(data.height, data.width): (
+      tokenizer_step.create_state(
+          key, module, optimizer, ema_decays=tuple(config.ema),
+          clip_shape=(data.num_frames, *size),
+          map_shapes=efficientnet.map_shapes, **players))
   runs.check_shapes(init)
+  if any(judge.feature_maps for judge in discriminators.values()):
+    for size in data_lib.shapes(config):  # Maps fit some sizes only.
+      runs.check_shapes(functools.partial(init, size=size))
   train_step = functools.partial(
       tokenizer_step.make_tokenizer_step, module, options, optimizer,
       features=features)

@@ -31,28 +31,28 @@ def frame_maps(features: Callable[[jax.Array], Sequence[jax.Array]],
   return [m.reshape(*pixels.shape[:2], *m.shape[1:]) for m in maps]
 
 
-def onto_cells(feature_map: jax.Array, rows: int) -> jax.Array:
-  """Brings features [B, T, h, w, C] to a grid of `rows` rows.
+def onto_cells(feature_map: jax.Array, cells: tuple[int, int]) -> jax.Array:
+  """Brings features [B, T, h, w, C] to a grid of (rows, columns) cells.
 
-  Finer cells are stacked on channels, coarser ones repeated. Each vector is
+  Finer features are stacked on channels, coarser ones repeated. Each vector is
   scaled to a mean square of 1: networks differ in scale from map to map.
 
   Raises:
-    ValueError: Neither number of rows divides the other.
+    ValueError: Cells are no multiple or whole part of features, alike in rows
+      and columns.
   """
   x = feature_map.astype(jnp.float32)
   x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
-  height = x.shape[2]
-  if height % rows and rows % height:
-    raise ValueError(
-        f'A feature map of {height} rows does not fit the discriminator\'s '
-        f'{rows} rows of cells; train on frames of a multiple of the coarsest '
-        'map\'s stride, or choose fewer discriminator.feature_maps.')
-  if height >= rows:
-    factor = height // rows
-    return layers.space_to_depth(x, (1, factor, factor))
-  factor = rows // height
-  return layers.repeat_cells(x, (1, factor, factor))
+  size = x.shape[2:4]
+  finer, coarser = size[0] // cells[0], cells[0] // size[0]
+  if size == (cells[0] * finer, cells[1] * finer):
+    return layers.space_to_depth(x, (1, finer, finer))
+  if cells == (size[0] * coarser, size[1] * coarser):
+    return layers.repeat_cells(x, (1, coarser, coarser))
+  raise ValueError(
+      f'A feature map of {size[0]}x{size[1]} does not fit the discriminator\'s '
+      f'{cells[0]}x{cells[1]} cells; train on frames of a multiple of the '
+      'coarsest map\'s stride, or choose fewer discriminator.feature_maps.')
 
 
 class FeatureDiscriminator(nn.Module):
@@ -105,7 +105,8 @@ class FeatureDiscriminator(nn.Module):
                                 self.dtype, name=name)
 
     cells = layers.space_to_depth(pixels, (1, self.cell, self.cell))
-    sources = [cells, *(onto_cells(m, cells.shape[2]) for m in maps)]
+    _, _, rows, columns, _ = cells.shape
+    sources = [cells, *(onto_cells(m, (rows, columns)) for m in maps)]
     x = jnp.concatenate([
         conv(self.base_channels, (1, 1, 1), f'source_{index}')(source)
         for index, source in enumerate(sources)], axis=-1)
