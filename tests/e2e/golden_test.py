@@ -1,0 +1,90 @@
+"""What an earlier `walt` left is resumed, sampled and scored, equally.
+
+tests/golden/make.py says what the files are and what is done with them.
+"""
+import json
+from typing import Any
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import pytest
+
+from tests.e2e import tiny
+from tests.golden import make
+
+_EXPECTED = json.loads(make.EXPECTED.read_text())
+# Where jaxlib and the processor are those of expected.json, every number is
+# equal to its last bit: on one core and on two, with one device in a process
+# of its own or with eight here (measured; shapes are too small to be shared
+# out among cores). Elsewhere sums round otherwise.
+_EXACT = make.machine() == _EXPECTED['machine']
+_RTOL = 1e-5
+_PIXEL = 1  # Of 255.
+# Apart from these: LAPACK shares out the root of a covariance, and eight
+# samples leave it close to singular (5e-9 was seen).
+_NEVER_EXACT = ('evaluate_fid',)
+
+
+def walt(*argv: Any) -> str:
+  """Runs a command in this process and returns what it printed."""
+  result = tiny.walt(*argv)
+  if result.code:
+    raise AssertionError(f'exit code {result.code}:\n{result.err}')
+  return result.out
+
+
+def known(found: Any, expected: Any) -> Any:
+  """What was found, without keys that had no counterpart yet."""
+  if isinstance(found, dict) and isinstance(expected, dict):
+    return {key: known(value, expected[key])
+            for key, value in found.items() if key in expected}
+  if isinstance(found, list) and isinstance(expected, list) and (
+      len(found) == len(expected)):
+    return [known(*pair) for pair in zip(found, expected, strict=True)]
+  return found
+
+
+class GoldenTest(parameterized.TestCase):
+
+  @pytest.mark.slow
+  @parameterized.named_parameters((name, name) for name in make.USES)
+  def test_as_before(self, name):
+    expected = _EXPECTED['uses'][name]
+    found = known(make.use_copy(name, walt), expected)
+    if _EXACT and name not in _NEVER_EXACT:
+      self.assertEqual(found, expected)
+    else:
+      self.assert_near(found, expected, name)
+
+  def test_a_run_begun_anew_is_the_golden_one(self):
+    """The numbers themselves agree with the files."""
+    uses = _EXPECTED['uses']
+    for stage in ('tokenizer', 'base', 'sr'):
+      lines = (make.FILES / stage / 'metrics.jsonl').read_text().splitlines()
+      golden = [json.loads(line) for line in lines]
+      self.assertEqual(uses[f'begin_{stage}'], golden)
+      self.assertEqual(uses[f'resume_{stage}'][:len(golden)], golden)
+      self.assertEqual(uses[f'resume_{stage}'][-1]['step'], 4)
+
+  def assert_near(self, found: Any, expected: Any, where: str) -> None:
+    """Equal but for roundings."""
+    self.assertIs(type(found), type(expected), where)
+    if isinstance(found, dict):
+      self.assertEqual(found.keys(), expected.keys(), where)
+      for key in expected.keys() - {'sha256'}:
+        self.assert_near(found[key], expected[key], f'{where}/{key}')
+    elif isinstance(found, list):
+      self.assertLen(found, len(expected), where)
+      for index, pair in enumerate(zip(found, expected, strict=True)):
+        self.assert_near(*pair, f'{where}/{index}')
+    elif where.endswith('/largest_difference'):
+      self.assertLessEqual(found, _PIXEL, where)
+    elif isinstance(found, float):
+      self.assertAlmostEqual(
+          found, expected, delta=_RTOL * max(abs(expected), 1), msg=where)
+    else:
+      self.assertEqual(found, expected, where)
+
+
+if __name__ == '__main__':
+  absltest.main()
