@@ -39,5 +39,5 @@ setuptools.setup(
         # Heavy peers for `make parity`; never needed at run time.
         'parity': ['torch', 'diffusers', 'transformers', 'pytorch-fid'],
     },
-    entry_points={'console_scripts': ['walt = walt_jax.cli:main']},
+    entry_points={'console_scripts': ['walt = walt_jax.commands.cli:main']},
 )

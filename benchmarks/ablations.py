@@ -20,11 +20,11 @@ import sys
 
 import numpy as np
 
-from walt_jax import cli
-from walt_jax import exports
-from walt_jax import quickstart_scores
 from walt_jax.builders import tokenizers
-from walt_jax.data import moving_digits
+from walt_jax.commands import cli
+from walt_jax.core import exports
+from walt_jax.data.sources import moving_digits
+from walt_jax.quickstart import scores as scores_lib
 
 _CONFIG = 'configs/quickstart.py:base'
 # Clips alone, all frames at once, as in the paper's table.
@@ -95,7 +95,7 @@ def _write_inputs(args) -> None:
            for i in range(args.samples)]
   (args.out / 'captions.jsonl').write_text('\n'.join(lines) + '\n')
   if args.fvd_clips:
-    real = quickstart_scores.held_out(args.quickstart / 'data' / '32')
+    real = scores_lib.held_out(args.quickstart / 'data' / '32')
     np.save(args.out / 'real.npy',
             np.stack([clip['video'] for clip in real[:args.fvd_clips]]))
 

@@ -39,8 +39,8 @@ import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import denoiser_runs
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.builders import models
+from walt_jax.builders import networks
+from walt_jax.builders import objectives
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
@@ -49,9 +49,9 @@ from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.text import encoder as text_encoder
 from walt_jax.text import t5
-from walt_jax.tokenizer import frozen as frozen_lib
-from walt_jax.tokenizer import latents as latents_lib
-from walt_jax.training import progress
+from walt_jax.tokenizer import inference
+from walt_jax.tokenizer import statistics
+from walt_jax.training import status
 
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 _STAGES = dict(base='t2v_base_9x16', sr1='t2v_sr1', sr2='t2v_sr2')
@@ -140,7 +140,7 @@ def _one(args, name: str, folder: pathlib.Path) -> dict[str, Any]:
       row |= setup.decode(folder)
     else:
       row |= setup.sample(name, folder)
-  kind, peak = progress.peak_memory(mesh)
+  kind, peak = status.peak_memory(mesh)
   return row | dict(
       memory=kind, peak_gib=_gib(peak), parameters=setup.parameters,
       weights_seconds=setup.weights_seconds)
@@ -277,18 +277,18 @@ class _Setup:
         partition.tree_shardings(shapes, self._mesh, partition.DENOISER_RULES))
     return pipeline_lib.TrainedStage(
         name=name, workdir='', step=0, weights='params',
-        sampler=diffusion_lib.stage_sampler_of(bare.objective, config),
+        sampler=objectives.stage_sampler_of(bare.objective, config),
         params=pipeline_lib.StageParams(restore, lambda params: 'random'),
         classes=(), uses_text=True,
-        frame_lengths=diffusion_lib.frame_lengths(config),
-        can_factorize=diffusion_lib.can_factorize(config),
-        defaults=diffusion_lib.sampler_options(config))
+        frame_lengths=objectives.frame_lengths(config),
+        can_factorize=objectives.can_factorize(config),
+        defaults=objectives.sampler_options(config))
 
   def _tokenizer(self, *, drawn: bool):
     """With weights on the host, as after loading; none where not `drawn`."""
     section = (self._configs[0].tokenizer.random.model if self._smoke else
                config_lib.load(f'{_CONFIGS}/tokenizer_video.py:t2v').model)
-    module = models.autoencoder(section, mesh_lib.platform(self._mesh))
+    module = networks.autoencoder(section, mesh_lib.platform(self._mesh))
     params: Any = {}
     if drawn:
       clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
@@ -296,8 +296,8 @@ class _Setup:
           'tokenizer',
           jax.eval_shape(module.init, jax.random.key(0), clip)['params'],
           partition.TOKENIZER_RULES))
-    return frozen_lib.Tokenizer(
-        module, params, latents_lib.identity_statistics(_CHANNELS), {}, '')
+    return inference.Tokenizer(
+        module, params, statistics.identity_statistics(_CHANNELS), {}, '')
 
   def _t5(self, max_tokens: int):
     """An encoder with random weights on the host, as after loading."""
@@ -374,7 +374,7 @@ def _normal(seed, mean, deviation, shape, dtype, stacked: bool) -> jax.Array:
 
 def _twice(call: Callable[[], np.ndarray]) -> dict[str, Any]:
   """Times a call and the same again; the outcome must not be trivial."""
-  before = progress.peak_memory(mesh_lib.make_mesh())[1]
+  before = status.peak_memory(mesh_lib.make_mesh())[1]
   seconds = []
   for _ in range(2):
     start = time.perf_counter()

@@ -27,13 +27,13 @@ from unittest import mock
 import av
 import numpy as np
 
-from walt_jax.data import codecs
-from walt_jax.data import moving_digits
-from walt_jax.data import parts
-from walt_jax.data import pipeline
-from walt_jax.data import prepare
-from walt_jax.data import render
-from walt_jax.data import sources
+from walt_jax.data.prepare import prepare
+from walt_jax.data.prepare import render
+from walt_jax.data.prepare import work_items
+from walt_jax.data.sources import moving_digits
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
+from walt_jax.data.stream import batches as batches_lib
 
 _FRAMES = 17
 
@@ -69,13 +69,13 @@ def recorded_reads():
     yield reads
 
 
-def measure_speed(dataset: sources.PreparedDataset, size: int, rounds: int,
+def measure_speed(dataset: source.PreparedDataset, size: int, rounds: int,
                   batch_size: int = 8) -> dict:
   """Clips a second of both, taking turns: by CPU time and by the clock."""
-  options = pipeline.BatchOptions(
+  options = batches_lib.BatchOptions(
       video_rows=batch_size, num_frames=_FRAMES, size=size, flip=True,
       random_crop=True, num_threads=0, prefetch=0)  # All in this thread.
-  iterator = pipeline.make_batches(dataset, options)(0)
+  iterator = batches_lib.make_batches(dataset, options)(0)
   measured = []
   with recorded_reads() as reads:
     for number in range(rounds + 2):
@@ -112,10 +112,10 @@ def _resident_mib() -> float:
 
 def measure_memory(dataset, size: int, batches: int) -> dict:
   """Resident memory along an iterator's way, after its first 100 batches."""
-  options = pipeline.BatchOptions(
+  options = batches_lib.BatchOptions(
       video_rows=2, image_rows=1, num_frames=_FRAMES, size=size, flip=True,
       random_crop=True)
-  iterator = pipeline.make_batches(dataset, options)(0)
+  iterator = batches_lib.make_batches(dataset, options)(0)
   readings = []
   for number in range(batches + 100):
     if number >= 100 and (number - 100) % (batches // 10) == 0:
@@ -128,11 +128,12 @@ def measure_memory(dataset, size: int, batches: int) -> dict:
 
 def measure_resume(dataset, size: int, batch: int) -> dict:
   """Seconds to the first batch, far into a run and at its start."""
-  options = pipeline.BatchOptions(video_rows=8, num_frames=_FRAMES, size=size)
+  options = batches_lib.BatchOptions(
+      video_rows=8, num_frames=_FRAMES, size=size)
   seconds = {}
   for name, number in (('from_0', 0), (f'from_{batch}', batch)):
     began = time.perf_counter()
-    next(pipeline.make_batches(dataset, options)(number))
+    next(batches_lib.make_batches(dataset, options)(number))
     seconds[f'seconds_{name}'] = round(time.perf_counter() - began, 3)
   return seconds
 
@@ -154,22 +155,22 @@ def main() -> None:
                               ('small_video', 32, 'h264'),
                               ('small_frames', 32, 'jpeg')):
       if args.input:
-        prepare.prepare(args.input, folder / name, parts.Settings(
+        prepare.prepare(args.input, folder / name, work_items.Settings(
             size=size, codec=codec, clip_frames=64, heldout=0.0))
       else:
         digits = moving_digits.MovingDigits(
             num_examples=128, size=size, num_frames=64, difficulty='free')
         render.write_sources(dict(train=digits), folder / name, {},
                              codec=codec)
-    video = sources.PreparedDataset(folder / 'video')
+    video = source.PreparedDataset(folder / 'video')
     for name, measure in (
         ('speed', lambda: measure_speed(video, args.size, args.rounds)),
         ('resume', lambda: measure_resume(video, args.size, 100_000)),
         ('memory_jpeg', lambda: measure_memory(
-            sources.PreparedDataset(folder / 'small_frames'), 32,
+            source.PreparedDataset(folder / 'small_frames'), 32,
             args.batches)),
         ('memory_h264', lambda: measure_memory(
-            sources.PreparedDataset(folder / 'small_video'), 32,
+            source.PreparedDataset(folder / 'small_video'), 32,
             args.batches))):
       found[name] = measure()
       print(name, found[name], flush=True)

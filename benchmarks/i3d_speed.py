@@ -22,7 +22,7 @@ _PEER = pathlib.Path(__file__).parent / 'i3d_torch_peer.py'
 
 def _clips(count: int, frames: int) -> np.ndarray:
   """Moving digits at 224 x 224 in [-1, 1], as I3D sees a 32 x 32 model's."""
-  from walt_jax.data import moving_digits
+  from walt_jax.data.sources import moving_digits
   from walt_jax.metrics import video_features
   source = moving_digits.MovingDigits(
       split='heldout', num_examples=count, num_frames=17)

@@ -32,12 +32,12 @@ import jax.numpy as jnp
 
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import gpu_plans
 from walt_jax.builders import tokenizer_runs
-from walt_jax.builders import topology_plans
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
-from walt_jax.training import progress
+from walt_jax.planning import gpu
+from walt_jax.planning import tpu
+from walt_jax.training import status
 
 _CASES = (
     'configs/ucf101.py:l,data.batch_size=8',
@@ -106,11 +106,11 @@ def _line(case: str, row: dict[str, Any]) -> str:
 def _one(case: str, steps: int) -> dict[str, Any]:
   """Estimates and measures one config in this process."""
   config, notes = _load(case)
-  estimate = gpu_plans.gpu_plan(config, 'gpu:1')
+  estimate = gpu.gpu_plan(config, 'gpu:1')
   device = jax.devices()[0]
   row = dict(
       notes, batch_size=config.data.batch_size,
-      remat_policy=topology_plans.remat_policy(config),
+      remat_policy=tpu.remat_policy(config),
       device=device.device_kind, jax=jax.__version__,
       estimated_gib=_gib(estimate['hbm_needed_bytes']),
       estimated_parts_gib={name: _gib(size) for name, size in
@@ -156,7 +156,7 @@ def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
     held = jax.device_put(jnp.zeros((), bool), everywhere)
     state = jax.jit(run.stage.init, out_shardings=run.shardings)(key)
     jax.block_until_ready((state, batch, frozen))
-  _, initial = progress.peak_memory(mesh)
+  _, initial = status.peak_memory(mesh)
   start = time.perf_counter()
   step = run.lower_train_step().compile()
   compile_seconds = time.perf_counter() - start
@@ -167,7 +167,7 @@ def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
     loss = float(metrics['loss'])
     jax.block_until_ready(state)
     times.append(1e3 * (time.perf_counter() - start))
-  kind, peak = progress.peak_memory(mesh)
+  kind, peak = status.peak_memory(mesh)
   memory = step.memory_analysis()
   compiler = (memory.argument_size_in_bytes + memory.output_size_in_bytes -
               memory.alias_size_in_bytes + memory.temp_size_in_bytes)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from walt_jax.builders import pipelines
-from walt_jax.data import moving_digits
+from walt_jax.data.sources import moving_digits
 from walt_jax.diffusion import guidance as guidance_lib
-from walt_jax.metrics import control
+from walt_jax.evaluation import digit_reader
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -49,7 +49,7 @@ def main() -> None:
   parser.add_argument('--guidance', default='label=2,text=2.5')
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
-  reader = control.train_reader()
+  reader = digit_reader.train_reader()
   results = dict(over_time=_over_time(args, reader),
                  image=_image_to_video(args, reader))
   (args.out / 'results.json').write_text(json.dumps(results, indent=1))
@@ -89,7 +89,7 @@ def _centred(clips: np.ndarray) -> np.ndarray:
   alone decide: the circular mean of the moving part.
   """
   size = clips.shape[2]
-  still = np.maximum(control.sharpen_motion(clips)[1], 0)
+  still = np.maximum(digit_reader.sharpen_motion(clips)[1], 0)
   still = still * (still > still.max(axis=(1, 2), keepdims=True) / 2)
   turn = np.exp(2j * np.pi * np.arange(still.shape[1]) / still.shape[1])
   rolled = []
@@ -102,7 +102,7 @@ def _centred(clips: np.ndarray) -> np.ndarray:
 
 def _real(count: int, num_frames: int):
   """Held-out clips, their digits and directions."""
-  return control.held_out_clips(count, num_frames=num_frames)
+  return digit_reader.held_out_clips(count, num_frames=num_frames)
 
 
 def _over_time(args, reader) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _read_stretches(reader, made, real, stride: int) -> list[dict[str, Any]]:
   """
   rows = []
   for first in range(0, made[0].shape[1] - _WINDOW + 1, stride):
-    read = lambda clips, *asked, first=first: control.score(
+    read = lambda clips, *asked, first=first: digit_reader.score(
         reader.read(_centred(clips[:, first:first + _WINDOW])), *asked)
     rows.append(dict(first=first, last=first + _WINDOW - 1, **read(*made),
                      real=read(*real)))

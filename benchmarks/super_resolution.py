@@ -28,13 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import cli
-from walt_jax import types
 from walt_jax.builders import pipelines
-from walt_jax.data import moving_digits
+from walt_jax.commands import cli
+from walt_jax.core import types
+from walt_jax.data.sources import moving_digits
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
-from walt_jax.metrics import control
+from walt_jax.evaluation import digit_reader
 from walt_jax.metrics import fvd
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
@@ -263,19 +263,20 @@ def _cascade(args) -> list[dict[str, Any]]:
       pipeline, requests, [_plain(s, _LEVEL if i else 0.0, _scales(args, i))
                            for i, s in enumerate(pipeline.stages)],
       batch_size=_BATCH)
-  reader = control.train_reader()
+  reader = digit_reader.train_reader()
   digits = [i // 4 % 10 for i in range(args.samples)]
   directions = [i % 4 for i in range(args.samples)]
   rows = []
   for stage, output, size in zip(
       pipeline.stages, outputs, _SIZES, strict=True):
     clips = np.stack(list(cascade.decode(pipeline, output, _BATCH)))
-    real = control.reader_accuracy(
+    real = digit_reader.reader_accuracy(
         reader, size=size, num_frames=17, count=160,
         difficulty=_difficulty(args))['real']
     rows.append(dict(
         stage=stage.name, size=size,
-        **control.score(reader.read(clips), digits, directions), real=real))
+        **digit_reader.score(reader.read(clips), digits, directions),
+        real=real))
     print(rows[-1], flush=True)
   return rows
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax import evaluate
-from walt_jax import progress
 from walt_jax.builders import tokenizers
-from walt_jax.data import codecs
-from walt_jax.data import sources
+from walt_jax.commands import evaluate
+from walt_jax.core import progress
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
 from walt_jax.media import contact_sheet
 from walt_jax.media import video
 from walt_jax.metrics import fvd
@@ -45,7 +45,7 @@ def held_out_clips(data: str, count: int) -> np.ndarray:
   Returns:
     uint8 [count, 17, 64, 64, 3].
   """
-  dataset = sources.PreparedDataset(data, 'heldout')
+  dataset = source.PreparedDataset(data, 'heldout')
   starts = [(row, first) for row in range(len(dataset))
             for first in range(0, codecs.num_frames(dataset[row]) - _FRAMES + 1,
                                _FRAMES)]

@@ -44,10 +44,10 @@ def _config(options: dict[str, Any]):
 
 
 def _networks(options: dict[str, Any]):
-  from walt_jax.builders import models
+  from walt_jax.builders import networks
   from walt_jax.builders import tokenizer_runs
   config = _config(options)
-  autoencoder = models.autoencoder(config.model, 'cpu').clone(
+  autoencoder = networks.autoencoder(config.model, 'cpu').clone(
       conv_form=options['form'])
   discriminator = tokenizer_runs.make_discriminators(config, 'cpu')['videos']
   return autoencoder, discriminator.clone(conv_form=options['form'])
@@ -88,8 +88,8 @@ def _ours(weights_file: str, clips_file: str, results_file: str, text: str):
   import jax.numpy as jnp
   import optax
 
-  from walt_jax import exports
-  from walt_jax import types
+  from walt_jax.core import exports
+  from walt_jax.core import types
   from walt_jax.training import state as train_state
   from walt_jax.training import tokenizer_step
   options = json.loads(text)
@@ -148,10 +148,10 @@ def _large(weights_file: str, text: str):
   import jax
   import jax.numpy as jnp
 
-  from walt_jax import exports
+  from walt_jax.core import exports
   from walt_jax.parallel import mesh as mesh_lib
   from walt_jax.tokenizer import streaming
-  from walt_jax.training import progress
+  from walt_jax.training import status
   options = json.loads(text)
   autoencoder, _ = _networks(options)
   params = jax.device_put({k: v for k, v in exports.unflatten(
@@ -166,7 +166,7 @@ def _large(weights_file: str, text: str):
                                                     method='decode'))
     call = lambda: decode(params, latents)
   seconds = _milliseconds(call, 1) / 1e3
-  kind, peak = progress.peak_memory(mesh_lib.make_mesh())
+  kind, peak = status.peak_memory(mesh_lib.make_mesh())
   print(json.dumps(dict(seconds=seconds, memory=kind,
                         peak_gib=round(peak / 2**30, 2))))
 
@@ -212,8 +212,8 @@ def main():
       dtype='float32' if args.tiny else 'bfloat16', remat=args.remat,
       repeats=args.repeats, compile=args.compile,
       adversarial_weight=_ADVERSARIAL_WEIGHT, form='native')
-  from walt_jax import exports
   from walt_jax.builders import config as config_lib
+  from walt_jax.core import exports
   config = config_lib.to_dict(_config(options))
   options |= {name: config[name] for name in ('model', 'discriminator')}
   result: dict[str, Any] = dict(clips=[args.batch, *size],

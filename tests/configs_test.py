@@ -7,16 +7,16 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 
-from walt_jax import counting
-from walt_jax import errors
-from walt_jax import types
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import data
+from walt_jax.builders import datasets
 from walt_jax.builders import denoiser_runs
-from walt_jax.builders import diffusion
-from walt_jax.builders import models
-from walt_jax.builders import runs
+from walt_jax.builders import networks
+from walt_jax.builders import objectives
 from walt_jax.builders import tokenizer_runs
+from walt_jax.builders import training_run
+from walt_jax.core import errors
+from walt_jax.core import types
+from walt_jax.planning import counting
 from walt_jax.training import tokenizer_step
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / 'configs'
@@ -73,28 +73,28 @@ class ConfigsTest(parameterized.TestCase):
   def check_common(self, config):
     self.assertEqual(set(config.train), TRAIN_KEYS)
     self.assertEqual(set(config.mesh), {'data', 'fsdp', 'tensor'})
-    diffusion.optimizer_options(config.optimizer)
+    objectives.optimizer_options(config.optimizer)
     if config.data.name == 'moving_digits':
-      self.assertNotEmpty(data.source(config, data.TRAIN))
+      self.assertNotEmpty(datasets.source(config, datasets.TRAIN))
     else:  # Everything but the path is right.
       with self.assertRaisesRegex(errors.UserError, 'data.path is empty'):
-        data.source(config, data.TRAIN)
+        datasets.source(config, datasets.TRAIN)
 
   @parameterized.parameters(*DENOISERS)
   def test_denoiser(self, spec):
     config = load(spec)
     self.check_common(config)
-    runs.check_sections(config, denoiser_runs.SECTIONS)
-    objective = diffusion.objective(config, 'cpu')
-    diffusion.sampler_options(config)
+    training_run.check_sections(config, denoiser_runs.SECTIONS)
+    objective = objectives.objective(config, 'cpu')
+    objectives.sampler_options(config)
     parameters(objective.denoiser, latents_of(config))
     section = config.tokenizer.random
     if section:
-      tokenizer = models.autoencoder(section.model, 'cpu')
+      tokenizer = networks.autoencoder(section.model, 'cpu')
     elif config.latents.channels == 8 and not spec.startswith(
         ('quickstart', 'digits')):  # They use the quickstart's own.
       image = config.data.num_frames == 1
-      tokenizer = models.autoencoder(load(
+      tokenizer = networks.autoencoder(load(
           'tokenizer_image' if image else 'tokenizer_video').model, 'cpu')
     else:
       return
@@ -105,13 +105,13 @@ class ConfigsTest(parameterized.TestCase):
   def test_tokenizer(self, spec):
     config = load(spec)
     self.check_common(config)
-    runs.check_sections(config, tokenizer_runs.SECTIONS)
-    models.autoencoder(config.model, 'cpu').latent_shape(
+    training_run.check_sections(config, tokenizer_runs.SECTIONS)
+    networks.autoencoder(config.model, 'cpu').latent_shape(
         (1, config.data.num_frames, config.data.height, config.data.width, 3))
     config_lib.typed(config.losses, tokenizer_step.TokenizerLosses, 'losses')
     kinds = tokenizer_runs.make_discriminators(config, 'cpu')
     if kinds:
-      diffusion.optimizer_options(config.discriminator_optimizer)
+      objectives.optimizer_options(config.discriminator_optimizer)
     if spec.startswith('tokenizer') and not spec.endswith('no_gan'):
       self.assertNotEmpty(kinds)
 
@@ -161,7 +161,7 @@ class PaperTest(parameterized.TestCase):
       ('t2v_base_9x16', 3000, 0.035), ('t2v_sr1', 1300, 0.02))
   def test_parameters(self, spec, millions, tolerance):
     config = load(spec)
-    count = parameters(models.denoiser(config, 'cpu'), latents_of(config))
+    count = parameters(networks.denoiser(config, 'cpu'), latents_of(config))
     self.assertAlmostEqual(
         count / 1e6 / millions, 1, delta=tolerance, msg=f'{count:,}')
 
@@ -170,7 +170,7 @@ class PaperTest(parameterized.TestCase):
     config = config_lib.load(f'{FOLDER}/ucf101.py:l', [
         ('text.width', '2048'), ('model.num_classes', '0'),
         ('model.frame_condition', 'True')])
-    count = parameters(models.denoiser(config, 'cpu'), latents_of(config))
+    count = parameters(networks.denoiser(config, 'cpu'), latents_of(config))
     self.assertAlmostEqual(count / 419e6, 1, delta=0.012, msg=f'{count:,}')
 
   @parameterized.parameters(

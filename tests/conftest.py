@@ -14,6 +14,6 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-from walt_jax import host_memory  # noqa: E402 - imports no JAX.
+from walt_jax.core import host_memory  # noqa: E402 - imports no JAX.
 
 host_memory.keep_freed()

@@ -10,7 +10,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import yaml
 
-from walt_jax import cli
+from walt_jax.commands import cli
 
 _LAUNCH = pathlib.Path(__file__).resolve().parent.parent / 'launch'
 _SCRIPTS = ('gke_jobset.sh', 'slurm.sbatch', 'tpu_pod.sh', 'xpk.sh')

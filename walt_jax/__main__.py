@@ -1,6 +1,6 @@
 """`python -m walt_jax` is the `walt` command."""
 import sys
 
-from walt_jax import cli
+from walt_jax.commands import cli
 
 sys.exit(cli.main())

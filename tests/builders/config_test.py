@@ -8,8 +8,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from ml_collections import config_dict
 
-from walt_jax import errors
 from walt_jax.builders import config as config_lib
+from walt_jax.core import errors
 
 _FILE = '''
 from ml_collections import config_dict

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.data import video_files
 from walt_jax.data import clips
-from walt_jax.data import prepare
+from walt_jax.data.prepare import prepare
 
 write_video = video_files.write_video
 

@@ -6,13 +6,13 @@ from absl.testing import absltest
 import numpy as np
 
 from tests.data import video_files
-from walt_jax import errors
-from walt_jax import evaluate_sets
+from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
-from walt_jax.data import pipeline
-from walt_jax.data import prepare
-from walt_jax.data import sources
-from walt_jax.metrics import clip_sets
+from walt_jax.data.prepare import prepare
+from walt_jax.data.sources import source
+from walt_jax.data.stream import batches
+from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import sets
 
 
 class EvaluationClipsTest(absltest.TestCase):
@@ -31,9 +31,9 @@ class EvaluationClipsTest(absltest.TestCase):
     clips = evaluation_clips.EvaluationClips(self.path)
     self.assertEqual((clips.split, clips.num_frames, clips.size),
                      ('heldout', 5, (16, 16)))
-    start = pipeline.make_batches(
-        sources.PreparedDataset(self.path, 'heldout'),
-        pipeline.BatchOptions(video_rows=len(clips), num_frames=5, size=16,
+    start = batches.make_batches(
+        source.PreparedDataset(self.path, 'heldout'),
+        batches.BatchOptions(video_rows=len(clips), num_frames=5, size=16,
                               shuffle=False, num_threads=1))
     np.testing.assert_array_equal(np.stack(list(clips)),
                                   next(start(0)).videos.pixels)
@@ -41,7 +41,7 @@ class EvaluationClipsTest(absltest.TestCase):
   def test_split_length_and_size(self):
     clips = evaluation_clips.EvaluationClips(
         self.path, 'train', num_frames=12, size=(8, 12))
-    table = sources.PreparedDataset(self.path, 'train').index
+    table = source.PreparedDataset(self.path, 'train').index
     self.assertLen(clips, (table['num_frames'] >= 12).sum())
     self.assertEqual(clips[0].shape, (12, 8, 12, 3))
     self.assertLen(set(clips.names), len(clips))
@@ -56,7 +56,7 @@ class EvaluationClipsTest(absltest.TestCase):
     self.assertEqual(heldout.stack().shape, (2, 5, 16, 16, 3))
     train = clip_sets.open_clips(f'{self.path}:train:8x24', frames=6)
     self.assertEqual((train.split, train[0].shape), ('train', (6, 8, 24, 3)))
-    prints = [evaluate_sets.fingerprint(f'{self.path}{end}')
+    prints = [sets.fingerprint(f'{self.path}{end}')
               for end in ('', ':train', ':heldout')]
     self.assertLen({print_[0] for print_ in prints}, 3)
     self.assertEqual(prints[1][1], prints[0][1])

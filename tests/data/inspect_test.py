@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 
 from tests.data import video_files
-from walt_jax import errors
-from walt_jax import types
+from walt_jax.core import errors
+from walt_jax.core import types
 from walt_jax.data import inspect
 from walt_jax.data import latent_cache
-from walt_jax.data import prepare
-from walt_jax.data import sources
+from walt_jax.data.prepare import prepare
+from walt_jax.data.sources import source
 
 
 def _encode(pixels):
@@ -57,7 +57,7 @@ class InspectTest(absltest.TestCase):
   def test_latent_cache(self):
     settings = latent_cache.CacheSettings(
         tokenizer_sha256='ab' * 32, num_frames=13, size=16)
-    splits = dict(train=sources.PreparedDataset(self.data))
+    splits = dict(train=source.PreparedDataset(self.data))
     with self.assertLogs('walt_jax', 'WARNING'):
       latent_cache.write_cache(splits, self.root / 'latents', settings,
                                encode=_encode)

@@ -8,13 +8,13 @@ import tempfile
 from absl.testing import absltest
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import types
+from walt_jax.core import errors
+from walt_jax.core import types
 from walt_jax.data import clips
-from walt_jax.data import example_index
 from walt_jax.data import latent_cache
-from walt_jax.data import moving_digits
-from walt_jax.data import pipeline
+from walt_jax.data.sources import moving_digits
+from walt_jax.data.storage import example_index
+from walt_jax.data.stream import batches
 
 
 def _encode(pixels):
@@ -95,9 +95,9 @@ class LatentCacheTest(absltest.TestCase):
 
   def test_feeds_the_pipeline(self):
     self._write()
-    options = pipeline.BatchOptions(video_rows=2, image_rows=3,
+    options = batches.BatchOptions(video_rows=2, image_rows=3,
                                     images_per_row=3, shuffle=False)
-    batch = next(pipeline.make_batches(self._open(), options)(0))
+    batch = next(batches.make_batches(self._open(), options)(0))
     self.assertIsNone(batch.videos.pixels)
     self.assertEqual(batch.videos.posterior.mean.shape, (2, 3, 4, 4, 3))
     self.assertEqual(batch.videos.low_res.logvar.shape, (2, 3, 2, 2, 3))
@@ -108,9 +108,9 @@ class LatentCacheTest(absltest.TestCase):
     first = _encode(self.splits['train'][0]['video'][None, :1]).mean[0, 0]
     np.testing.assert_allclose(batch.images.posterior.mean[0, 0], first,
                                rtol=2**-8)
-    flips = pipeline.BatchOptions(video_rows=1, flip=True)
+    flips = batches.BatchOptions(video_rows=1, flip=True)
     with self.assertRaisesRegex(ValueError, 'cannot be flipped'):
-      next(pipeline.make_batches(self._open(), flips)(0))
+      next(batches.make_batches(self._open(), flips)(0))
 
   def test_refuses_another_tokenizer_and_text_encoder(self):
     self._write()

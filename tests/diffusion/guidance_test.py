@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.diffusion import guidance
 
 B, SHAPE = 3, (2, 2, 2, 1)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
+from walt_jax.core import conditions
+from walt_jax.core import types
 from walt_jax.diffusion import loss
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction
 from walt_jax.diffusion import schedules
-from walt_jax.models import conditioning as conditioning_lib
 
 B, SHAPE = 8, (3, 2, 2, 2)
 NULL = 7
@@ -136,7 +136,7 @@ class LossTest(parameterized.TestCase):
 
   def test_conditions_are_dropped_independently(self):
     num = 1000
-    drop = conditioning_lib.DropProbabilities(
+    drop = conditions.DropProbabilities(
         label=0.3, text=0.2, frames=0.1)
     _, _, calls = run(
         types.Conditioning(

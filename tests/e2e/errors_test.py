@@ -9,8 +9,8 @@ from absl.testing import parameterized
 import numpy as np
 
 from tests.e2e import tiny
-from walt_jax import exports
-from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.core import exports
+from walt_jax.tokenizer import statistics as statistics_lib
 
 
 class ErrorsTestCase(parameterized.TestCase):
@@ -261,7 +261,7 @@ def change_tokenizer(export: pathlib.Path) -> None:
   """Rewrites an export with other statistics of the latents."""
   params, config = exports.load_export(export)
   statistics = params['statistics']
-  other = latents_lib.LatentStatistics(
+  other = statistics_lib.LatentStatistics(
       statistics['mean'] + np.float32(1), statistics['std'])
   exports.save_export(export, params | {'statistics': dict(
       mean=other.mean, std=other.std)}, config)

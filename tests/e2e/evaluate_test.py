@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.e2e import tiny
-from walt_jax import evaluate_samples
+from walt_jax.evaluation import checkpoint
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import image_features
@@ -52,7 +52,7 @@ class EvaluateTest(absltest.TestCase):
         0, 256, (30, 5, 16, 16, 3)).astype(np.uint8))
     for where, name, value in (
         (image_features, 'load_efficientnet', _network),
-        (evaluate_samples, '_CHUNK', _CHUNK)):
+        (checkpoint, '_CHUNK', _CHUNK)):
       self.enterContext(mock.patch.object(where, name, value))
 
   def evaluate(self, *argv, name='score', workdir=None, code=0, devices=1):
@@ -70,7 +70,7 @@ class EvaluateTest(absltest.TestCase):
     return ['--cache', str(self.folder / name)]
 
   def test_an_interrupted_job_goes_on_by_index(self):
-    draw, drawn = evaluate_samples._Drawer.draw, []
+    draw, drawn = checkpoint._Drawer.draw, []
 
     def counted(drawer, seed, indices):
       if len(drawn) == 1 and stop:
@@ -78,7 +78,7 @@ class EvaluateTest(absltest.TestCase):
       drawn.append(indices)
       return draw(drawer, seed, indices)
 
-    with mock.patch.object(evaluate_samples._Drawer, 'draw', counted):
+    with mock.patch.object(checkpoint._Drawer, 'draw', counted):
       stop = True
       self.evaluate(*self.cache('a'), code=130)
       self.assertFalse((self.folder / 'score.json').exists())
@@ -146,7 +146,7 @@ class EvaluateTest(absltest.TestCase):
     self.assertEqual([line['eval/fid'] for line in lines],
                      [point['value'] for point in result['history']])
     # A rerun has nothing to do and says the same.
-    with mock.patch.object(evaluate_samples, 'score') as score:
+    with mock.patch.object(checkpoint, 'score') as score:
       again = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
     score.assert_not_called()
     self.assertEqual(again['history'], result['history'])

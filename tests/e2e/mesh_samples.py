@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.e2e import tiny
-from walt_jax import types
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import diffusion as diffusion_lib
+from walt_jax.builders import objectives
+from walt_jax.core import types
 from walt_jax.diffusion import guidance
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import samplers
@@ -36,7 +36,7 @@ def draw_on(mesh: jax.sharding.Mesh) -> np.ndarray:
       width=16, depth=2, num_heads=2, mlp_width=32, patch=1,
       spatial_window=(1, 4, 4), spacetime_window=(2, 2, 2), num_classes=3,
       text_width=6, low_res_factor=2, use_noise_level=True)
-  objective = diffusion_lib.objective(
+  objective = objectives.objective(
       config_lib.load(f'{tiny.QUICKSTART}:smoke'), 'cpu')
   random = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests.e2e import tiny
-from walt_jax.training import bundles
+from walt_jax.training import replay_bundles
 
 
 class ReplayTest(parameterized.TestCase):
@@ -22,7 +22,7 @@ class ReplayTest(parameterized.TestCase):
     self.assertRegex(result.err, r'^walt: error: training stopped: step \d+ is '
                      r'not finite \(.*loss .*--replay')
     self.assertLen(result.err.splitlines(), 1)
-    (path,) = (workdir / bundles.DIRECTORY).iterdir()
+    (path,) = (workdir / replay_bundles.DIRECTORY).iterdir()
     self.assertIn(str(path), result.err)
 
     again = tiny.walt('train', '--replay', path)

@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors import numpy as safetensors_numpy
 
-from walt_jax import cli
+from walt_jax.commands import cli
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.text import encoder as text_encoder
 from walt_jax.training import logging as logging_lib

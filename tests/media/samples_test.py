@@ -6,7 +6,7 @@ import tempfile
 from absl.testing import absltest
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.media import samples
 
 

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 import av
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.media import video
 
 

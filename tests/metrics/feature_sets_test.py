@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import frechet

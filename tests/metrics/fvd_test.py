@@ -5,10 +5,10 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from walt_jax.metrics import baselines
 from walt_jax.metrics import frechet
 from walt_jax.metrics import fvd
 from walt_jax.metrics import video_features
-from walt_jax.metrics import yardsticks
 
 
 def _resize_slow(image: np.ndarray, size: int) -> np.ndarray:
@@ -49,9 +49,9 @@ class FvdTest(parameterized.TestCase):
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (2, 17, 32, 32, 3)).astype(np.uint8)
     self.network.cache.clear()
-    scores = yardsticks.score_sets(
-        real, dict(itself=real[::-1], mean=yardsticks.mean_clip(real, 2),
-                   frozen=yardsticks.frozen_first_frames(real)),
+    scores = baselines.score_sets(
+        real, dict(itself=real[::-1], mean=baselines.mean_clip(real, 2),
+                   frozen=baselines.frozen_first_frames(real)),
         network=self.network)
     self.assertLen(self.network.cache, 2 + 1 + 2)
     self.assertLess(abs(scores['itself']['value']), 0.5)

@@ -7,8 +7,8 @@ from absl.testing import absltest
 import numpy as np
 
 from tests.pretrained import inception_test
-from walt_jax import cli
-from walt_jax import errors
+from walt_jax.commands import cli
+from walt_jax.core import errors
 from walt_jax.metrics import image_features
 
 _COUNT = 6

@@ -4,7 +4,7 @@ import dataclasses
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.metrics import protocols
 
 

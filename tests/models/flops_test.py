@@ -4,10 +4,10 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 
-from walt_jax import counting
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import flops
+from walt_jax.planning import counting
 
 TEXT_TOKENS = 6
 TEXT_WIDTH = 12

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import interpolate
 

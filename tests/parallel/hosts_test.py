@@ -5,7 +5,7 @@ import threading
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import hosts
 
 

@@ -4,7 +4,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition

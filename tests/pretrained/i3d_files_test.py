@@ -6,7 +6,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import i3d
 from walt_jax.pretrained import i3d_files
 from walt_jax.pretrained import reader

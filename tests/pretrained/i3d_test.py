@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import i3d
 
 

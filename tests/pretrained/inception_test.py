@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.pretrained import tensorflow_files_test
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import inception
 
 # Kernel sizes and widths that differ from 'as named' (rows, columns).

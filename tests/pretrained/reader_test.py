@@ -12,7 +12,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import reader
 
 

@@ -6,7 +6,7 @@ from absl.testing import absltest
 import numpy as np
 import pytest
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import reader
 
 

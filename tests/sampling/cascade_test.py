@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.sampling import cascade

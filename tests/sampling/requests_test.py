@@ -6,7 +6,7 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.sampling import requests
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.text import encoder
 from walt_jax.text import t5
 from walt_jax.text import tokenization

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import models
+from walt_jax.builders import networks
 from walt_jax.tokenizer import autoencoder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ class PaperConfigTest(parameterized.TestCase):
         f'{ROOT}/configs/tokenizer_video.py:ucf101',
         [('model.base_channels', '4'), ('model.num_groups', '2'),
          ('model.remat', 'False'), ('model.dtype', 'float32')])
-    cls.module = models.autoencoder(config.model, 'cpu')
+    cls.module = networks.autoencoder(config.model, 'cpu')
     shapes = jax.eval_shape(cls.module.init, jax.random.key(0),
                             jnp.zeros((1, 5, 16, 16, 3)))['params']
     rng = np.random.default_rng(0)

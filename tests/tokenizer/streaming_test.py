@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.tokenizer import autoencoder
-from walt_jax.tokenizer import frozen
+from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import streaming
 
 FULL = autoencoder.Autoencoder(
@@ -46,7 +46,7 @@ def _whole(module, method):
   # One causal program serves all lengths: a prefix gives the prefix.
   def apply(params, x):
     if method == 'encode':
-      return frozen.encode_posterior(module, params, x)
+      return inference.encode_posterior(module, params, x)
     return module.apply({'params': params}, x, method=method)
   return jax.jit(apply)
 

@@ -13,11 +13,11 @@ import numpy as np
 from tests.training import guard_test
 from tests.training import toy_stage
 from walt_jax.parallel import mesh as mesh_lib
-from walt_jax.training import bundles
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import replay
+from walt_jax.training import replay_bundles
 
 _BAD = (3,)
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -66,13 +66,13 @@ class GuardProcessesTest(absltest.TestCase):
       output, _ = worker.communicate(timeout=_PATIENCE)
       self.assertEqual(worker.returncode, 0, output)
       self.assertIn('went on to 6', output)
-    self.assertEqual(bundles.kept(workdir), {3})
+    self.assertEqual(replay_bundles.kept(workdir), {3})
     lines = logging_lib.read_metrics(workdir)
     self.assertEqual([line['step'] for line in lines], [1, 2, 3, 4, 5, 6])
     self.assertNotIn('train/loss', lines[3])
     # One process takes the step of two again.
     mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
-    outcome = replay.replay(bundles.path_of(workdir, 3),
+    outcome = replay.replay(replay_bundles.path_of(workdir, 3),
                             toy_stage.make_stage(), toy_stage.batches, mesh)
     self.assertTrue(outcome.failed)
     self.assertEqual(outcome.bad_inputs, ['x'])

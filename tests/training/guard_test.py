@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from tests.training import toy_stage
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
-from walt_jax.training import bundles
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import replay
+from walt_jax.training import replay_bundles
 
 NUM_STEPS = 10
 
@@ -104,9 +104,9 @@ class GuardTest(parameterized.TestCase):
   def test_the_bundle_fails_again_on_any_mesh(self, shape):
     workdir = self.new_dir()
     train(workdir, (5, 6), shape=(2, 1, 1))
-    path = bundles.path_of(workdir, 5)
+    path = replay_bundles.path_of(workdir, 5)
     self.assertEqual(list((workdir / 'replay').iterdir()), [path])
-    failure = bundles.read_failure(path)
+    failure = replay_bundles.read_failure(path)
     self.assertEqual((failure.step, failure.batch), (5, 5))
     self.assertIn('loss', failure.culprits)
     outcome = replay.replay(path, toy_stage.make_stage(), batches_with(()),
@@ -120,9 +120,9 @@ class GuardTest(parameterized.TestCase):
     train(workdir, (5,))
     before = train(self.new_dir(), (), num_steps=5)
     example = next(toy_stage.batches(5))
-    state, batch = bundles.restore(
-        bundles.path_of(workdir, 5), jax.eval_shape(lambda: before), example,
-        make_mesh())
+    state, batch = replay_bundles.restore(
+        replay_bundles.path_of(workdir, 5), jax.eval_shape(lambda: before),
+        example, make_mesh())
     assert_equal(state, before)
     self.assertEqual(int(state.step), 5)
     example['x'][3, 2] = np.inf
@@ -132,25 +132,25 @@ class GuardTest(parameterized.TestCase):
     workdir = self.new_dir()
     with self.assertRaisesRegex(
         errors.UserError, r'stopped: step 7 is not finite \(.*loss inf.*'
-        f'--replay {bundles.path_of(workdir, 4)}'):
+        f'--replay {replay_bundles.path_of(workdir, 4)}'):
       train(workdir, (1, 2, 4, 5, 6, 7, 8), max_failures=3)
     self.assertEqual(checkpoints_lib.latest_step(workdir), 4)
     # One a row of failures.
-    self.assertEqual(bundles.kept(workdir), {1, 4})
+    self.assertEqual(replay_bundles.kept(workdir), {1, 4})
 
   def test_few_bundles_are_kept(self):
     workdir = self.new_dir()
     train(workdir, (0, 2, 4, 6, 8))
-    self.assertEqual(bundles.kept(workdir), {0, 2, 4})
+    self.assertEqual(replay_bundles.kept(workdir), {0, 2, 4})
 
   def test_what_is_no_bundle_is_named(self):
     workdir = self.new_dir()
     with self.assertRaisesRegex(errors.UserError, 'is no replay bundle'):
-      bundles.read_failure(workdir)
+      replay_bundles.read_failure(workdir)
     train(workdir, (5,))
     with self.assertRaisesRegex(errors.UserError, "holds a batch of .'x'"):
-      bundles.restore(
-          bundles.path_of(workdir, 5),
+      replay_bundles.restore(
+          replay_bundles.path_of(workdir, 5),
           jax.eval_shape(toy_stage.make_stage().init, jax.random.key(0)),
           {'z': np.zeros(3)}, make_mesh())
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.training import toy_stage
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib

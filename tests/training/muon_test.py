@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from optax import contrib
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import rules as partition
 from walt_jax.training import muon
 from walt_jax.training import optimizers

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 
 from tests.e2e import tiny
-from walt_jax import errors
-from walt_jax import types
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import tokenizer_runs
+from walt_jax.core import errors
+from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import discriminator
 from walt_jax.tokenizer import feature_discriminator

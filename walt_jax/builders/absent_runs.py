@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from walt_jax import errors
-from walt_jax import types
 from walt_jax.builders import denoiser_runs
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.builders import runs
+from walt_jax.builders import objectives
 from walt_jax.builders import tokenizer_runs
+from walt_jax.builders import training_run
+from walt_jax.core import errors
+from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
-from walt_jax.training import programs
+from walt_jax.training import compiled
 from walt_jax.training import stage as stage_lib
 
 PyTree = Any
@@ -53,7 +53,7 @@ class AbsentRun:
     """Lowers the very program that training runs."""
     stage = self.stage
     with partition.activate(self.mesh):
-      return programs.jit_train_step(
+      return compiled.jit_train_step(
           stage, self.mesh, self.shardings, self.frozen_shardings).lower(
               self.state, _struct((), bool), self.batch, _key(),
               stage.frozen if stage.step_uses_frozen else None)
@@ -97,15 +97,15 @@ def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
 
 
 def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
-  runs.check_sections(config, denoiser_runs.SECTIONS)
+  training_run.check_sections(config, denoiser_runs.SECTIONS)
   bare = denoiser_runs.bare_stage(config, platform)
   row = denoiser_runs.example_latents(config)
   batch = dataclasses.replace(
       _rows(row, config.data.batch_size),
       row=_struct((config.data.batch_size,), jnp.int32))
-  options = diffusion_lib.sampler_options(config)
+  options = objectives.sampler_options(config)
   guidance = guidance_lib.Guidance(text=7.5 if config.text.name else 1.0)
-  draw = diffusion_lib.stage_sampler_of(bare.objective, config).make(
+  draw = objectives.stage_sampler_of(bare.objective, config).make(
       options, guidance)
   # A sample has one label and one text; images are drawn as clips are.
   first = dataclasses.replace(
@@ -120,7 +120,7 @@ def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
 
 
 def _tokenizer(config, mesh, platform: str, shards: int) -> AbsentRun:
-  runs.check_sections(config, tokenizer_runs.SECTIONS)
+  training_run.check_sections(config, tokenizer_runs.SECTIONS)
   module, stage = tokenizer_runs.bare_stage(config, platform)
   data = config.data
   clip = (data.height, data.width, 3)

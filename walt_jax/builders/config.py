@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from ml_collections import config_dict
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 T = TypeVar('T')
 

@@ -4,12 +4,12 @@ import shlex
 
 from ml_collections import config_dict
 
-from walt_jax import errors
-from walt_jax.data import opening
-from walt_jax.data import parts
-from walt_jax.data import sources
+from walt_jax.core import errors
+from walt_jax.data.prepare import work_items
+from walt_jax.data.sources import open
+from walt_jax.data.sources import source
 
-_DEFAULTS = parts.Settings()
+_DEFAULTS = work_items.Settings()
 
 
 def check_present(config: config_dict.ConfigDict) -> None:
@@ -17,19 +17,19 @@ def check_present(config: config_dict.ConfigDict) -> None:
   data = config.data
   if data.name not in ('clips', 'latents'):
     return  # Rendered on the way.
-  if not opening.names_in(data.path):
+  if not open.names_in(data.path):
     raise errors.UserError(
         'config key data.path is empty; give prepared data '
         f'(--config.data.path=DIR), made with: {command(config)}')
   for key in ('path', 'image_path'):
-    for name in opening.names_in(data.get(key, '')):
+    for name in open.names_in(data.get(key, '')):
       folder = pathlib.Path(name)
       if not name.startswith('tfds:') and not (
-          folder / sources.MANIFEST).is_file():
+          folder / source.MANIFEST).is_file():
         made = command(config, name, images=key == 'image_path')
         raise errors.UserError(
             f'config key data.{key}: {name!r} holds no prepared data (no '
-            f'{sources.MANIFEST}); make them with: {made}')
+            f'{source.MANIFEST}); make them with: {made}')
 
 
 def command(config: config_dict.ConfigDict, output: str = 'DIR', *,

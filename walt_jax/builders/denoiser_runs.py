@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import types
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import data as data_lib
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.builders import encoders
-from walt_jax.builders import runs
+from walt_jax.builders import datasets
+from walt_jax.builders import objectives
+from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
+from walt_jax.builders import training_run
 from walt_jax.builders import warm_start
+from walt_jax.core import errors
+from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.media import contact_sheet
@@ -27,10 +27,10 @@ from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
-from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_eval
 from walt_jax.training import denoiser_step
-from walt_jax.training import latents as latents_lib
+from walt_jax.training import encode as encode_lib
 from walt_jax.training import optimizers
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
@@ -41,7 +41,7 @@ SECTIONS = {
 
 
 def denoiser_run(config: config_dict.ConfigDict, workdir: str,
-                 mesh: jax.sharding.Mesh) -> runs.Run:
+                 mesh: jax.sharding.Mesh) -> training_run.Run:
   """Builds the run of a `denoiser` or `super_resolution` config.
 
   Args:
@@ -53,7 +53,7 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
     UserError: On anything in the config that does not fit; nothing is then
       written.
   """
-  runs.check_sections(config, SECTIONS)
+  training_run.check_sections(config, SECTIONS)
   with tempfile.TemporaryDirectory() as scratch:
     source = _tokenizer_source(config, workdir, scratch)
     tokenizer = tokenizers.load_tokenizer(source, mesh_lib.platform(mesh))
@@ -66,19 +66,19 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
 
 
 def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
-           tokenizer: frozen_lib.Tokenizer) -> runs.Run:
+           tokenizer: inference.Tokenizer) -> training_run.Run:
   """Builds the run around its tokenizer; writes nothing."""
   _check_latents(config, tokenizer)
   objective, bare, create, shapes = bare_stage(
       config, mesh_lib.platform(mesh))
-  text = encoders.text_encoder_of(config)
+  text = text_encoders.text_encoder_of(config)
   open_split = functools.partial(
-      data_lib.source, config, tokenizer_sha256=tokenizer.sha256,
+      datasets.source, config, tokenizer_sha256=tokenizer.sha256,
       text_sha256=text.sha256 if text else None)
-  train, held_out = open_split(data_lib.TRAIN), open_split(data_lib.HELD_OUT)
-  data_lib.check_classes(config, train.classes)
+  train, held_out = open_split(datasets.TRAIN), open_split(datasets.HELD_OUT)
+  datasets.check_classes(config, train.classes)
   tokenize = text.tokenize if text else None
-  encode = latents_lib.LatentEncoder(
+  encode = encode_lib.LatentEncoder(
       tokenizer=tokenizer.module,
       encode_text=text.encode if text else None,
       low_res_factor=objective.denoiser.low_res_factor,
@@ -91,13 +91,13 @@ def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
       evaluate=DenoiserEvaluation(
           config, objective, encode, tokenizer, train.classes,
           [multihost.global_batch(batch, mesh) for batch in
-           data_lib.held_out_batches(config, mesh, held_out, tokenize)],
+           datasets.held_out_batches(config, mesh, held_out, tokenize)],
           mesh_lib.replicated(mesh)),
       frozen=frozen, frozen_rules=rules.FROZEN_RULES,
       warm_start=warm_start.denoiser_warm_start(
           config.init_from, shapes, create))
-  return runs.Run(
-      stage, data_lib.train_batches(config, mesh, train, tokenize),
+  return training_run.Run(
+      stage, datasets.train_batches(config, mesh, train, tokenize),
       dict(classes=list(train.classes),
            tokenizer_sha256=tokenizer.sha256))
 
@@ -123,8 +123,8 @@ def bare_stage(config: config_dict.ConfigDict, platform: str) -> BareStage:
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  objective = diffusion_lib.objective(config, platform)
-  options = diffusion_lib.optimizer_options(config.optimizer)
+  objective = objectives.objective(config, platform)
+  options = objectives.optimizer_options(config.optimizer)
   optimizer = optimizers.make_optimizer(options, rules.DENOISER_RULES)
   _check_rows(config, options.accumulation_steps)
   init_params = denoiser_step.make_init(objective, example_latents(config))
@@ -136,7 +136,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str) -> BareStage:
           objective, optimizer, options.accumulation_steps),
       rules=rules.DENOISER_RULES)
   return BareStage(
-      objective, stage, create, runs.check_shapes(init_params))
+      objective, stage, create, training_run.check_shapes(init_params))
 
 
 def _check_rows(config, parts: int) -> None:
@@ -147,7 +147,7 @@ def _check_rows(config, parts: int) -> None:
         f'divide data.batch_size={config.data.batch_size}; change one of them')
 
 
-def _check_latents(config, tokenizer: frozen_lib.Tokenizer) -> None:
+def _check_latents(config, tokenizer: inference.Tokenizer) -> None:
   """The config's latent shape must be what the tokenizer makes of its clips."""
   data, latents = config.data, config.latents
   try:
@@ -196,16 +196,16 @@ class DenoiserEvaluation:
         functools.partial(
             denoiser_eval.quartile_sums, objective.held_out_loss),
         out_shardings=everywhere)
-    draw = diffusion_lib.stage_sampler_of(objective, config).make(
-        diffusion_lib.sampler_options(config), guidance_lib.Guidance())
+    draw = objectives.stage_sampler_of(objective, config).make(
+        objectives.sampler_options(config), guidance_lib.Guidance())
     module = tokenizer.module
 
     def clips(params, frozen, conditioning, keys):
       latents = draw(params, keys, conditioning, jnp.float32(0))
-      pixels = frozen_lib.decode_pixels(
+      pixels = inference.decode_pixels(
           module, frozen['tokenizer']['params'],
           frozen['tokenizer']['statistics'], latents)
-      return frozen_lib.to_uint8(pixels)
+      return inference.to_uint8(pixels)
 
     self._clips = jax.jit(clips)
 
@@ -259,7 +259,7 @@ def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
     return workdir
   if section.random:
     tokenizers.save_random_tokenizer(
-        section.random, scratch, data_lib.some_pixels(config))
+        section.random, scratch, datasets.some_pixels(config))
     return scratch
   raise errors.UserError(
       'config key tokenizer.workdir is empty; give the work directory of a '

@@ -6,12 +6,12 @@ import pathlib
 import jax
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import exports
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.builders import encoders
+from walt_jax.builders import objectives
+from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
+from walt_jax.core import errors
+from walt_jax.core import exports
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -62,7 +62,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   texts = [c for c in configs if c.text.name]
   return pipeline_lib.Pipeline(
       tokenizer=loaded[0], stages=stages,
-      text=encoders.text_encoder_of(texts[0]) if texts else None,
+      text=text_encoders.text_encoder_of(texts[0]) if texts else None,
       frame_rate=configs[0].data.frame_rate or DEFAULT_FRAME_RATE,
       trained_rate=configs[0].data.frame_rate or None)
 
@@ -107,18 +107,18 @@ def _load_stage(index: int, workdir: str, config, mesh,
     weights = f'ema/{max(config.ema)}' if config.ema else 'params'
     restore = lambda: checkpoints.restore_params(
         workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
-  objective = diffusion_lib.objective(config, mesh_lib.platform(mesh))
+  objective = objectives.objective(config, mesh_lib.platform(mesh))
   return pipeline_lib.TrainedStage(
       name='base' if index == 0 else f'sr{index}', workdir=str(workdir),
       step=step, weights=weights,
-      sampler=diffusion_lib.stage_sampler_of(objective, config),
+      sampler=objectives.stage_sampler_of(objective, config),
       params=pipeline_lib.StageParams(restore, params_sha256),
       classes=(tuple(config[config_lib.DERIVED].classes)
                if config.model.num_classes else ()),
       uses_text=bool(config.text.name),
-      frame_lengths=diffusion_lib.frame_lengths(config),
-      can_factorize=diffusion_lib.can_factorize(config),
-      defaults=diffusion_lib.sampler_options(config))
+      frame_lengths=objectives.frame_lengths(config),
+      can_factorize=objectives.can_factorize(config),
+      defaults=objectives.sampler_options(config))
 
 
 def _read_export(workdir: str, mesh):

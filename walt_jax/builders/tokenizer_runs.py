@@ -10,15 +10,15 @@ import jax
 from ml_collections import config_dict
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import progress
-from walt_jax import types
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import data as data_lib
-from walt_jax.builders import diffusion as diffusion_lib
-from walt_jax.builders import models
-from walt_jax.builders import runs
+from walt_jax.builders import datasets
+from walt_jax.builders import networks
+from walt_jax.builders import objectives
 from walt_jax.builders import tokenizers
+from walt_jax.builders import training_run
+from walt_jax.core import errors
+from walt_jax.core import progress
+from walt_jax.core import types
 from walt_jax.media import contact_sheet
 from walt_jax.metrics import gathering
 from walt_jax.parallel import mesh as mesh_lib
@@ -26,9 +26,9 @@ from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
 from walt_jax.pretrained import efficientnet
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import frozen as frozen_lib
-from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import losses as losses_lib
+from walt_jax.tokenizer import statistics
 from walt_jax.training import optimizers
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
@@ -41,24 +41,24 @@ SECTIONS = {
 
 
 def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
-                  mesh: jax.sharding.Mesh) -> runs.Run:
+                  mesh: jax.sharding.Mesh) -> training_run.Run:
   """Builds the run of a `tokenizer` config.
 
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  runs.check_sections(config, SECTIONS)
+  training_run.check_sections(config, SECTIONS)
   _refuse_denoiser_keys(config)
   config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
   module, bare = bare_stage(config, mesh_lib.platform(mesh))
-  train = data_lib.source(config, data_lib.TRAIN)
-  held_out = data_lib.source(config, data_lib.HELD_OUT)
+  train = datasets.source(config, datasets.TRAIN)
+  held_out = datasets.source(config, datasets.HELD_OUT)
   stage = dataclasses.replace(bare, evaluate=TokenizerEvaluation(
       module, [multihost.global_batch(batch, mesh) for batch in
-               data_lib.held_out_batches(config, mesh, held_out, None)],
+               datasets.held_out_batches(config, mesh, held_out, None)],
       config.train.eval_samples))
-  batches = data_lib.train_batches(config, mesh, train, None)
-  return runs.Run(
+  batches = datasets.train_batches(config, mesh, train, None)
+  return training_run.Run(
       stage, batches, dict(classes=list(train.classes)),
       finish=functools.partial(
           _export, config, workdir, module, batches, mesh))
@@ -71,11 +71,11 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  module = models.autoencoder(config.model, platform)
+  module = networks.autoencoder(config.model, platform)
   data = config.data
   try:
     for height, width in (
-        (data.height, data.width), *data_lib.shapes(config)):
+        (data.height, data.width), *datasets.shapes(config)):
       module.latent_shape((1, data.num_frames, height, width, 3))
     options = config_lib.typed(
         config.losses, tokenizer_step.TokenizerLosses, 'losses')
@@ -84,7 +84,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
   discriminators = make_discriminators(config, platform)
   features, feature_params = _features(config, options, discriminators)
   make = lambda section: optimizers.make_optimizer(
-      diffusion_lib.optimizer_options(section), rules.TOKENIZER_RULES)
+      objectives.optimizer_options(section), rules.TOKENIZER_RULES)
   optimizer = make(config.optimizer)
   players = dict(
       discriminators=discriminators,
@@ -95,10 +95,10 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
           key, module, optimizer, ema_decays=tuple(config.ema),
           clip_shape=(data.num_frames, *size),
           map_shapes=efficientnet.map_shapes, **players))
-  runs.check_shapes(init)
+  training_run.check_shapes(init)
   if any(judge.feature_maps for judge in discriminators.values()):
-    for size in data_lib.shapes(config):  # Maps fit some sizes only.
-      runs.check_shapes(functools.partial(init, size=size))
+    for size in datasets.shapes(config):  # Maps fit some sizes only.
+      training_run.check_shapes(functools.partial(init, size=size))
   train_step = functools.partial(
       tokenizer_step.make_tokenizer_step, module, options, optimizer,
       features=features)
@@ -135,7 +135,7 @@ def make_discriminators(config, platform: str
   if config.data.image_rows:
     kinds['images'] = 'image'
   return {
-      rows: models.discriminator(section, kind, platform)
+      rows: networks.discriminator(section, kind, platform)
       for rows, kind in kinds.items()}
 
 
@@ -166,7 +166,7 @@ class TokenizerEvaluation:
           for kind, pixels in clips.items()}
       psnr = {kind: losses_lib.psnr(decoded[kind], pixels)
               for kind, pixels in clips.items()}
-      return psnr, {k: frozen_lib.to_uint8(v) for k, v in decoded.items()}
+      return psnr, {k: inference.to_uint8(v) for k, v in decoded.items()}
 
     self._reconstruct = jax.jit(reconstruct)
 
@@ -206,9 +206,9 @@ def _export(config, workdir: str, module, batches: Callable,
   """Measures the latents of training clips and writes the export."""
   params = best_params(state)
   rows = mesh_lib.batch_sharding(mesh)
-  encode = jax.jit(lambda p, x: frozen_lib.encode_posterior(module, p, x),
+  encode = jax.jit(lambda p, x: inference.encode_posterior(module, p, x),
                    out_shardings=rows)
-  moments = latents_lib.empty_moments(module.latent_channels)
+  moments = statistics.empty_moments(module.latent_channels)
   count = config.statistics.num_batches
   with progress.bar(count, 'latent statistics', 'batch') as bar:
     for batch in itertools.islice(batches(0), count):
@@ -217,27 +217,27 @@ def _export(config, workdir: str, module, batches: Callable,
           pixels = part.pixels if is_video else (
               part.pixels.reshape(-1, 1, *part.pixels.shape[2:]))
           posterior = encode(params, multihost.global_batch(pixels, mesh))
-          moments = latents_lib.merge(moments, latents_lib.moments_of(
+          moments = statistics.merge(moments, statistics.moments_of(
               multihost.local_rows(posterior)))
       bar.update(1)
   moments = _of_all_processes(moments)
   params = multihost.fetch(params)
   if multihost.is_main():
-    frozen_lib.save_tokenizer(
+    inference.save_tokenizer(
         pathlib.Path(workdir) / tokenizers.EXPORT_DIR, params,
-        latents_lib.finalise(moments),
+        statistics.finalise(moments),
         dict(model=config_lib.to_dict(config.model)))
 
 
-def _of_all_processes(moments: latents_lib.Moments) -> latents_lib.Moments:
+def _of_all_processes(moments: statistics.Moments) -> statistics.Moments:
   """Merges what each process has seen of the global batches."""
   if jax.process_count() == 1:
     return moments
   counts, means, squares = (
       gathering.gather(np.asarray(value, np.float64)) for value in (
           moments.count, moments.mean, moments.squares))
-  total = latents_lib.empty_moments(means.shape[1])
+  total = statistics.empty_moments(means.shape[1])
   for count, mean, square in zip(counts, means, squares, strict=True):
-    total = latents_lib.merge(
-        total, latents_lib.Moments(int(count), mean, square))
+    total = statistics.merge(
+        total, statistics.Moments(int(count), mean, square))
   return total

@@ -5,12 +5,12 @@ import shutil
 import jax
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import exports
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import models
-from walt_jax.tokenizer import frozen as frozen_lib
-from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.builders import networks
+from walt_jax.core import errors
+from walt_jax.core import exports
+from walt_jax.tokenizer import inference
+from walt_jax.tokenizer import statistics
 
 # Where a tokenizer's work directory keeps its export, and a denoiser's its
 # copy of it.
@@ -18,7 +18,7 @@ EXPORT_DIR = 'export'
 COPY_DIR = 'tokenizer'
 
 
-def load_tokenizer(workdir: str, platform: str = 'cpu') -> frozen_lib.Tokenizer:
+def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
   """Loads the tokenizer of any work directory.
 
   Args:
@@ -33,8 +33,8 @@ def load_tokenizer(workdir: str, platform: str = 'cpu') -> frozen_lib.Tokenizer:
   root = pathlib.Path(workdir)
   for directory in (root / EXPORT_DIR, root / COPY_DIR, root):
     if (directory / exports.MODEL_FILE).is_file():
-      return frozen_lib.load_tokenizer(
-          directory, lambda config: models.autoencoder(
+      return inference.load_tokenizer(
+          directory, lambda config: networks.autoencoder(
               config_lib.from_dict(config['model']), platform))
   raise errors.UserError(
       f'{workdir!r} holds no trained tokenizer (no {EXPORT_DIR}/'
@@ -80,12 +80,12 @@ def save_random_tokenizer(section, directory: str,
     directory: Gets the export.
     pixels: uint8 [B, T, H, W, 3], for the latent statistics.
   """
-  module = models.autoencoder(section.model, 'cpu')
+  module = networks.autoencoder(section.model, 'cpu')
   clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
   params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
   encode = jax.jit(
-      lambda p, x: frozen_lib.encode_posterior(module, p, x))
-  moments = latents_lib.moments_of(encode(params, pixels))
-  frozen_lib.save_tokenizer(
-      directory, params, latents_lib.finalise(moments),
+      lambda p, x: inference.encode_posterior(module, p, x))
+  moments = statistics.moments_of(encode(params, pixels))
+  inference.save_tokenizer(
+      directory, params, statistics.finalise(moments),
       dict(model=config_lib.to_dict(section.model), random_seed=section.seed))

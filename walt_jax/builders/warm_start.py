@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from walt_jax import errors
-from walt_jax import exports
+from walt_jax.core import errors
+from walt_jax.core import exports
 from walt_jax.models import interpolate
 from walt_jax.training import checkpoints
 from walt_jax.training import stage as stage_lib

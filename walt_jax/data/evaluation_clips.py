@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.data import clips
-from walt_jax.data import codecs
-from walt_jax.data import listing
-from walt_jax.data import selection
-from walt_jax.data import sources
+from walt_jax.data.prepare import listing
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
+from walt_jax.data.stream import filters
 
 _SIZE = re.compile(r'([1-9]\d*)x([1-9]\d*)$')
 
@@ -45,13 +45,13 @@ class EvaluationClips:
       errors.UserError: No such set or split, or no clip is long enough.
     """
     self.path = pathlib.Path(path)
-    manifest = sources.read_manifest(self.path)
+    manifest = source.read_manifest(self.path)
     if split is None:
       held_out = manifest['splits'].get(listing.HELD_OUT, {})
       split = (listing.HELD_OUT if held_out.get('num_examples')
                else listing.TRAIN)
     self.split = split
-    self._dataset = sources.PreparedDataset(self.path, split, manifest)
+    self._dataset = source.PreparedDataset(self.path, split, manifest)
     table = self._dataset.index
     if not len(table):
       raise errors.UserError(f'the {split} split of {str(path)!r} is empty')
@@ -61,7 +61,7 @@ class EvaluationClips:
     side = int(min(table['height'].min(), table['width'].min()))
     self.size = size or (side, side)
     try:
-      members = selection.long_enough(self._dataset, self.num_frames, None, 1)
+      members = filters.long_enough(self._dataset, self.num_frames, None, 1)
     except ValueError as error:
       raise errors.UserError(f'{str(path)!r}, {split}: {error}') from error
     self._members = np.arange(len(table)) if members is None else members
@@ -92,7 +92,7 @@ def parse(name: str | os.PathLike
   path, *rest = str(name).split(':')
   for count in range(len(rest) + 1):  # A folder's own name may have a colon.
     folder = pathlib.Path(':'.join([path, *rest[:count]]))
-    if (folder / sources.MANIFEST).is_file():
+    if (folder / source.MANIFEST).is_file():
       break
   else:
     return None

@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from walt_jax import errors
-from walt_jax.data import codecs
+from walt_jax.core import errors
 from walt_jax.data import latent_cache
-from walt_jax.data import sources
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
 
 _SHEET = 'contact_sheet.png'
 _BINS = 8
@@ -33,7 +33,7 @@ def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
   Raises:
     errors.UserError: `path` holds neither, or cannot be written to.
   """
-  manifest = sources.read_manifest(path)
+  manifest = source.read_manifest(path)
   if manifest['format'] == latent_cache.FORMAT:
     return list(_describe_latents(path, manifest))
   lines = list(_describe(path, manifest))
@@ -48,7 +48,7 @@ def _describe(path: pathlib.Path, manifest: dict) -> Iterator[str]:
   yield _pairs('files', manifest['counts'])
   yield from _reasons(manifest)
   for split in manifest['splits']:
-    dataset = sources.PreparedDataset(path, split)
+    dataset = source.PreparedDataset(path, split)
     table = dataset.index
     shards = manifest['splits'][split]['shards']
     yield ''
@@ -158,7 +158,7 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
   total = sum(splits.values())
   shown, captions = [], []
   for split, count in splits.items():
-    dataset = sources.PreparedDataset(path, split)
+    dataset = source.PreparedDataset(path, split)
     wanted = min(count, max(1, round(num_clips * count / total)))
     for row in np.linspace(0, count - 1, wanted).round().astype(int):
       example = dataset[int(row)]

@@ -17,15 +17,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from walt_jax import errors
-from walt_jax import progress
-from walt_jax import types
+from walt_jax.core import errors
+from walt_jax.core import progress
+from walt_jax.core import types
 from walt_jax.data import clips
-from walt_jax.data import codecs
-from walt_jax.data import examples
-from walt_jax.data import selection
-from walt_jax.data import shards
-from walt_jax.data import sources
+from walt_jax.data.sources import source as source_lib
+from walt_jax.data.storage import codecs
+from walt_jax.data.storage import examples
+from walt_jax.data.storage import shards
+from walt_jax.data.stream import filters
 
 FORMAT = 'walt_latents'
 NAME = 'latents'
@@ -63,7 +63,7 @@ class CacheSettings:
   text_sha256: str | None = None
 
 
-def write_cache(splits: Mapping[str, sources.Source],
+def write_cache(splits: Mapping[str, source_lib.Source],
                 output: str | pathlib.Path, settings: CacheSettings, *,
                 encode: Encode, embed_text: EmbedText | None = None,
                 batch_size: int = 8, clips_per_shard: int = 1024,
@@ -144,16 +144,16 @@ def write_cache(splits: Mapping[str, sources.Source],
   return manifest
 
 
-def _members(source: sources.Source, settings: CacheSettings) -> np.ndarray:
+def _members(source: source_lib.Source, settings: CacheSettings) -> np.ndarray:
   """Indices of the clips that are long enough."""
   try:
-    found = selection.long_enough(source, settings.num_frames, settings.fps, 1)
+    found = filters.long_enough(source, settings.num_frames, settings.fps, 1)
   except ValueError as error:
     raise errors.UserError(f'{error} Choose a smaller --num_frames.') from error
   return np.arange(len(source)) if found is None else found
 
 
-def _keys_left_out(source: sources.Source, members: np.ndarray) -> list[str]:
+def _keys_left_out(source: source_lib.Source, members: np.ndarray) -> list[str]:
   rest = np.setdiff1d(np.arange(len(source)), members, assume_unique=True)
   return [source[int(row)]['key'] for row in rest]
 
@@ -186,7 +186,7 @@ def _from_bytes(data: bytes, shape: list[int]) -> np.ndarray:
 class _Part:
   """Encodes one shard; `shapes` is known after `records` and `texts` ran."""
 
-  def __init__(self, source: sources.Source, rows: np.ndarray,
+  def __init__(self, source: source_lib.Source, rows: np.ndarray,
                settings: CacheSettings, encode: Encode,
                embed_text: EmbedText | None, batch_size: int,
                update: Callable[[int], object]):
@@ -317,7 +317,7 @@ class LatentCache:
       errors.UserError: It was made by another tokenizer or text encoder.
     """
     path = pathlib.Path(path)
-    self.manifest = sources.read_manifest(path)
+    self.manifest = source_lib.read_manifest(path)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{str(path)!r} is not a latent cache: make one with `walt data '
@@ -331,10 +331,10 @@ class LatentCache:
             f'the latent cache {str(path)!r} was made by {what} '
             f'{str(found)[:12]}, not by {wanted[:12]}: encode it again with '
             '`walt data prepare --latents --workdir TOKENIZER`')
-    self._records = sources.split_shards(path, self.manifest, split)
+    self._records = source_lib.split_shards(path, self.manifest, split)
     self._texts = None
     if _TEXT in self.manifest['shapes']:
-      self._texts = sources.split_shards(path, self.manifest, split, _TEXT)
+      self._texts = source_lib.split_shards(path, self.manifest, split, _TEXT)
     self._shapes = self.manifest['shapes']
     self.classes = tuple(self.manifest['classes'])
 

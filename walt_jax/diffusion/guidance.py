@@ -6,8 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
-from walt_jax.models import conditioning as conditioning_lib
+from walt_jax.core import conditions
+from walt_jax.core import types
 
 # (x_t [B, 1+t, h, w, c], timestep [B, F], conditioning) -> output as x_t.
 DenoiseFn = Callable[[jax.Array, jax.Array, types.Conditioning], jax.Array]
@@ -55,7 +55,7 @@ class Guidance:
     if not 0 <= low <= high <= 1:
       raise ValueError(f'The guidance interval must lie in [0, 1], not '
                        f'{self.interval}.')
-    for name in conditioning_lib.CONDITIONS:
+    for name in conditions.CONDITIONS:
       if not math.isfinite(getattr(self, name)):
         raise ValueError(f'The {name} guidance scale must be finite, not '
                          f'{getattr(self, name)}.')
@@ -64,7 +64,7 @@ class Guidance:
   def scales(self) -> dict[str, float]:
     """The scales that change anything, by condition."""
     named = {name: getattr(self, name)
-             for name in conditioning_lib.CONDITIONS}
+             for name in conditions.CONDITIONS}
     return {name: scale for name, scale in named.items() if scale != 1}
 
   def strength(self, timestep: jax.Array) -> jax.Array:
@@ -95,9 +95,9 @@ def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
       return denoise_fn(x_t, timestep, conditioning)
     if conditioning.text is not None:
       conditioning = conditioning.replace(
-          text_mask=conditioning_lib.text_mask(conditioning))
+          text_mask=conditions.text_mask(conditioning))
     variants = [conditioning] + [
-        conditioning_lib.null(
+        conditions.null(
             conditioning, name, null_label=guidance.null_label)
         for name in scales]
     num = len(variants)

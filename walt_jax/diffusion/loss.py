@@ -7,11 +7,11 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
+from walt_jax.core import conditions
+from walt_jax.core import types
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import schedules
-from walt_jax.models import conditioning as conditioning_lib
 
 # (params, x_t, timestep [B, F], conditioning) -> output, as x_t.
 ParamDenoiseFn = Callable[
@@ -41,8 +41,8 @@ class LossOptions:
   self_condition_probability: float = 0.9
   frame_condition_probability: float = 0.0
   frame_condition_lengths: tuple[int, ...] = (1, 2)
-  drop: conditioning_lib.DropProbabilities = (
-      conditioning_lib.DropProbabilities())
+  drop: conditions.DropProbabilities = (
+      conditions.DropProbabilities())
   max_low_res_level: float = 0.3
   weighting: str = 'mse'
   snr_cap: float = 5.0
@@ -117,7 +117,7 @@ def diffusion_loss(
   uniform = noise.uniform(
       noise.fold(keys, _DRAWS), (num_draws, _NUM_DRAWS))
   step = jnp.floor(
-      conditioning_lib.per_row(uniform[..., _TIMESTEP], is_image)
+      conditions.per_row(uniform[..., _TIMESTEP], is_image)
       * schedule.num_steps)
   step = jnp.minimum(step, schedule.num_steps - 1)
   timestep = (step + 1) / schedule.num_steps
@@ -127,7 +127,7 @@ def diffusion_loss(
 
   conditioning = _give_frames(
       uniform[:, 0], latents, conditioning, options)
-  conditioning = conditioning_lib.drop_conditions(
+  conditioning = conditions.drop_conditions(
       noise.fold(keys, _DROP), conditioning, options.drop,
       null_label=options.null_label)
   conditioning = _augment_low_res(
@@ -193,7 +193,7 @@ def _augment_low_res(keys, uniform, conditioning, schedule, options):
   """Noises the low-resolution latents at a random level (section 4.5)."""
   if conditioning.low_res is None:
     return conditioning
-  level = options.max_low_res_level * conditioning_lib.per_row(
+  level = options.max_low_res_level * conditions.per_row(
       uniform, conditioning.is_image)
   low_res = noise.augment_low_res(
       schedule, keys, conditioning.low_res, level)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib

@@ -1,1 +1,1 @@
-"""Reading and writing video and images; the HTML report."""
+"""Video and image files, folders of samples, contact sheets."""

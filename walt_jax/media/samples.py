@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.media import video
 
 FILE_NAME = 'samples.json'

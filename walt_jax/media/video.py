@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 # Chroma subsampling and the codec's macroblocks blur tiny frames: below this
 # side, frames are enlarged by a whole factor so that pixels stay squares.

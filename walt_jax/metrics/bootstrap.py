@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from walt_jax import progress
+from walt_jax.core import progress
 
 _Z_95 = 1.959963984540054  # Normal quantile of 97.5%.
 

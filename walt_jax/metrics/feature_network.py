@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from walt_jax import progress
+from walt_jax.core import progress
 from walt_jax.pretrained import networks
 
 Outputs = dict[str, np.ndarray]

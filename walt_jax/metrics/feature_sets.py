@@ -10,7 +10,7 @@ import zipfile
 import jax
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import frechet
 from walt_jax.metrics import video_features

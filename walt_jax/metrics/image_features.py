@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import resizing
 from walt_jax.pretrained import c3d

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.metrics import frechet
 from walt_jax.metrics import image_features
 from walt_jax.metrics import video_features

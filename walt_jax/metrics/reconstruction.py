@@ -13,7 +13,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import progress
+from walt_jax.core import progress
 from walt_jax.pretrained import efficientnet
 from walt_jax.pretrained import networks
 

@@ -3,10 +3,10 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
+from walt_jax.core import conditions
+from walt_jax.core import types
 from walt_jax.models import attention
 from walt_jax.models import blocks
-from walt_jax.models import conditioning as conditioning_lib
 from walt_jax.models import embeddings
 from walt_jax.models import modulation
 from walt_jax.models import super_resolution
@@ -209,7 +209,7 @@ class Denoiser(nn.Module):
       text = jnp.zeros((x_t.shape[0], 1, 1, self.text_width))
       mask = jnp.zeros(text.shape[:-1], bool)
     else:
-      mask = conditioning_lib.text_mask(conditioning)
+      mask = conditions.text_mask(conditioning)
     text = modulation.on_rows(
         nn.Dense(self.width, dtype=self.dtype, name='text_projection')(text))
     text = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,

@@ -10,11 +10,11 @@ import jax
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import hosts as hosts_lib
 
 # JAX ends survivors of a lost process with a fatal error of its own, which
-# names nobody: our supervisors (`walt_jax.supervisor`) come before it.
+# names nobody: our supervisors (`walt_jax.parallel.supervisor`) come before it.
 _HEARTBEAT_MARGIN = 2.0
 _PR_SET_PDEATHSIG = 1
 # Clients that were left: taking them down would wait for the others.

@@ -5,7 +5,7 @@ import re
 import urllib.error
 import urllib.request
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 # Set by our launch scripts, or by hand; they go before a scheduler's own.
 COORDINATOR = 'WALT_COORDINATOR'

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 AXES = ('data', 'fsdp', 'tensor')
 # Rows of a batch are spread over both of these.

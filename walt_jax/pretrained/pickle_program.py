@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 # (storage key, element type, number of elements) -> flat array.
 LoadStorage = Callable[[str, np.dtype, int], np.ndarray]

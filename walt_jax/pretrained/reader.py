@@ -18,7 +18,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.pretrained import pickle_program
 from walt_jax.pretrained import tensorflow_files
 

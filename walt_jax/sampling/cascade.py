@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
-from walt_jax.sampling import given as given_lib
+from walt_jax.core import types
+from walt_jax.sampling import given_frames
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
@@ -80,7 +80,7 @@ def run(pipeline: pipeline_lib.Pipeline,
         pipeline, index, requests, settings[index],
         low_res=outputs[-1].latents if outputs else None,
         batch_size=batch_size, plan=plan,
-        given=(given_lib.at_size(given, pipeline.size(index)) if given
+        given=(given_frames.at_size(given, pipeline.size(index)) if given
                else None),
         report=report_stage))
     if release:

@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 
 

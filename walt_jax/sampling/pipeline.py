@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
-from walt_jax.sampling import codec as codec_lib
-from walt_jax.sampling import given as given_lib
+from walt_jax.sampling import compiled_tokenizer
+from walt_jax.sampling import given_frames
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import stage_sampler
 from walt_jax.text import encoder as text_encoder
-from walt_jax.tokenizer import frozen as frozen_lib
+from walt_jax.tokenizer import inference
 
 Request = requests_lib.Request
 
@@ -119,7 +119,7 @@ class Pipeline:
     trained_rate: The same where the stages were trained at one rate, None
       where they kept the rate of their data.
   """
-  tokenizer: frozen_lib.Tokenizer
+  tokenizer: inference.Tokenizer
   stages: tuple[TrainedStage, ...]
   text: text_encoder.TextEncoder | None
   frame_rate: float
@@ -131,19 +131,19 @@ class Pipeline:
     return {}
 
   @functools.cached_property
-  def codec(self) -> codec_lib.Codec:
+  def codec(self) -> compiled_tokenizer.Codec:
     """The compiled tokenizer."""
-    return codec_lib.Codec(self.tokenizer)
+    return compiled_tokenizer.Codec(self.tokenizer)
 
   def plan(self, num_frames: int | None = None) -> rollout.Plan:
     """The windows of a clip of so many frames; None is one window."""
     return rollout.plan(num_frames, self.stages[0].sampler.shape[0],
                         self.codec.f_t)
 
-  def size(self, stage: int) -> given_lib.Size:
+  def size(self, stage: int) -> given_frames.Size:
     """Frame size of a stage's output."""
     _, height, width, _ = self.stages[stage].sampler.shape
-    return given_lib.Size(height * self.codec.f_s, width * self.codec.f_s)
+    return given_frames.Size(height * self.codec.f_s, width * self.codec.f_s)
 
 
 def read_given(pipeline: Pipeline, requests: Sequence[Request]
@@ -158,7 +158,7 @@ def read_given(pipeline: Pipeline, requests: Sequence[Request]
   for request in requests:
     name = (request.image, request.video)
     if name not in files:
-      files[name] = given_lib.read(
+      files[name] = given_frames.read(
           request, size, shared, pipeline.trained_rate)
   return [files[request.image, request.video] for request in requests]
 

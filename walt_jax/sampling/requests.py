@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 _KEYS = ('prompt', 'label', 'image', 'video', 'seed')
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.text import minilm
 from walt_jax.text import t5
 from walt_jax.text import tokenization

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.text import weights
 
 # `feed_forward_proj` of config.json: is there a gate, and the activation.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 
 class Tokenizer(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'

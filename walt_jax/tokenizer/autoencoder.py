@@ -10,7 +10,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.tokenizer import causal_conv
 from walt_jax.tokenizer import layers
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from walt_jax import types
+from walt_jax.core import types
 
 # Maps images [N, H, W, 3] in [-1, 1] to feature maps [N, h, w, C].
 FeatureFn = Callable[[jax.Array], Sequence[jax.Array]]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 

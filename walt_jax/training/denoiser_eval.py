@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax import types
+from walt_jax.core import types
 
 NUM_QUARTILES = 4
 NUM_TIMESTEPS = 1000

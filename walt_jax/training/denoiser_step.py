@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from walt_jax import types
+from walt_jax.core import conditions
+from walt_jax.core import types
 from walt_jax.diffusion import loss as loss_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import schedules
-from walt_jax.models import conditioning as conditioning_lib
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.training import optimizers
 from walt_jax.training import state as train_state
@@ -46,7 +46,7 @@ class DenoiserObjective:
 
   def conditioning(self, batch: types.LatentBatch) -> types.Conditioning:
     """The clean conditions of a batch that this denoiser was built for."""
-    return conditioning_lib.from_batch(
+    return conditions.from_batch(
         batch, use_label=self.denoiser.num_classes > 0,
         use_text=self.denoiser.text_width > 0,
         use_low_res=self.denoiser.low_res_factor > 0,

@@ -10,17 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
-from walt_jax.training import bundles
 from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import compiled
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import preemption
-from walt_jax.training import programs as programs_lib
-from walt_jax.training import progress as progress_lib
+from walt_jax.training import replay_bundles
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
+from walt_jax.training import status
 
 PyTree = Any
 Batches = Callable[[int], Iterator[PyTree]]
@@ -154,10 +154,10 @@ class _Run:
     self.failures = self.in_a_row = 0
     self.last_failure = -2
     self.bundle: pathlib.Path | None = None
-    self.bundles = bundles.kept(checkpoints.workdir)
-    self.progress = progress_lib.Progress(
+    self.bundles = replay_bundles.kept(checkpoints.workdir)
+    self.progress = status.Progress(
         stage.name, options.num_steps, enabled=multihost.is_main())
-    self.programs = programs_lib.Programs(
+    self.programs = compiled.Programs(
         stage, mesh, options.seed, self.progress.compiled)
 
   def train(self) -> train_state.TrainState:
@@ -250,7 +250,7 @@ class _Run:
     self.in_a_row = (
         self.in_a_row + 1 if failed.step == self.last_failure + 1 else 1)
     self.last_failure = failed.step
-    failure = bundles.Failure(
+    failure = replay_bundles.Failure(
         step=failed.step, batch=failed.batch,
         key=np.asarray(jax.device_get(
             jax.random.key_data(self.programs.train_key))).tolist(),
@@ -271,16 +271,16 @@ class _Run:
         f'{what}: it changes nothing' + (again if self.in_a_row == 1 else ''))
     return self.programs.skip(state)
 
-  def _bundle(self, failure: bundles.Failure, state, rows):
+  def _bundle(self, failure: replay_bundles.Failure, state, rows):
     """Saves what a replay needs; returns where, None if there are enough."""
-    path = bundles.path_of(self.checkpoints.workdir, failure.step)
+    path = replay_bundles.path_of(self.checkpoints.workdir, failure.step)
     if failure.step in self.bundles:  # The run was resumed before it.
       return path
-    if len(self.bundles) >= bundles.MAX_BUNDLES:
+    if len(self.bundles) >= replay_bundles.MAX_BUNDLES:
       return None
     self.bundles.add(failure.step)
     with self.progress.aside('save'):
-      bundles.save(path, failure, state,
+      replay_bundles.save(path, failure, state,
                    multihost.global_batch(rows, self.mesh))
     return path
 

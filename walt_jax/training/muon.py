@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from walt_jax import errors
+from walt_jax.core import errors
 from walt_jax.parallel import rules as partition
 
 PyTree = Any

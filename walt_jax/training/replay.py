@@ -10,8 +10,8 @@ import numpy as np
 
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
-from walt_jax.training import bundles
-from walt_jax.training import programs as programs_lib
+from walt_jax.training import compiled
+from walt_jax.training import replay_bundles
 from walt_jax.training import stage as stage_lib
 
 PyTree = Any
@@ -55,15 +55,16 @@ def replay(
   Raises:
     UserError: If `path` is no bundle, or not of this stage.
   """
-  failure = bundles.read_failure(path)
-  programs = programs_lib.Programs(stage, mesh, seed=0,
+  failure = replay_bundles.read_failure(path)
+  programs = compiled.Programs(stage, mesh, seed=0,
                                    on_compiled=lambda seconds: None)
   example = next(iter(batches(failure.batch)))
-  state, batch = bundles.restore(path, programs.abstract, example, mesh)
+  state, batch = replay_bundles.restore(path, programs.abstract, example, mesh)
   key = multihost.put(np.asarray(failure.key, np.uint32),
                       mesh_lib.replicated(mesh))
-  bad_inputs = [name for name, leaf in bundles.leaves_by_path(batch).items()
-                if not bool(jnp.isfinite(leaf).all())]
+  bad_inputs = [
+      name for name, leaf in replay_bundles.leaves_by_path(batch).items()
+      if not bool(jnp.isfinite(leaf).all())]
   step = programs.prepare(state, batch, int(state.step))
   _, held, metrics = step(state, programs.not_held(), batch,
                           jax.random.wrap_key_data(key))

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from walt_jax import types
+from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
-from walt_jax.tokenizer import frozen
-from walt_jax.tokenizer import latents as latents_lib
+from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import losses
+from walt_jax.tokenizer import statistics
 from walt_jax.training import state as train_state
 
 Metrics = dict[str, jax.Array]
@@ -119,9 +119,9 @@ def clips_of(batch: types.Batch) -> dict[str, jax.Array]:
   """Pixels in [-1, 1] by kind; each image becomes a clip of one frame."""
   clips = {}
   if batch.videos is not None:
-    clips['videos'] = frozen.to_unit_range(batch.videos.pixels)
+    clips['videos'] = inference.to_unit_range(batch.videos.pixels)
   if batch.images is not None:
-    pixels = frozen.to_unit_range(batch.images.pixels)
+    pixels = inference.to_unit_range(batch.images.pixels)
     clips['images'] = pixels.reshape(-1, 1, *pixels.shape[2:])
   if not clips:
     raise ValueError('A batch holds neither videos nor images.')
@@ -174,7 +174,7 @@ def make_tokenizer_step(
     for index, (kind, pixels) in enumerate(clips.items()):
       posterior = autoencoder.apply({'params': params}, pixels,
                                     method='encode')
-      latents = latents_lib.sample_posterior(
+      latents = statistics.sample_posterior(
           posterior, jax.random.fold_in(key, index))
       decoded[kind] = autoencoder.apply({'params': params}, latents,
                                         method='decode')

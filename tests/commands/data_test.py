@@ -1,0 +1,104 @@
+"""`walt data`: what each action leaves behind, and its one-line refusals."""
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+import jax
+import numpy as np
+
+from walt_jax.builders import text_encoders
+from walt_jax.commands import cli
+from walt_jax.commands import data
+from walt_jax.core import errors
+from walt_jax.data import latent_cache
+from walt_jax.data.sources import source as source_lib
+from walt_jax.data.storage import codecs
+from walt_jax.data.stream import batches
+from walt_jax.media import samples
+from walt_jax.tokenizer import inference
+from walt_jax.tokenizer import statistics as statistics_lib
+
+_MODEL = dict(base_channels=8, channel_multipliers=(1,), time_downsample=(),
+              blocks_per_level=1, middle_blocks=0, stem_patch=(4, 8, 8),
+              num_groups=4, latent_channels=3)
+
+
+def _data(*flags):
+  data.run(cli.parse(['data', *map(str, flags)]))
+
+
+class DataCommandTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def _render(self, name, *flags):
+    output = self.root / name
+    _data('render', 'moving_digits', '--size', 32, '--output', output, *flags)
+    return output
+
+  def test_render_heldout_writes_clips_to_look_at(self):
+    output = self._render('a', '--split', 'test', '--num', 5)
+    dataset = source_lib.PreparedDataset(output, 'heldout')
+    folder = samples.read_samples(output)
+    self.assertEqual((len(dataset), len(folder.entries)), (5, 5))
+    stored = codecs.decode_frames(dataset[4]['encoded'])
+    np.testing.assert_array_equal(stored, folder.clips()[4])
+    before = {p.name: p.read_bytes() for p in output.iterdir()}
+    self._render('a', '--split', 'test', '--num', 5)  # Does nothing new.
+    self.assertEqual({p.name: p.read_bytes() for p in output.iterdir()}, before)
+
+  def test_render_both_splits(self):
+    output = self._render('a', '--split', 'train', '--num', 80, '--heldout', 6,
+                          '--labels', 'digit', '--num_frames', 3)
+    for split, count in (('train', 80), ('heldout', 6)):
+      dataset = source_lib.PreparedDataset(output, split)
+      self.assertLen(dataset, count)
+      self.assertEqual(dataset.classes[4], 'four')
+      self.assertStartsWith(dataset[0]['key'], split)
+    self.assertFalse(samples.is_sample_folder(output))  # More than a few.
+    few = self._render('b', '--split', 'train', '--num', 80, '--clips', 2,
+                       '--num_frames', 3, '--seed', 1)
+    self.assertLen(samples.read_samples(few).entries, 2)
+    with self.assertRaisesRegex(errors.UserError, '--heldout'):
+      self._render('c', '--split', 'test', '--num', 2, '--heldout', 2)
+
+  def test_caches_latents_of_all_splits(self):
+    dataset = self._render('data', '--split', 'train', '--num', 5,
+                           '--heldout', 3, '--num_frames', 5)
+    module = text_encoders.tokenizers.models.autoencoder(
+        text_encoders.tokenizers.config_lib.from_dict(_MODEL), 'cpu')
+    params = jax.jit(module.init)(
+        jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))['params']
+    statistics = statistics_lib.LatentStatistics(mean=np.zeros(3, np.float32),
+                                          std=np.ones(3, np.float32))
+    sha256 = inference.save_tokenizer(
+        self.root / 'tokenizer', params, statistics, dict(model=_MODEL))
+    cache = self.root / 'cache'
+    flags = ('prepare', '--latents', '--workdir', self.root / 'tokenizer',
+             '--input', dataset, '--output', cache, '--low_res_factor', 2)
+    with self.assertRaisesRegex(errors.UserError, '--width'):
+      _data(*flags, '--height', 16)
+    with self.assertRaisesRegex(errors.UserError, 'does not divide'):
+      _data(*flags, '--height', 17, '--width', 16)
+    _data(*flags, '--height', 16, '--width', 32)
+    for split, count in (('train', 5), ('heldout', 3)):
+      source = latent_cache.LatentCache(cache, split, tokenizer_sha256=sha256)
+      self.assertLen(source, count)
+    options = batches.BatchOptions(video_rows=3, shuffle=False)
+    batch = next(batches.make_batches(source, options)(0))
+    self.assertEqual(batch.videos.posterior.mean.shape, (3, 2, 2, 4, 3))
+    self.assertEqual(batch.videos.low_res.mean.shape, (3, 2, 1, 2, 3))
+    self.assertIsNone(batch.videos.text)
+    pixels = codecs.fit(codecs.decode_frames(
+        source_lib.PreparedDataset(dataset, 'heldout')[0]['encoded']), 16, 32)
+    want = module.apply(
+        {'params': params}, inference.to_unit_range(pixels[None]),
+        method='encode').mean[0]
+    np.testing.assert_allclose(batch.videos.posterior.mean[0], want,
+                               rtol=2**-7, atol=1e-3)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,163 @@
+"""`walt demo`: what the page draws, and the page itself in a browser."""
+import contextlib
+import pathlib
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+import numpy as np
+import pytest
+
+from tests import chromium
+from tests.e2e import tiny
+from walt_jax.builders import pipelines
+from walt_jax.commands import demo
+from walt_jax.core import errors
+from walt_jax.media import samples as samples_lib
+from walt_jax.media import video
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.sampling import requests as requests_lib
+
+PROMPT = 'a seven moves left'
+FRAMES = 9
+# What a person types and presses, for the page's own framework to see.
+TYPE = '''(() => {
+  const field = document.querySelector(%r);
+  const kind = field.tagName === 'TEXTAREA' ? HTMLTextAreaElement
+                                            : HTMLInputElement;
+  Object.getOwnPropertyDescriptor(kind.prototype, 'value').set.call(
+      field, %r);
+  field.dispatchEvent(new Event('input', {bubbles: true}));
+  field.dispatchEvent(new Event('change', {bubbles: true}));
+  field.dispatchEvent(new Event('blur', {bubbles: true}));
+})()'''
+HOSTS = """[...new Set(performance.getEntriesByType('resource').map(
+    entry => new URL(entry.name).host).filter(host => host))]"""
+VIDEO = "document.querySelector('#clip video')?.src || ''"
+
+
+def load(folder) -> demo.Drawer:
+  mesh = mesh_lib.make_mesh()
+  return demo.Drawer(
+      pipelines.load_pipeline([str(tiny.run('rollout'))], mesh), mesh,
+      pathlib.Path(folder))
+
+
+class DrawerTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.drawer = load(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def choice(self, **changed):
+    return demo.StageChoice(**dict(
+        steps=2, sampler='ddim', guidance={'text': 2.0},
+        noise_level=0.0) | changed)
+
+  def test_a_clip_is_what_walt_sample_draws(self):
+    told = []
+    request = requests_lib.Request(prompt=PROMPT, seed=3)
+    out = self.drawer.draw(
+        request, 12, [self.choice()], lambda *values: told.append(values))
+    self.assertEqual(told, [('base', 1, 2), ('base', 2, 2)])
+    drawn = samples_lib.read_samples(out)
+    same = self.drawer.draw(request, 12, [self.choice()], lambda *_: None)
+    np.testing.assert_array_equal(
+        drawn.clips(), samples_lib.read_samples(same).clips())
+    # The second clip was drawn by the programs of the first.
+    self.assertEqual(
+        samples_lib.read_samples(same).stages[0].compile_seconds, 0)
+    with tempfile.TemporaryDirectory() as folder:
+      result = tiny.walt(
+          'sample', '--workdir', tiny.run('rollout'), '--prompt', PROMPT,
+          '--seed', 3, '--num_frames', 12, '--steps', 2, '--guidance',
+          'text=2', '--out', folder)
+      self.assertEqual(result.code, 0, result.err)
+      difference = samples_lib.read_samples(folder).clips().astype(int) - (
+          drawn.clips())
+      self.assertLessEqual(np.abs(difference).max(), 1)
+
+  def test_refusals(self):
+    request = requests_lib.Request(prompt=PROMPT)
+    for frames, choice, said in (
+        (0, self.choice(), '0'), (9, self.choice(steps=0), 'num_steps'),
+        (9, self.choice(guidance={'text': float('nan')}), 'nan')):
+      with self.assertRaisesRegex(errors.UserError, said):
+        self.drawer.draw(request, frames, [choice], lambda *_: None)
+    for value in (None, 1.5, -1):
+      with self.assertRaisesRegex(errors.UserError, 'Seed'):
+        demo._request('', None, None, value)
+
+  def test_without_the_library(self):
+    with mock.patch.dict(sys.modules, {'gradio': None}):
+      result = tiny.walt('demo', '--workdir', tiny.run('rollout'))
+    self.assertEqual(result.code, 2)
+    self.assertRegex(
+        result.err, r'\Awalt: error: .*Gradio.*walt_jax\[demo\]"\n\Z')
+
+
+class PageTest(absltest.TestCase):
+
+  def test_a_person_draws_clips(self):
+    gradio = pytest.importorskip('gradio')
+    browser = chromium.find()
+    if browser is None:
+      self.skipTest('There is no Chromium on this machine.')
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    drawer = load(folder)
+    with contextlib.closing(
+        demo.serve(gradio, drawer, '127.0.0.1', 0)) as server:
+      self.assertStartsWith(server.local_url, 'http://127.0.0.1:')
+      with contextlib.closing(chromium.Page(browser)) as page:
+        page.open(server.local_url)
+        page.wait("document.querySelector('#prompt textarea') !== null")
+        page.run(TYPE % ('#base-steps input', '2'))
+        self.draw(page, prompt=PROMPT)
+        first = self.finished(page, '')
+        drawn = self.last(folder)
+        self.assertEqual(drawn.entries[0].caption, PROMPT)
+        self.assertLen(drawn.clips()[0], FRAMES)
+        # The browser plays it.
+        self.assertAlmostEqual(
+            page.wait("document.querySelector('#clip video').duration"),
+            FRAMES / 8, places=1)
+        # Nothing came from anywhere else.
+        hosts = page.run(HOSTS)
+        self.assertEqual(hosts, [server.local_url.split('/')[2]])
+        # An image to begin with, and more frames than a window.
+        image = np.full((16, 16, 3), (200, 40, 90), np.uint8)
+        video.write_png(folder / 'given.png', image)
+        page.upload('#image input[type=file]', folder / 'given.png')
+        page.wait("document.querySelector('#image img') !== null")
+        page.run(TYPE % ('#frames input', '12'))
+        self.draw(page, prompt='a two moves up')
+        second = self.finished(page, first)
+        drawn = self.last(folder)
+        self.assertLen(drawn.clips()[0], 12)
+        np.testing.assert_array_equal(drawn.clips()[0, 0], image)
+        # What cannot be done is said on the page, and nothing breaks.
+        self.draw(page, prompt='seven ' * 30)
+        page.wait("document.body.innerText.includes('would be cut')")
+        page.run(TYPE % ('#seed input', '5'))
+        self.draw(page, prompt=PROMPT)
+        self.finished(page, second)
+        self.assertEqual(self.last(folder).entries[0].seed, 5)
+
+  def draw(self, page, prompt):
+    page.run(TYPE % ('#prompt textarea', prompt))
+    page.run("document.querySelector('#draw').click()")
+
+  def finished(self, page, before):
+    """Waits for another clip than `before`."""
+    return page.wait(VIDEO, 120, lambda found: found and found != before)
+
+  def last(self, folder):
+    done = [path for path in folder.iterdir()
+            if samples_lib.is_sample_folder(path)]
+    return samples_lib.read_samples(
+        max(done, key=lambda path: path.stat().st_mtime_ns))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,126 @@
+"""The floor plan of docs/architecture.md: who may import whom."""
+import ast
+from collections.abc import Iterator
+import pathlib
+
+from absl.testing import absltest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'walt_jax'
+MAX_LINES = 500
+
+# What each room may import of ours, besides itself and `core`.
+LOWER = {'models', 'tokenizer', 'diffusion', 'text', 'pretrained', 'parallel'}
+BELOW_BUILDERS = LOWER | {'media', 'data', 'training', 'sampling'}
+MAY_IMPORT: dict[str, set[str]] = {
+    'core': set(),
+    **dict.fromkeys(LOWER | {'media'}, set()),
+    'data': {'media', 'pretrained'},
+    'training': {'models', 'tokenizer', 'diffusion', 'parallel', 'media'},
+    'sampling': LOWER - {'pretrained'} | {'media'},
+    'metrics': {'pretrained', 'parallel'},
+    'report': {'media'},
+    'builders': BELOW_BUILDERS,
+    'planning': {'builders', 'models', 'tokenizer', 'pretrained', 'parallel',
+                 'report'},
+    'evaluation': {'builders', 'sampling', 'metrics', 'data', 'media',
+                   'parallel', 'training.workdir'},
+    'commands': BELOW_BUILDERS | {
+        'metrics', 'report', 'builders', 'planning', 'evaluation'},
+    'quickstart': BELOW_BUILDERS | {
+        'metrics', 'report', 'builders', 'evaluation', 'commands'},
+    '__init__': {'builders', 'sampling', 'tokenizer', 'metrics'},
+    '__main__': {'commands'},
+}
+# Inside `data`: storage <- sources <- stream, and prepare -> storage.
+INSIDE_DATA: dict[str, set[str]] = {
+    'storage': set(), 'sources': {'storage'},
+    'stream': {'storage', 'sources'}, 'prepare': {'storage'},
+}
+# Libraries that one room alone may import.
+ONLY_IN = {'argparse': 'commands', 'ml_collections': 'builders'}
+
+
+def modules() -> Iterator[tuple[pathlib.Path, ast.Module]]:
+  """Every module of the package, parsed; its path from the package."""
+  for path in sorted(PACKAGE.rglob('*.py')):
+    yield path.relative_to(PACKAGE), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+  """Dotted names that a module imports, anywhere in it."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def room_of(path: pathlib.Path) -> str:
+  """The room of a module; its own name where it stands at the top."""
+  return path.parts[0].removesuffix('.py')
+
+
+def arrows() -> Iterator[tuple[pathlib.Path, str]]:
+  """(module, dotted name of ours that it imports, without `walt_jax.`)."""
+  for path, tree in modules():
+    for name in imports(tree):
+      if name.startswith('walt_jax.') and not name.endswith('__version__'):
+        yield path, name.removeprefix('walt_jax.')
+
+
+class FloorPlanTest(absltest.TestCase):
+
+  def test_rooms_import_what_the_plan_allows(self):
+    wrong = []
+    for path, name in arrows():
+      room, other = room_of(path), name.split('.')[0]
+      allowed = MAY_IMPORT[room] | {room, 'core'}
+      if other not in allowed and not any(
+          name.startswith(module) for module in allowed if '.' in module):
+        wrong.append(f'{path} -> {name}')
+    self.assertEmpty(wrong)
+
+  def test_floors_inside_data(self):
+    wrong = [f'{path} -> {name}' for path, name in arrows()
+             if path.parts[0] == 'data' and name.startswith('data.')
+             and path.parts[1] in INSIDE_DATA
+             and name.split('.')[1] not in INSIDE_DATA[path.parts[1]] | {
+                 path.parts[1]}]
+    self.assertEmpty(wrong)
+
+  def test_no_circle_of_modules(self):
+    known = {'.'.join(path.with_suffix('').parts) for path, _ in modules()}
+    below: dict[str, set[str]] = {name: set() for name in known}
+    for path, name in arrows():
+      source = '.'.join(path.with_suffix('').parts)
+      target = name if name in known else name.rpartition('.')[0]
+      if target in known:
+        below[source].add(target)
+    while leaves := [name for name, names in below.items()
+                     if not names & below.keys()]:
+      for name in leaves:
+        del below[name]
+    self.assertEmpty(sorted(below))
+
+  def test_libraries_that_one_room_alone_knows(self):
+    wrong = [f'{path} imports {name}' for path, tree in modules()
+             for name in imports(tree)
+             if ONLY_IN.get(name.split('.')[0], room_of(path)) != room_of(path)
+             or room_of(path) == 'diffusion' and name.split('.')[0] == 'flax']
+    self.assertEmpty(wrong)
+
+  def test_size_of_the_house(self):
+    rooms = [path for path in PACKAGE.iterdir()
+             if path.is_dir() and path.name != '__pycache__']
+    self.assertLessEqual(len(rooms), 20)
+    self.assertEqual(
+        {path.name for path in PACKAGE.iterdir() if path.is_file()},
+        {'__init__.py', '__main__.py', 'py.typed'})
+    long = {str(path): lines for path, _ in modules()
+            if (lines := len((PACKAGE / path).read_text().splitlines()))
+            > MAX_LINES}
+    self.assertEmpty(long)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,264 @@
+"""`walt plan --topology`: slices, memory, estimates, and real compilations."""
+import importlib.util
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+
+from walt_jax.builders import config as config_lib
+from walt_jax.commands import cli
+from walt_jax.core import errors
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.planning import aot
+from walt_jax.planning import collectives
+from walt_jax.planning import gpu
+from walt_jax.planning import page as page_lib
+from walt_jax.planning import roofline
+from walt_jax.planning import summary
+from walt_jax.planning import sweeps
+from walt_jax.planning import topology
+from walt_jax.planning import tpu
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMOKE = f'{ROOT}/configs/quickstart.py:smoke'
+# XLA's own words.
+_TOO_LARGE = (
+    'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 40.3G of '
+    '15.75G hbm. Exceeded hbm capacity by 24.5G.',
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+    'for HLO temporaries (26.23G) exceeds available HBM (15.75G).')
+
+
+def load(**overrides):
+  return config_lib.load(SMOKE, [
+      (key.replace('__', '.'), str(value))
+      for key, value in overrides.items()])
+
+
+class NamesTest(parameterized.TestCase):
+
+  def test_slices(self):
+    chip, shape = topology.parse('v5p:4x4x4')
+    self.assertEqual((chip.name, shape), ('v5p', (4, 4, 4)))
+    self.assertEqual(topology.parse('v7x:2x2x1')[0].name, 'tpu7x')
+
+  @parameterized.parameters(
+      'v5p', 'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0',
+      'gpu:x')
+  def test_wrong_names_are_user_errors(self, name):
+    self.assertEqual(cli.main(
+        ['plan', '--config', SMOKE, '--topology', name]), 2)
+
+  def test_what_compiles_needs_a_tpu_topology(self):
+    for flags in (['--sweep'], ['--sweep', '--topology', 'gpu:2'],
+                  ['--largest_batch', '--topology', 'gpu:2'],
+                  ['--no_train_step'],
+                  ['--no_train_step', '--topology', 'gpu:2']):
+      self.assertEqual(cli.main(['plan', '--config', SMOKE, *flags]), 2)
+
+  @parameterized.parameters('--no_sampler', '--sweep', '--largest_batch')
+  def test_a_plan_of_nothing_is_refused(self, flag):
+    self.assertEqual(cli.main(
+        ['plan', '--config', SMOKE, '--topology', 'v5e:2x2', '--no_train_step',
+         flag]), 2)
+
+  def test_libtpu_that_is_missing_is_asked_for(self):
+    with mock.patch.object(
+        topology.topologies, 'get_topology_desc',
+        side_effect=RuntimeError('libtpu.so not found')):
+      with self.assertRaisesRegex(errors.UserError, 'tpu_plan'):
+        topology.get_slice('v5e:2x2')
+
+
+class EstimateTest(parameterized.TestCase):
+
+  def test_gpus(self):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder) / 'plan.json'
+      page = path.with_suffix('.html')
+      self.assertEqual(cli.main([
+          'plan', '--config', SMOKE, '--topology', 'gpu:4', '--json',
+          str(path), '--html', str(page)]), 0)
+      plan = json.loads(path.read_text())
+      self.assertIn('an estimate', page.read_text())
+    self.assertIsNone(plan['fits'])
+    self.assertEqual(plan['num_chips'], 4)
+    self.assertEqual(sum(plan['memory_by_part'].values()),
+                     plan['hbm_needed_bytes'])
+    self.assertEqual(plan['memory_by_part']['parameters'],
+                     4 * plan['parameters'])
+
+  def test_cutting_weights_and_rows_saves_memory(self):
+    whole = gpu.gpu_plan(load(), 'gpu:1')['memory_by_part']
+    cut = gpu.gpu_plan(
+        load(mesh__data=1, mesh__fsdp=4), 'gpu:4')['memory_by_part']
+    self.assertLess(cut['optimizer'], 0.5 * whole['optimizer'])
+    self.assertBetween(cut['activations'], 0.2 * whole['activations'],
+                       0.5 * whole['activations'])
+
+  def test_rematerialisation_saves_memory(self):
+    parts = {policy: gpu.gpu_plan(
+        load(model__remat_policy=policy, model__depth=8),
+        'gpu:1')['memory_by_part'] for policy in ('none', 'minimal', 'full')}
+    activations = [parts[policy]['activations']
+                   for policy in ('full', 'minimal', 'none')]
+    self.assertEqual(activations, sorted(activations))
+    self.assertLess(activations[0], 0.7 * activations[2])
+
+  def test_a_batch_that_does_not_divide_is_named(self):
+    with self.assertRaisesRegex(errors.UserError, 'data.batch_size is 8'):
+      gpu.gpu_plan(load(), 'gpu:3')
+
+  def test_batches_keep_their_share_of_images(self):
+    config = load(data__batch_size=8, data__image_rows=2)
+    changed = tpu.with_batch(config, 32)
+    self.assertEqual((changed.data.batch_size, changed.data.image_rows),
+                     (32, 8))
+
+
+class CompilerTest(parameterized.TestCase):
+
+  @parameterized.parameters((_TOO_LARGE[0], 40.3), (_TOO_LARGE[1], 26.23))
+  def test_what_does_not_fit_is_a_result(self, message, gib):
+    self.assertEqual(aot.needed_bytes(message), int(gib * 2**30))
+
+    class Lowered:
+      def compile(self, compiler_options):
+        del compiler_options
+        raise jax.errors.JaxRuntimeError(message)
+
+    result = aot.compile_program(Lowered())
+    self.assertEqual(result.needed_bytes, int(gib * 2**30))
+    self.assertIn('RESOURCE_EXHAUSTED', result.error)
+
+  def test_effort_reaches_the_compiler(self):
+    lowered = mock.Mock()
+    lowered.compile.side_effect = jax.errors.JaxRuntimeError(_TOO_LARGE[0])
+    aot.compile_program(lowered, aot.LOWEST_EFFORT)
+    lowered.compile.assert_called_once_with(
+        compiler_options={'exec_time_optimization_effort': -1.0})
+
+  def test_only_tokenizers_are_compiled_at_the_lowest_effort(self):
+    tokenizer = config_lib.load(f'{ROOT}/configs/tokenizer_video.py:smoke')
+    self.assertEqual(tpu.compiler_effort(tokenizer),
+                     aot.LOWEST_EFFORT)
+    self.assertEqual(tpu.compiler_effort(load()),
+                     aot.DEFAULT_EFFORT)
+
+  def test_other_faults_stay_faults(self):
+    self.assertIsNone(aot.needed_bytes('INTERNAL: a fault'))
+    self.assertIsNone(aot.needed_bytes(
+        'RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.'))
+
+  def test_bytes_of_a_device(self):
+    mesh = mesh_lib.make_mesh(2, 4, 1, jax.devices()[:8])
+    tree = {'x': jax.ShapeDtypeStruct((16, 3), jnp.bfloat16)}
+    rows = {'x': mesh_lib.batch_sharding(mesh)}
+    self.assertEqual(aot.device_bytes(tree, rows), 2 * 3 * 2)
+
+
+class RooflineTest(absltest.TestCase):
+
+  def test_by_hand(self):
+    chip = topology.CHIPS['v5p']
+    gather = collectives.Collective(
+        'all-gather', 'bf16[1000]', 2000, int(1e9), group_size=4, count=3,
+        op_name='')
+    result = roofline.roofline(
+        chip, 4, model_flops=10**15, executed_flops=2 * 10**15,
+        moved=[gather])
+    self.assertAlmostEqual(result.compute_seconds, 2e15 / (4 * 459e12))
+    # All chips: both links of three axes; three quarters come from others.
+    self.assertAlmostEqual(
+        result.communication_seconds, 3 * 0.75e9 / (6 * 90e9))
+    self.assertAlmostEqual(result.mfu, 0.5)
+    self.assertLess(result.slow_mfu, result.mfu)
+    one_axis = roofline.collective_bandwidth(chip, 64, 4)
+    self.assertEqual(one_axis, 2 * 90e9)
+
+
+class PageTest(absltest.TestCase):
+
+  def test_text_is_escaped(self):
+    page = page_lib.page(dict(
+        config='<script>', parameters_by_part=dict(mlp=3), stage='denoiser'))
+    self.assertNotIn('<script>', page)
+    self.assertIn('&lt;script&gt;', page)
+
+
+@absltest.skipIf(importlib.util.find_spec('libtpu') is None,
+                 'libtpu is not installed (extra tpu_plan)')
+class AbsentSliceTest(absltest.TestCase):
+
+  def test_a_train_step_compiles_for_four_chips(self):
+    """Weights move and rows stay: no all-to-all, no ring of activations."""
+    config = load(mesh__data=2, mesh__fsdp=2)
+    found = tpu.topology_plan(
+        config, 'v5e:2x2', summary.plan(config))
+    self.assertTrue(found['fits'])
+    self.assertEqual(found['compiler_effort'], aot.DEFAULT_EFFORT)
+    self.assertNotIn('compiler_note', found)
+    self.assertEqual(found['num_chips'], 4)
+    self.assertGreater(found['hbm_headroom_bytes'], 0)
+    self.assertNotIn('all-to-all', found['collectives'])
+    self.assertGreater(found['collectives']['all-gather']['count'], 0)
+    for one in found['largest_others']:  # Gradients of bias tables, metrics.
+      self.assertEqual(one['kind'], 'all-reduce', one)
+    self.assertLessEqual(found['roofline']['mfu'], 1)
+    self.assertTrue(found['sampler_program']['fits'])
+    self.assertIn('Collectives', page_lib.page(
+        dict(config='c') | summary.plan(config) | found))
+
+  def test_the_sampler_alone(self):
+    config = load(mesh__fsdp=4)
+    found = tpu.topology_plan(
+        config, 'v5e:2x2', summary.plan(config), with_train_step=False)
+    self.assertNotIn('hbm_needed_bytes', found)
+    program = found['sampler_program']
+    self.assertTrue(program['fits'])
+    self.assertEqual(program['num_samples'], 4)
+    self.assertGreater(program['slow_seconds'], program['seconds'])
+    # The config has no text, so that there is nothing to guide.
+    figures = summary.plan(config)
+    one = figures['model_flops_per_sample']
+    self.assertBetween(program['flops'], 4 * one, 4.2 * one)
+    self.assertIn('Sampling', page_lib.page(
+        dict(config='c') | figures | found))
+
+  def test_a_tokenizer_decodes(self):
+    config = config_lib.load(
+        f'{ROOT}/configs/tokenizer_video.py:smoke')
+    with config.unlocked():
+      config.data.batch_size = 4
+    figures = summary.plan(config)
+    found = tpu.topology_plan(
+        config, 'v5e:2x2', figures, with_train_step=False)
+    self.assertEqual(found['sampler_program']['flops'],
+                     4 * figures['decode_flops_per_clip'])
+    self.assertEqual(found['compiler_effort'], aot.LOWEST_EFFORT)
+    page = page_lib.page(dict(config='c') | figures | found)
+    self.assertIn('lowest effort', page)
+
+  def test_what_does_not_fit(self):
+    config = load(data__batch_size=2**20)
+    found = tpu.topology_plan(
+        config, 'v5e:2x2', summary.plan(config), with_sampler=False)
+    self.assertFalse(found['fits'])
+    self.assertGreater(found['hbm_needed_bytes'], found['hbm_capacity_bytes'])
+
+  def test_sweep_recommends_what_fits(self):
+    config = load()
+    found = sweeps.sweep(config, 'v5e:2x2', summary.plan(config),
+                         num_compiled=1)
+    self.assertGreater(len(found['sweep']), 10)
+    self.assertEqual(sum(row['compiled'] for row in found['sweep']), 1)
+    self.assertEqual(found['recommended']['mesh'], found['sweep'][0]['mesh'])
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,210 @@
+"""The report shows what is there, says what is not, and needs no other file."""
+import html.parser
+import json
+import pathlib
+import re
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+
+from walt_jax.commands import cli
+from walt_jax.core import errors
+from walt_jax.media import samples
+from walt_jax.media import video
+from walt_jax.report import build
+from walt_jax.report import clips
+from walt_jax.report import runs
+from walt_jax.report import score_cards
+from walt_jax.report import scores_file
+
+_VOID = ('meta', 'link', 'img', 'br', 'path', 'line', 'circle')
+
+
+class _Checker(html.parser.HTMLParser):
+  """Checks nesting; collects tags and addresses."""
+
+  def __init__(self):
+    super().__init__()
+    self.open, self.tags, self.addresses, self.text = [], [], [], []
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.addresses += [v for k, v in attrs if k in ('src', 'href')]
+    if tag not in _VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append(tag)
+
+  def handle_endtag(self, tag):
+    top = self.open.pop()
+    assert top == tag, f'<{top}> closed by </{tag}>'
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] not in ('style', 'script'):
+      self.text.append(data)
+
+
+def check(page: str) -> _Checker:
+  checker = _Checker()
+  checker.feed(page)
+  checker.close()
+  assert not checker.open, checker.open
+  for address in checker.addresses:
+    assert address.startswith(('data:', '#')), address[:80]
+  assert not re.search(r'url\(|@import|https?://(?!www\.w3\.org)', page)
+  return checker
+
+
+class ReportTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(
+        tempfile.TemporaryDirectory())) / 'run & <co>'
+    self.folder.mkdir()
+    self.clips = np.random.default_rng(0).integers(
+        0, 256, (4, 3, 16, 16, 3), np.uint8)
+
+  def write_samples(self, name: str, kind: str, num: int = 2, **kwargs):
+    entries = [samples.Entry(f'{i:05d}', caption=f'clip <{i}>',
+                             label=f'label {i % 2}', seed=i)
+               for i in range(num)]
+    return samples.write_samples(self.folder / name, self.clips[:num], entries,
+                                 8, kind=kind, **kwargs)
+
+  def write_workdir(self, name: str):
+    workdir = self.folder / name
+    (workdir / 'eval').mkdir(parents=True)
+    with open(workdir / 'metrics.jsonl', 'w') as file:
+      for step in range(1, 100):
+        row = {'step': step, 'train/loss': 1 / step, 'train/rate': 1e-3}
+        if step % 33 == 0:
+          row |= {'eval/v_loss': 2 / step} | {
+              f'eval/v_loss_q{q}': q / step for q in (1, 2, 3, 4)}
+        file.write(json.dumps(row) + '\n')
+      file.write('{"step": 100, "tra')
+    (workdir / 'config.json').write_text('{"name": "<config>"}')
+    for step in (33, 66):
+      video.write_png(workdir / f'eval/step_{step:08d}_samples.png',
+                      self.clips[0, 0])
+
+  def test_full_page(self):
+    self.write_samples('real', 'real')
+    self.write_samples('samples', 'generated', 4, stages=[
+        samples.StageRecord('base', 'base', 9, 'ab' * 32, seconds=1.0)])
+    self.write_samples('reconstructions', 'reconstruction',
+                       originals=self.clips[:2])
+    for name in ('sr1', 'tokenizer', 'base'):
+      self.write_workdir(name)
+    scores_file.write_scores(
+        self.folder,
+        [scores_file.Score('Digit <accuracy>', 0.5, 'Base', 'fraction',
+                      (0.4, 0.6), 160, target=0.3,
+                      yardsticks=(scores_file.Yardstick('chance', 0.1),))],
+        [scores_file.Timing('train base', 200.0, 2**30)], dict(seed=[0, 1]))
+    path = build.write_report(self.folder)
+    self.assertEqual(path, self.folder / 'report.html')
+    page = path.read_text()
+    checker = check(page)
+    # Four pairs of real and generated, two of original and reconstruction.
+    self.assertEqual(checker.tags.count('video'), 12)
+    self.assertEqual(checker.tags.count('img'), 3)
+    text = ' '.join(checker.text)
+    for expected in ('clip <0>', '50.0% [40.0, 60.0]', 'Digit <accuracy>',
+                     'chance', '3 min 20 s, 1.00 GiB', 'inf dB',
+                     'train/loss', 'eval/v_loss', 'by quarter',
+                     '1 unreadable line', '<config>', 'step 00000066'):
+      self.assertIn(expected, text)
+    self.assertNotIn('step 00000033', text)
+    headings = re.findall(r'<h3>(tokenizer|base|sr1)</h3>', page)
+    self.assertEqual(headings, ['tokenizer', 'base', 'sr1'])
+    self.assertEqual(page, build.render(self.folder))
+
+  def test_missing_parts_are_said(self):
+    self.write_samples('samples', 'generated', 1, mp4=False)
+    checker = check(build.render(self.folder))
+    text = ' '.join(checker.text)
+    for expected in ('No real clips', 'No reconstructions', 'No scores.json',
+                     'No work directory', 'No timings'):
+      self.assertIn(expected, text)
+    self.assertEqual(checker.tags.count('video'), 1)  # Encoded from .npy.
+
+  def test_a_work_directory_alone(self):
+    self.write_workdir('base')
+    text = ' '.join(check(build.render(self.folder / 'base')).text)
+    self.assertIn('No generated clips', text)
+    self.assertIn('train/loss', text)
+
+  def test_broken_files_are_named_not_fatal(self):
+    self.write_samples('samples', 'generated', 1)
+    (self.folder / 'samples' / '00000.mp4').unlink()
+    (self.folder / 'samples' / '00000.npy').write_bytes(b'no')
+    (self.folder / 'old').mkdir()
+    (self.folder / 'old' / 'samples.json').write_text('{')
+    (self.folder / 'scores.json').write_text(
+        '{"fvd": {"value": 3.25, "network": ["i3d", null]}, "x": "<y>"}')
+    text = ' '.join(check(build.render(self.folder)).text)
+    for expected in ('00000.npy', 'old', '3.25', 'i3d', '<y>'):
+      self.assertIn(expected, text)
+
+  def test_at_most_max_clips(self):
+    self.write_samples('samples', 'generated', 4)
+    page = build.render(self.folder, max_clips=3)
+    self.assertEqual(check(page).tags.count('video'), 3)
+    self.assertIn('3 of 4 clips', page)
+
+  def test_command(self):
+    self.write_workdir('base')
+    self.assertEqual(cli.main(['report', str(self.folder)]), 0)
+    self.assertTrue((self.folder / 'report.html').is_file())
+    for argv in (['nowhere'], [str(self.folder / 'base' / 'eval')],
+                 [str(self.folder), '--out', str(self.folder / 'no' / 'x')]):
+      self.assertEqual(cli.main(['report', *argv]), 2)
+
+  def test_nothing_to_report(self):
+    with self.assertRaisesRegex(errors.UserError, 'nothing to report'):
+      build.find(self.folder)
+
+
+class PartsTest(absltest.TestCase):
+
+  def test_match_prefers_caption_then_label_and_takes_turns(self):
+    entry = samples.Entry
+    real = samples.SampleSet(pathlib.Path('r'), 'real', 8, (
+        entry('a', label='x'), entry('b', label='x'), entry('c', caption='p'),
+        entry('d')))
+    asked = [entry('0', label='x'), entry('1', label='x'),
+             entry('2', label='x'), entry('3', caption='p'),
+             entry('4', label='z', caption='p'), entry('5', label='z'),
+             entry('6')]
+    found = [item and item[1].stem for item in clips.match(
+        asked, [real])]
+    self.assertEqual(found, ['a', 'b', 'a', 'c', 'c', None, 'a'])
+
+  def test_psnr(self):
+    clip = np.zeros((1, 2, 2, 3), np.uint8)
+    self.assertAlmostEqual(clips.psnr(clip, clip + 255), 0)
+    self.assertAlmostEqual(clips.psnr(clip, clip + 1), 48.13, places=2)
+
+  def test_pick_spreads(self):
+    self.assertEqual(clips.pick(list(range(10)), 4), [0, 2, 5, 7])
+    self.assertEqual(clips.pick([1, 2], 4), [1, 2])
+
+  def test_metrics_of_a_resumed_run(self):
+    path = pathlib.Path(self.enterContext(
+        tempfile.TemporaryDirectory())) / 'metrics.jsonl'
+    path.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a": NaN}\n'
+                    '{"step": 2, "a": 3, "note": "x"}\n7\n{"a": 1}\n')
+    values, unreadable = runs.read_metrics(path)
+    self.assertEqual(values, {'a': {1: 1.0, 2: 3}})
+    self.assertEqual(unreadable, 2)
+
+  def test_duration(self):
+    self.assertEqual([score_cards.duration(x) for x in (0.04, 99, 185, 7800)],
+                     ['0.0 s', '99.0 s', '3 min 05 s', '2 h 10 min'])
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,96 @@
+"""The frozen encoders of a work directory, for caching what they make."""
+from collections.abc import Callable
+import dataclasses
+
+import jax
+from ml_collections import config_dict
+import numpy as np
+
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import networks
+from walt_jax.builders import tokenizers
+from walt_jax.core import errors
+from walt_jax.core import types
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.text import encoder as text_encoder
+from walt_jax.tokenizer import inference
+
+_TEXT_KEYS = {'name', 'path', 'max_tokens', 'width', 'dtype'}
+
+
+def text_encoder_of(config: config_dict.ConfigDict
+                    ) -> text_encoder.TextEncoder | None:
+  """The text encoder of a config's `text` section, or None without text.
+
+  `text.dtype` may be left out: float32.
+
+  Raises:
+    UserError: On unknown keys or types, or weights of another width.
+  """
+  section = config.text
+  config_lib.check_keys(section, _TEXT_KEYS, 'text')
+  if not section.name:
+    return None
+  encoder = text_encoder.load_text_encoder(
+      section.name, section.path or None, max_tokens=section.max_tokens,
+      dtype=networks.dtype(section, 'text'))
+  if encoder.width != section.width:
+    raise errors.UserError(
+        f'config key text.width is {section.width}, but {section.name} has '
+        f'token states of width {encoder.width}; set it to that')
+  return encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoders:
+  """A tokenizer's encoder and, if asked for, a text encoder.
+
+  Attributes:
+    num_devices: Local devices that share a call of `encode`; its clips must
+      be a multiple of that.
+    encode: Clips uint8 [B, T, H, W, 3] to their posterior, on the host.
+    sha256: The tokenizer's hash.
+    embed_text: Texts to states [N, L, D] and mask [N, L], or None.
+    text_sha256: The text encoder's hash, or None.
+  """
+  num_devices: int
+  encode: Callable[[np.ndarray], types.Posterior]
+  sha256: str
+  embed_text: Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None
+  text_sha256: str | None
+
+
+def load(workdir: str, text_name: str = '', text_path: str | None = None,
+         max_tokens: int = 64) -> FrozenEncoders:
+  """Loads the encoders.
+
+  Args:
+    workdir: Of a tokenizer or denoiser run, or a tokenizer's export.
+    text_name: 'minilm', 't5', or '' for no text.
+    text_path: Folder of the text encoder's weights, if not packaged.
+    max_tokens: L; longer captions are cut.
+
+  Raises:
+    UserError: On weights that are missing.
+  """
+  tokenizer = tokenizers.load_tokenizer(
+      workdir, mesh_lib.platform(mesh_lib.make_mesh()))
+  devices = jax.sharding.Mesh(np.array(jax.local_devices()), ('data',))
+  spread = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec(
+      'data'))
+  everywhere = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec())
+  program = jax.jit(
+      lambda params, pixels: inference.encode_posterior(
+          tokenizer.module, params, pixels),
+      in_shardings=(everywhere, spread), out_shardings=spread)
+  params = jax.device_put(tokenizer.params, everywhere)
+  text = None
+  if text_name:
+    text = text_encoder.load_text_encoder(
+        text_name, text_path, max_tokens=max_tokens)
+  return FrozenEncoders(
+      num_devices=devices.size,
+      encode=lambda pixels: jax.device_get(program(params, pixels)),
+      sha256=tokenizer.sha256,
+      embed_text=text.embed if text else None,
+      text_sha256=text.sha256 if text else None)

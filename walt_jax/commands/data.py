@@ -1,0 +1,167 @@
+"""`walt data`: prepare videos, render the embedded data, inspect a data set."""
+import argparse
+import pathlib
+
+from walt_jax.core import errors
+from walt_jax.core import progress
+from walt_jax.data.sources import source as source_lib
+
+_TEST = 'test'  # The common name of a held-out split.
+_CLIPS_PER_DEVICE = 8  # Encoded at once.
+_FEW_CLIPS = 64  # A set up to this size is also written as files.
+
+
+def run(args: argparse.Namespace) -> None:
+  """Runs `walt data ACTION`."""
+  actions = dict(prepare=_prepare, render=_render, inspect=_inspect)
+  actions[args.action](args)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+  if args.latents != (args.workdir is not None):
+    raise errors.UserError('--latents and --workdir TOKENIZER go together')
+  source, output = pathlib.Path(args.input), pathlib.Path(args.output)
+  if args.latents and (source / source_lib.MANIFEST).exists():
+    _write_latents(source, output, args)
+    return
+  from walt_jax.data.prepare import prepare
+  given = dict(
+      size=args.size, fps=args.fps, num_shards=args.num_shards,
+      min_frames=args.num_frames, clip_frames=args.clip_frames,
+      clip_stride=args.clip_stride, codec=args.codec, quality=args.quality,
+      heldout=args.heldout)
+  settings = prepare.Settings(
+      **{name: value for name, value in given.items() if value is not None})
+  manifest = prepare.prepare(
+      source, output, settings, annotations=_annotations(args),
+      split_folders=args.split_folders, on=prepare.Engine(
+          args.workers, args.beam_pipeline_options))
+  counts = manifest['counts']
+  print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
+        f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
+        f'rejected, {counts["missing"]} named but missing, '
+        f'{counts["damaged"]} used in part '
+        f'(see {output / source_lib.MANIFEST})')
+  if args.latents:
+    _write_latents(output, output / 'latents', args)
+
+
+def _annotations(args: argparse.Namespace):
+  """Reads what --annotations names; None leaves it to the input folder."""
+  from walt_jax.data.prepare import annotations
+  if args.annotations is None:
+    return None
+  return annotations.read([pathlib.Path(path) for path in args.annotations],
+                          args.ucf_split)
+
+
+def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
+                   args: argparse.Namespace) -> None:
+  """Caches the latents of all splits of a prepared dataset."""
+  from walt_jax.builders import text_encoders
+  from walt_jax.data import latent_cache
+  manifest = source_lib.read_manifest(dataset)
+  splits = {split: source_lib.PreparedDataset(dataset, split)
+            for split, entry in manifest['splits'].items()
+            if entry['num_examples']}
+  text = '' if args.text in (None, 'none') else args.text
+  frozen = text_encoders.load(
+      args.workdir, text, args.text_path, args.max_tokens)
+  settings = latent_cache.CacheSettings(
+      tokenizer_sha256=frozen.sha256, text_sha256=frozen.text_sha256,
+      num_frames=args.num_frames or _stored(manifest, 'num_frames',
+                                            'min_frames'),
+      size=_cache_size(args, manifest), fps=args.fps,
+      low_res_factor=args.low_res_factor,
+      images_per_clip=args.images_per_clip)
+  written = latent_cache.write_cache(
+      splits, output, settings, encode=frozen.encode,
+      embed_text=frozen.embed_text, source_sha256=manifest['task_sha256'],
+      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, process=args.process)
+  if written is None:
+    print(f'{output}: process {args.process[0]} of {args.process[1]} has done '
+          'its part')
+    return
+  left_out = sum(map(len, written['left_out'].values()))
+  print(f'{output}: latents of {sum(map(len, splits.values())) - left_out} '
+        f'clips by tokenizer {frozen.sha256[:12]}; {left_out} clips were too '
+        'short')
+
+
+def _stored(manifest: dict, *names: str) -> int:
+  """The first of some settings that the dataset was made with."""
+  settings = manifest['settings']
+  return next(settings[name] for name in names if name in settings)
+
+
+def _cache_size(args: argparse.Namespace, manifest: dict) -> tuple[int, int]:
+  if (args.height is None) != (args.width is None):
+    raise errors.UserError('--height and --width go together')
+  if args.height is not None:
+    height, width = args.height, args.width
+  else:
+    height = width = args.size or _stored(manifest, 'size')
+  factor = args.low_res_factor
+  if factor and (height % factor or width % factor):
+    raise errors.UserError(f'--low_res_factor {factor} does not divide clips '
+                           f'of {height}x{width} pixels')
+  return height, width
+
+
+def _render(args: argparse.Namespace) -> None:
+  """Writes moving digits as a dataset and, if wanted, as clips to look at."""
+  from walt_jax.data.prepare import render
+  from walt_jax.data.sources import moving_digits
+  split = 'heldout' if args.split == _TEST else args.split
+  wanted = {split: args.num}
+  if args.heldout:
+    if split == 'heldout':
+      raise errors.UserError('--heldout adds to another split: drop it, or '
+                             'choose --split train')
+    wanted['heldout'] = args.heldout
+  try:
+    splits = {
+        name: moving_digits.MovingDigits(
+            split=name, num_examples=count, size=args.size,
+            num_frames=args.num_frames, difficulty=args.difficulty or 'quick',
+            labels=args.labels, seed=args.seed)
+        for name, count in wanted.items()}
+  except ValueError as error:
+    raise errors.UserError(str(error)) from error
+  source = splits[split]
+  settings = dict(name='moving_digits', size=args.size,
+                  num_frames=args.num_frames, difficulty=source.difficulty,
+                  labels=source.labels, seed=source.seed)
+  output = pathlib.Path(args.output)
+  render.write_sources(splits, output, dict(settings=settings))
+  shown = args.clips
+  if shown is None:
+    shown = args.num if split == 'heldout' or args.num <= _FEW_CLIPS else 0
+  shown = min(shown, args.num)
+  if shown:
+    _write_clips(source, output, shown, settings | dict(split=split))
+  counts = ', '.join(f'{name} {count}' for name, count in wanted.items())
+  print(f'{output}: clips of moving digits ({counts}; {shown} of them also as '
+        'files)')
+
+
+def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
+                 settings: dict) -> None:
+  """Writes the first clips of a source as files, with `samples.json`."""
+  from walt_jax.data.sources import moving_digits
+  from walt_jax.media import samples
+  writer = samples.SampleWriter(output, fps=moving_digits.FPS, kind='real')
+  for index in progress.track(range(count), 'write clips', 'clip'):
+    example = source[index]
+    writer.add(samples.Entry(
+        stem=f'{index:05d}', caption=example['caption'],
+        label=source.classes[example['label']], index=index), example['video'])
+  writer.finish(settings=settings)
+
+
+def _inspect(args: argparse.Namespace) -> None:
+  from walt_jax.data import inspect
+  for line in inspect.inspect(
+      pathlib.Path(args.path), pathlib.Path(args.out) if args.out else None,
+      args.clips):
+    print(line)

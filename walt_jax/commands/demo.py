@@ -1,0 +1,250 @@
+"""`walt demo`: a local web page that draws clips from trained stages."""
+import argparse
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+
+from walt_jax.builders import pipelines
+from walt_jax.commands import sample
+from walt_jax.core import errors
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import samplers
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import rules
+from walt_jax.sampling import cascade
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import requests as requests_lib
+
+TITLE = 'walt_jax'
+NO_LABEL = '(none)'
+_MAX_WAITING = 16  # Requests in the queue; one runs at a time.
+_KEPT_SECONDS = 3600  # Gradio's copies of files that were shown or uploaded.
+_SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
+
+
+def run(args: argparse.Namespace) -> None:
+  """Entry point; see `walt demo --help`."""
+  gradio = _import_gradio()
+  mesh = mesh_lib.make_mesh()
+  pipeline = pipelines.load_pipeline(args.workdir, mesh)
+  with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:
+    server = serve(gradio, Drawer(pipeline, mesh, pathlib.Path(folder)),
+                   args.host, args.port)
+    with contextlib.closing(server):
+      print(f'{TITLE} demo: {server.local_url} (Ctrl-C ends it)', flush=True)
+      server.block_thread()
+
+
+def _import_gradio() -> Any:
+  """The web library, an optional extra.
+
+  Raises:
+    UserError: If it is not installed.
+  """
+  try:
+    import gradio
+  except ImportError as e:
+    raise errors.UserError(
+        'the demo needs Gradio, which is not installed '
+        f'({e}); install it with: pip install "walt_jax[demo]"') from e
+  return gradio
+
+
+@dataclasses.dataclass(frozen=True)
+class StageChoice:
+  """What the page lets one choose for a stage."""
+  steps: int
+  sampler: str
+  guidance: dict[str, Any]
+  noise_level: float
+
+
+class Drawer:
+  """Draws one clip after the other with loaded stages.
+
+  Stages stay on the devices between clips.
+  """
+
+  def __init__(self, pipeline: pipeline_lib.Pipeline,
+               mesh: jax.sharding.Mesh, folder: pathlib.Path):
+    """Draws nothing yet; clips go to new folders inside `folder`."""
+    self.pipeline, self._mesh, self._folder = pipeline, mesh, folder
+
+  def draw(self, request: requests_lib.Request, num_frames: int | None,
+           choices: Sequence[StageChoice], report: cascade.Report
+           ) -> pathlib.Path:
+    """Draws one clip.
+
+    Args:
+      request: Prompt, label, image, seed.
+      num_frames: N, or None for one window.
+      choices: One a stage.
+      report: Told of progress.
+
+    Returns:
+      A folder as `walt sample` writes it, of one sample.
+
+    Raises:
+      UserError: For what the stages cannot do.
+    """
+    plan = sample.plan_of(self.pipeline, num_frames)
+    pipeline_lib.check_requests(self.pipeline, [request], plan)
+    given = pipeline_lib.read_given(self.pipeline, [request])
+    settings = [_settings(stage, choice) for stage, choice in zip(
+        self.pipeline.stages, choices, strict=True)]
+    out = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
+    with rules.activate(self._mesh):
+      sample.draw(self.pipeline, [request], settings, sample.Output(out),
+                  plan=plan, given=given, batch_size=1, release=False,
+                  report=report)
+    return out
+
+
+def _settings(stage: pipeline_lib.TrainedStage,
+              choice: StageChoice) -> pipeline_lib.StageSettings:
+  try:
+    return pipeline_lib.StageSettings(
+        options=dataclasses.replace(
+            stage.defaults, num_steps=choice.steps, sampler=choice.sampler),
+        guidance=guidance_lib.Guidance(**choice.guidance),
+        noise_level=choice.noise_level)
+  except ValueError as e:
+    raise errors.UserError(f'stage {stage.name}: {e}') from e
+
+
+def serve(gradio: Any, drawer: Drawer, host: str, port: int) -> Any:
+  """Starts the server and returns it.
+
+  Raises:
+    UserError: If it cannot listen there.
+  """
+  page = make_page(gradio, drawer)
+  page.queue(max_size=_MAX_WAITING, default_concurrency_limit=1)
+  try:
+    page.launch(
+        server_name=host, server_port=port or None, prevent_thread_lock=True,
+        share=False, quiet=True, show_error=True, ssr_mode=False,
+        footer_links=[], theme=gradio.themes.Default(
+            font=['system-ui', 'sans-serif'], font_mono=['monospace']))
+  except OSError as e:
+    raise errors.UserError(
+        f'cannot listen on {host}:{port}: {e}; give another --port') from e
+  return page
+
+
+def make_page(gradio: Any, drawer: Drawer) -> Any:
+  """Builds the page: what to draw, settings by stage, the result."""
+  pipeline = drawer.pipeline
+  base, plan, size = (pipeline.stages[0], pipeline.plan(), pipeline.size(-1))
+  with gradio.Blocks(
+      title=TITLE, analytics_enabled=False,
+      delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)) as page:
+    gradio.Markdown(f'# {TITLE}\n' + _SIZES.format(
+        frames=plan.window_frames, height=size.height, width=size.width,
+        rate=pipeline.frame_rate))
+    with gradio.Row():
+      with gradio.Column():
+        prompt = gradio.Textbox(
+            label='Prompt', elem_id='prompt', visible=base.uses_text,
+            placeholder='a seven moves left')
+        label = gradio.Dropdown(
+            [NO_LABEL, *base.classes], value=NO_LABEL, label='Label',
+            elem_id='label', visible=bool(base.classes))
+        image = gradio.Image(
+            type='filepath', label='First frame', elem_id='image',
+            sources=['upload', 'clipboard'],
+            visible=1 in base.frame_lengths)
+        with gradio.Row():
+          frames = gradio.Number(
+              plan.window_frames, precision=0, minimum=1, label='Frames',
+              elem_id='frames')
+          seed = gradio.Number(
+              0, precision=0, minimum=0, label='Seed', elem_id='seed')
+        inputs = [prompt, label, image, frames, seed]
+        widths = []
+        for index, stage in enumerate(pipeline.stages):
+          fields = _stage_fields(gradio, stage, first=index == 0)
+          inputs += fields
+          widths.append(len(fields))
+        button = gradio.Button('Draw', variant='primary', elem_id='draw')
+      with gradio.Column():
+        clip = gradio.Video(
+            label='Clip', elem_id='clip', autoplay=True, loop=True)
+        files = gradio.Files(label='Files', elem_id='files')
+
+    # Gradio fills in `progress` by its default, among positional arguments.
+    def draw(progress=gradio.Progress(), *values):  # noqa: B008
+      asked, rest = values[:5], list(values[5:])
+      try:
+        choices = []
+        for stage, width in zip(pipeline.stages, widths, strict=True):
+          choices.append(_choice(stage, rest[:width]))
+          del rest[:width]
+        out = drawer.draw(
+            _request(*asked[:3], asked[4]), _whole(asked[3], 'Frames', 1),
+            choices, lambda stage, done, total: progress(
+                (done, total), desc=stage, unit='windows'))
+      except errors.UserError as e:
+        raise gradio.Error(str(e), print_exception=False) from e
+      shown = out / '00000.mp4'
+      return (str(shown) if shown.is_file() else None,
+              [str(path) for path in sorted(out.iterdir())])
+
+    button.click(draw, inputs, [clip, files], api_name='draw')
+  return page
+
+
+def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
+                  first: bool) -> list[Any]:
+  """The widgets of one stage, in the order in which `_choice` reads them."""
+  with gradio.Accordion(f'Stage {stage.name}', open=first):
+    fields = [
+        gradio.Number(stage.defaults.num_steps, precision=0, minimum=1,
+                      label='Steps', elem_id=f'{stage.name}-steps'),
+        gradio.Dropdown(list(samplers.SAMPLERS), value=stage.defaults.sampler,
+                        label='Sampler', elem_id=f'{stage.name}-sampler')]
+    for name in sorted(stage.conditions):
+      fields.append(gradio.Slider(
+          0, 10, value=1, step=0.1, label=f'Guidance by {name}',
+          elem_id=f'{stage.name}-{name}'))
+    if stage.sampler.denoiser.low_res_factor:
+      fields.append(gradio.Slider(
+          0, 1, value=sample.DEFAULT_NOISE_LEVEL, step=0.05,
+          label='Noise on the low-resolution input',
+          elem_id=f'{stage.name}-noise'))
+  return fields
+
+
+def _choice(stage: pipeline_lib.TrainedStage,
+            values: Sequence[Any]) -> StageChoice:
+  """Reads the values of `_stage_fields`."""
+  conditions = sorted(stage.conditions)
+  level = (float(values[-1]) if stage.sampler.denoiser.low_res_factor
+           else 0.0)
+  return StageChoice(
+      steps=_whole(values[0], f'Steps of {stage.name}', 1), sampler=values[1],
+      guidance={name: float(value) for name, value in
+                zip(conditions, values[2:], strict=False)
+                if value is not None},
+      noise_level=level)
+
+
+def _request(prompt: str | None, label: str | None, image: str | None,
+             seed: float | None) -> requests_lib.Request:
+  return requests_lib.Request(
+      prompt=(prompt or '').strip(),
+      label='' if label in (None, NO_LABEL) else label,
+      seed=_whole(seed, 'Seed', 0), image=image or '')
+
+
+def _whole(value: float | None, name: str, least: int) -> int:
+  """Reads a number field; it may have been left empty."""
+  if value is None or value != int(value) or value < least:
+    raise errors.UserError(
+        f'{name} must be a whole number of {least} or more, not {value}')
+  return int(value)

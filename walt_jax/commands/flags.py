@@ -1,0 +1,137 @@
+"""Values of command line flags: lists by stage, guidance, frame ranges.
+
+Each parser raises `argparse.ArgumentTypeError`, which the command line prints
+as one line with the flag's name.
+"""
+import argparse
+from collections.abc import Callable, Sequence
+import math
+from typing import TypeVar
+
+from walt_jax.core import errors
+
+Value = TypeVar('Value')
+
+
+def positive_int(text: str) -> int:
+  """Parses a whole number >= 1."""
+  try:
+    value = int(text)
+  except ValueError:
+    value = 0
+  if value < 1:
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not a whole number of 1 or more')
+  return value
+
+
+def natural(text: str) -> int:
+  """Parses a whole number >= 0."""
+  try:
+    value = int(text)
+  except ValueError:
+    value = -1
+  if value < 0:
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not a whole number of 0 or more')
+  return value
+
+
+def number(text: str) -> float:
+  """Parses a finite number."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  if not math.isfinite(value):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number')
+  return value
+
+
+def positive(text: str) -> float:
+  """Parses a finite number > 0."""
+  value = number(text)
+  if value <= 0:
+    raise argparse.ArgumentTypeError(f'{text!r} is not above 0')
+  return value
+
+
+def noise_level(text: str) -> float:
+  """Parses a noise level, in [0, 1]."""
+  value = number(text)
+  if not 0 <= value <= 1:
+    raise argparse.ArgumentTypeError(f'noise level {text!r} is not in [0, 1]')
+  return value
+
+
+def separated(parse: Callable[[str], Value],
+              separator: str = ',') -> Callable[[str], list[Value]]:
+  """A parser of lists such as '50,25', one value a stage."""
+
+  def parse_list(text: str) -> list[Value]:
+    items = [item.strip() for item in text.split(separator)]
+    if '' in items:
+      raise argparse.ArgumentTypeError(
+          f'{text!r} has an empty item between {separator!r}')
+    return [parse(item) for item in items]
+
+  return parse_list
+
+
+def guidance(text: str) -> dict[str, float]:
+  """Parses one stage's 'text=7.5,label=1,frames=2'; 'none' is {}."""
+  if text.strip() == 'none':
+    return {}
+  scales = {}
+  for item in text.split(','):
+    name, equals, value = item.partition('=')
+    name = name.strip()
+    if not equals or name not in ('text', 'label', 'frames'):
+      raise argparse.ArgumentTypeError(
+          f'{item!r} is not text=SCALE, label=SCALE or frames=SCALE')
+    if name in scales:
+      raise argparse.ArgumentTypeError(f'{name} is given twice in {text!r}')
+    scales[name] = number(value)
+  return scales
+
+
+def frame_range(text: str) -> tuple[int, int]:
+  """Parses 'FIRST:LAST', a range of steps or frames, LAST not included."""
+  first, colon, last = text.partition(':')
+  if colon and first.isdigit() and last.isdigit() and int(first) < int(last):
+    return int(first), int(last)
+  raise argparse.ArgumentTypeError(
+      f'{text!r} is not FIRST:LAST with FIRST < LAST')
+
+
+def process(text: str) -> tuple[int, int]:
+  """Parses 'I/N', process I of N, from 0."""
+  number, slash, count = text.partition('/')
+  if slash and number.isdigit() and count.isdigit() and (
+      int(number) < int(count)):
+    return int(number), int(count)
+  raise argparse.ArgumentTypeError(f'{text!r} is not I/N with I < N')
+
+
+def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str,
+              default: Value) -> list[Value]:
+  """Spreads a flag over the stages of a pipeline.
+
+  Args:
+    values: As parsed; one value serves all stages, None means `default`.
+    num_stages: Stages in the pipeline.
+    flag: Its name, for the message.
+    default: Where the flag was not given.
+
+  Raises:
+    errors.UserError: Neither one value nor one a stage.
+  """
+  if values is None:
+    return [default] * num_stages
+  if len(values) == 1:
+    return list(values) * num_stages
+  if len(values) != num_stages:
+    raise errors.UserError(
+        f'{flag} has {len(values)} values for {num_stages} stages; give one, '
+        'or one a stage')
+  return list(values)

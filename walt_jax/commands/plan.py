@@ -1,0 +1,158 @@
+"""`walt plan`: what a config takes, before anything is run."""
+import argparse
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from walt_jax.builders import config as config_lib
+from walt_jax.core import errors
+from walt_jax.planning import gpu
+from walt_jax.planning import page
+from walt_jax.planning import summary
+from walt_jax.planning import sweeps
+from walt_jax.planning import topology
+from walt_jax.planning import tpu
+
+_UNITS = ((1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'),
+          (1e3, 'k'))
+_GIB = 1 << 30
+# Parts of the JSON that the table shows in its own way, or not at all.
+_LISTS = ('largest_collectives', 'largest_others', 'sweep')
+
+
+def run(args: argparse.Namespace) -> None:
+  """Entry point; see `walt plan --help`."""
+  for flag, path in (('--json', args.json), ('--html', args.html)):
+    if path and not pathlib.Path(path).absolute().parent.is_dir():
+      raise errors.UserError(f'{flag} {path}: no such folder; make it first')
+  _check(args)
+  # Compiling for absent devices opens none.
+  jax.config.update('jax_platforms', 'cpu')
+  config = config_lib.load(args.config, args.overrides)
+  plan = dict(config=args.config) | summary.plan(config)
+  if args.topology:
+    plan |= _on_topology(args, config, plan)
+  print(table(plan), flush=True)
+  if args.json:
+    pathlib.Path(args.json).write_text(json.dumps(plan, indent=2) + '\n')
+  if args.html:
+    pathlib.Path(args.html).write_text(page.page(plan))
+
+
+def _check(args: argparse.Namespace) -> None:
+  """The plainest mistakes have the quickest answers."""
+  if args.no_train_step and (
+      args.no_sampler or args.sweep or args.largest_batch):
+    raise errors.UserError(
+        '--no_train_step leaves the sampler alone to compile: give it without '
+        '--no_sampler, --sweep and --largest_batch')
+  if not args.topology:
+    for flag in ('sweep', 'largest_batch', 'no_train_step'):
+      if getattr(args, flag):
+        raise errors.UserError(
+            f'--{flag} needs a --topology, such as v5p:4x4x4')
+    return
+  if args.topology.startswith(gpu.PREFIX):
+    gpu.num_gpus(args.topology)
+    if args.sweep or args.largest_batch or args.no_train_step:
+      raise errors.UserError(
+          '--sweep, --largest_batch and --no_train_step compile, which takes a '
+          f'TPU --topology; for {args.topology} the train step is estimated')
+  else:
+    topology.parse(args.topology)
+
+
+def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
+  if args.topology.startswith(gpu.PREFIX):
+    return gpu.gpu_plan(config, args.topology)
+  # Programs for absent devices can be written to the cache, never read back.
+  jax.config.update('jax_enable_compilation_cache', False)
+  report = lambda text: print(f'plan: {text}', flush=True)
+  if args.sweep:
+    return sweeps.sweep(config, args.topology, figures,
+                        num_compiled=args.num_compiled, report=report)
+  found = tpu.topology_plan(
+      config, args.topology, figures,
+      with_train_step=not args.no_train_step,
+      with_sampler=not args.no_sampler, report=report)
+  if args.largest_batch and found['fits']:
+    found['largest_global_batch'] = tpu.largest_global_batch(
+        config, args.topology, found['largest_global_batch_estimate'],
+        report=report)
+  return found
+
+
+def table(plan: dict[str, Any]) -> str:
+  """Formats a plan for people: one line a value, parts indented."""
+  lines = []
+  for key, value in plan.items():
+    if key == 'collectives':
+      lines += _collectives(value)
+    elif key in _LISTS:
+      lines += _rows(key, value)
+    elif isinstance(value, dict):
+      total = sum(value.values()) if key.endswith('_by_part') else None
+      lines.append(f'{_title(key)}:')
+      lines += [_line(f'  {_title(part)}', part_value,
+                      key if key.endswith('_by_part') else part, total)
+                for part, part_value in value.items()
+                if not isinstance(part_value, dict)]
+    else:
+      lines.append(_line(_title(key), value, key))
+  return '\n'.join(lines)
+
+
+def _collectives(kinds: dict[str, dict[str, int]]) -> list[str]:
+  return ['collectives of a step:'] + [
+      f'  {kind:<30} {one["count"]} calls, {one["bytes"] / _GIB:.3g} GiB, '
+      f'largest tensor {one["largest_bytes"] / 2**20:.3g} MiB'
+      for kind, one in kinds.items()]
+
+
+def _rows(key: str, rows: list[dict[str, Any]]) -> list[str]:
+  lines = [f'{_title(key)}:'] if rows else []
+  for row in rows:
+    if key == 'sweep':
+      mesh = ' x '.join(str(size) for size in row['mesh'].values())
+      text = (f'{mesh:<14} {row["remat_policy"]:<8} estimated '
+              f'{row["estimated_bytes"] / _GIB:7.2f} GiB '
+              f'{row["estimated_step_seconds"]:.3g} s')
+      if row['compiled']:
+        text += (f', compiled {row["hbm_needed_bytes"] / _GIB:.2f} GiB, ' + (
+            f'{row["step_seconds"]:.3g} s, MFU {row["mfu"]:.2f}'
+            if row['fits'] else 'does not fit'))
+    else:
+      text = (f'{row["kind"]:<18} {row["shape"]:<26} x {row["count"]:<5} '
+              f'{row["op_name"]}')
+    lines.append('  ' + text)
+  return lines
+
+
+def _title(key: str) -> str:
+  return key.replace('_', ' ').replace('flops', 'FLOPs')
+
+
+def _line(title: str, value: Any, key: str, total: int | None = None) -> str:
+  if isinstance(value, list):
+    text = ' x '.join(map(str, value))
+  elif isinstance(value, float):
+    text = f'{value:.4g}'
+  elif isinstance(value, int) and ('bytes' in key or 'memory' in key):
+    text = f'{value / _GIB:.3f} GiB'
+  elif isinstance(value, int) and value >= 10_000:
+    text = f'{_short(value)} ({value:,})'
+  else:
+    text = str(value)
+  if total and isinstance(value, int):
+    text += f', {value / total:.1%}'
+  return f'{title:<32} {text}'
+
+
+def _short(value: int) -> str:
+  """1234567 -> '1.235 M'."""
+  for unit, name in _UNITS:
+    if value >= unit:
+      return f'{value / unit:.4g} {name}'
+  return str(value)

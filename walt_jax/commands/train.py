@@ -1,0 +1,146 @@
+"""`walt train`: trains the stage that a config describes, or resumes it."""
+import argparse
+import os
+import pathlib
+import sys
+
+import jax
+
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import data_hints
+from walt_jax.builders import denoiser_runs
+from walt_jax.builders import tokenizer_runs
+from walt_jax.builders import training_run
+from walt_jax.core import errors
+from walt_jax.parallel import distributed
+from walt_jax.parallel import hosts as hosts_lib
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import multihost
+from walt_jax.parallel import rules as partition
+from walt_jax.parallel import supervisor
+from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import logging as logging_lib
+from walt_jax.training import loop
+from walt_jax.training import replay
+from walt_jax.training import replay_bundles
+
+_BUILDERS = {
+    'tokenizer': tokenizer_runs.tokenizer_run,
+    'denoiser': denoiser_runs.denoiser_run,
+    'super_resolution': denoiser_runs.denoiser_run,
+}
+
+
+def run(args: argparse.Namespace) -> None:
+  """Entry point; see `walt train --help`."""
+  if args.replay:
+    _replay(args)
+    return
+  for name in ('config', 'workdir'):
+    if not getattr(args, name):
+      raise errors.UserError(f'walt train needs --{name} (or --replay BUNDLE)')
+  hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
+                         process=args.process)
+  if hosts is not None and supervisor.CHILD not in os.environ:
+    raise SystemExit(supervisor.run(
+        hosts, [sys.executable, '-m', 'walt_jax', *args.argv],
+        seconds=args.host_timeout, start_seconds=args.start_timeout))
+  if hosts is not None:
+    distributed.die_with_parent()
+  with distributed.joined(hosts, seconds=args.host_timeout,
+                          start_seconds=args.start_timeout):
+    _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+  """Trains in this process, one of those that are joined."""
+  config = config_lib.load(args.config, args.overrides)
+  _check_stage(config)
+  workdir = pathlib.Path(args.workdir)
+  if workdir.exists() and not workdir.is_dir():
+    raise errors.UserError(
+        f'--workdir {args.workdir} is a file; give a directory')
+  saved = checkpoints_lib.read_config(args.workdir, missing_ok=True)
+  wanted = config_lib.to_dict(config)
+  if saved is not None:
+    # Before anything is built: the plainest mistake has the quickest answer.
+    checkpoints_lib.check_resume(
+        {k: v for k, v in saved.items() if k != config_lib.DERIVED}, wanted)
+  data_hints.check_present(config)
+  options = _loop_options(config, args.profile, args.max_failures)
+  mesh = mesh_lib.make_mesh(**config.mesh)
+  built: training_run.Run = _BUILDERS[config.stage](config, args.workdir, mesh)
+  checkpoints = checkpoints_lib.Checkpoints(
+      args.workdir, wanted | {config_lib.DERIVED: built.derived})
+  writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
+            else logging_lib.NullWriter())
+  state = loop.run(
+      built.stage, built.batches, mesh, options, checkpoints, writer)
+  built.finish(state)
+  if multihost.is_main():
+    print(f'{config.stage}: step {int(jax.device_get(state.step))} saved in '
+          f'{pathlib.Path(args.workdir)}', flush=True)
+
+
+def _replay(args: argparse.Namespace) -> None:
+  """Takes the step of a bundle again and says what it gave.
+
+  Raises:
+    UserError: If the step does not fail this time.
+  """
+  for name in ('config', 'profile'):
+    if getattr(args, name):
+      raise errors.UserError(
+          f'--{name} does not go with --replay, which has the config of its '
+          'run; set single keys with --config.KEY=VALUE')
+  failure = replay_bundles.read_failure(args.replay)
+  config = config_lib.from_dict(
+      {k: v for k, v in failure.config.items() if k != config_lib.DERIVED})
+  config_lib.override(config, args.overrides)
+  _check_stage(config)
+  mesh = mesh_lib.make_mesh(**config.mesh)
+  # WORKDIR/replay/step_N.
+  workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
+  built = _BUILDERS[config.stage](config, str(workdir), mesh)
+  with partition.activate(mesh):
+    outcome = replay.replay(args.replay, built.stage, built.batches, mesh)
+  name = f'step {failure.step + 1} of {config.stage}, batch {failure.batch}'
+  if multihost.is_main():
+    for metric, value in outcome.metrics.items():
+      print(f'  {metric}: {value!r} (then {outcome.recorded.get(metric)!r})')
+    if outcome.bad_inputs:
+      print(f'  not finite in the batch: {", ".join(outcome.bad_inputs)}')
+  if not outcome.failed:
+    raise errors.UserError(
+        f'{name} is finite here, but was not when it was saved '
+        f'({failure.culprits}); replay on the devices and versions of the run')
+  if multihost.is_main():
+    print(f'{name}: fails again, '
+          f'{"all metrics equal" if outcome.equal else "other metrics"}',
+          flush=True)
+
+
+def _check_stage(config) -> None:
+  if config.stage not in _BUILDERS:
+    raise errors.UserError(
+        f'config key stage is {config.stage!r}; choose one of '
+        f'{", ".join(_BUILDERS)}')
+
+
+def _loop_options(config, profile: tuple[int, int] | None,
+                  max_failures: int) -> loop.LoopOptions:
+  """The part of `train` that the loop itself reads."""
+  config_lib.check_keys(
+      config.train, {'num_steps', 'log_every', 'save_every', 'eval_every',
+                     'eval_batches', 'eval_samples'}, 'train')
+  first, last = profile or (None, 0)
+  try:
+    return loop.LoopOptions(
+        num_steps=config.train.num_steps, log_every=config.train.log_every,
+        save_every=config.train.save_every,
+        eval_every=config.train.eval_every, seed=config.seed,
+        profile_start=first,
+        profile_steps=last - first if profile else 5,
+        max_failures=max_failures)
+  except ValueError as e:
+    raise errors.UserError(f'config section train: {e}') from e

@@ -1,0 +1,1 @@
+"""What every room may use: types, errors, conditions, progress, exports."""

@@ -1,0 +1,118 @@
+"""Models as `model.safetensors` + `config.json`: read without running code."""
+from collections.abc import Iterator, Mapping
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from walt_jax.core import errors
+
+MODEL_FILE = 'model.safetensors'
+CONFIG_FILE = 'config.json'
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns {'a/b': leaf} of nested dicts; empty dicts vanish.
+
+  Raises:
+    ValueError: If a key is not a string or holds a slash.
+  """
+  return dict(_walk(tree, prefix))
+
+
+def _walk(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+  for key, value in tree.items():
+    if not isinstance(key, str) or '/' in key or not key:
+      raise ValueError(f'Cannot export the key {key!r} under {prefix!r}: '
+                       'keys are non-empty strings without a slash.')
+    if isinstance(value, Mapping):
+      yield from _walk(value, f'{prefix}{key}/')
+    else:
+      yield f'{prefix}{key}', value
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Inverse of `flatten`."""
+  tree: dict[str, Any] = {}
+  for name, value in flat.items():
+    *parents, leaf = name.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = value
+  return tree
+
+
+def save_export(
+    directory: str | pathlib.Path,
+    params: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> str:
+  """Writes an export; an older one is replaced only when all is written.
+
+  Args:
+    directory: Created where it is missing.
+    params: Nested dict of arrays; anything `np.asarray` takes.
+    config: Plain JSON values.
+
+  Returns:
+    The sha256 of `model.safetensors`, in hex digits.
+  """
+  directory = pathlib.Path(directory)
+  # 0-d arrays stay 0-d and every array is contiguous in C order, which the
+  # format needs.
+  arrays = {name: np.array(value, order='C')
+            for name, value in flatten(params).items()}
+  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+  partial = directory.with_name(directory.name + '.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  safetensors_numpy.save_file(arrays, partial / MODEL_FILE)
+  (partial / CONFIG_FILE).write_text(text)
+  # `save_file` lets nobody but the owner read; the umask decides here.
+  shutil.copymode(partial / CONFIG_FILE, partial / MODEL_FILE)
+  digest = file_sha256(partial / MODEL_FILE)
+  directory.mkdir(parents=True, exist_ok=True)
+  for name in (MODEL_FILE, CONFIG_FILE):
+    (partial / name).replace(directory / name)
+  partial.rmdir()
+  return digest
+
+
+def load_export(
+    directory: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads an export into (nested dict of NumPy arrays, config).
+
+  Raises:
+    UserError: If a file is missing or damaged.
+  """
+  directory = pathlib.Path(directory)
+  for name in (MODEL_FILE, CONFIG_FILE):
+    if not (directory / name).is_file():
+      raise errors.UserError(
+          f'{directory} is no export: it has no {name}; `walt export` or '
+          'tokenizer training writes one')
+  try:
+    config = json.loads((directory / CONFIG_FILE).read_text())
+  except ValueError as error:
+    raise errors.UserError(
+        f'{directory / CONFIG_FILE} is not JSON ({error}); export again'
+    ) from error
+  try:
+    flat = safetensors_numpy.load_file(directory / MODEL_FILE)
+  except safetensors.SafetensorError as error:
+    raise errors.UserError(
+        f'{directory / MODEL_FILE} cannot be read ({error}); export again'
+    ) from error
+  return unflatten(flat), config
+
+
+def file_sha256(path: str | pathlib.Path) -> str:
+  """Returns the sha256 of a file, in hex digits."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

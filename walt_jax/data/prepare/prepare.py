@@ -1,0 +1,269 @@
+"""Folders of videos, images and tar shards -> a dataset with a manifest."""
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import time
+
+import av
+import numpy as np
+
+from walt_jax.core import errors
+from walt_jax.data.prepare import annotations as annotations_lib
+from walt_jax.data.prepare import beam
+from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import video_folders
+from walt_jax.data.prepare import work_items
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
+from walt_jax.data.storage import example_index
+from walt_jax.data.storage import shards
+from walt_jax.data.storage import tfds_metadata
+
+FORMAT_VERSION = 1
+NAME = 'walt'
+Settings = work_items.Settings
+
+# Roles of a part's files: labels of a tar shard, and files read until now.
+_SCAN, _BEGUN = 'scan', 'begun'
+_TELL_SECONDS = 2.0
+_FILES_PER_WORKER = 16  # Fewer are not worth another process.
+_BENCHMARK_CLIPS, _BENCHMARK_SECONDS = 32, 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+  """Where the work is done.
+
+  Attributes:
+    workers: Processes on this machine; None is one a core, where there are
+      files enough.
+    pipeline_options: Of Beam, 'name=value,..'; `runner=` moves the work.
+  """
+  workers: int | None = None
+  pipeline_options: str = ''
+
+
+_DEFAULTS, _HERE = Settings(), Engine()
+
+
+def versions() -> dict[str, str]:
+  """Versions of what decides the bytes."""
+  found = {name: importlib.metadata.version(name)
+           for name in ('array_record', 'av', 'numpy', 'pillow')}
+  for name in ('libavcodec', 'libavformat', 'libswscale'):
+    found[name] = '.'.join(map(str, av.library_versions[name]))
+  return found
+
+
+def prepare(folder: str | os.PathLike, output: str | os.PathLike,
+            settings: Settings = _DEFAULTS, *,
+            annotations: annotations_lib.Annotations | None = None,
+            split_folders: bool = False, on: Engine = _HERE) -> dict:
+  """Prepares `folder` into `output`; returns the manifest.
+
+  Running it again after an interruption finishes the work; after the end it
+  does nothing.
+
+  Args:
+    folder: The input.
+    output: Folder of the dataset.
+    settings: How clips are cut and stored.
+    annotations: What is known of the files, if not in the folder itself.
+    split_folders: Folders named train, val, test, .. are the splits.
+    on: Where the work is done; it changes no byte.
+
+  Raises:
+    errors.UserError: Unusable folders, a full disk, or no usable clip at all.
+  """
+  folder, output = pathlib.Path(folder), pathlib.Path(output)
+  found = video_folders.list_folder(folder, annotations=annotations,
+                                    split_folders=split_folders)
+  task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
+              settings=dataclasses.asdict(settings), versions=versions())
+  done = shards.finished_manifest(output, task)
+  if done is not None:
+    return done
+  parts = work_items.plan(found, settings)
+  unfinished = shards.Unfinished(output, task)
+  run = functools.partial(_run, unfinished, parts, on)
+  tars = [part for part in parts if part.tar is not None]
+  classes = listing.class_names(
+      {file.label for file in found.files} | _tar_labels(
+          unfinished, folder, tars, run), found.known_classes)
+  run(functools.partial(_write, unfinished, folder, classes, settings),
+      [part for part in parts if not unfinished.is_done(part.number)],
+      'json', 'prepare')
+  reports = [unfinished.report(part.number) for part in parts]
+  manifest = _manifest(found, task, classes, reports)
+  if not manifest['counts']['clips']:
+    reasons = '; '.join(f'{r["file"]!r}: {r["reason"]}'
+                        for r in manifest['rejected'][:3])
+    raise errors.UserError(
+        f'no usable clip among {manifest["counts"]["files"]} files of '
+        f'{str(folder)!r} ({reasons})')
+  finish(unfinished, manifest, reports)
+  return manifest
+
+
+def finish(unfinished: shards.Unfinished, manifest: dict,
+           reports: list[dict]) -> None:
+  """Publishes the parts of a dataset and writes its manifest.
+
+  Args:
+    unfinished: The set; part n has `reports[n]`.
+    manifest: All but the shards.
+    reports: Of the parts: `split` and `counts['records']`.
+  """
+  for split, entry in manifest['splits'].items():
+    numbers = [number for number, report in enumerate(reports)
+               if report['split'] == split and report['counts']['records']]
+    rows = [_index_rows(unfinished, number) for number in numbers]
+    entry['index'] = f'{NAME}-{split}.index.npy'
+    unfinished.write(entry['index'], example_index.to_bytes(
+        np.concatenate(rows) if rows else []))
+    entry['shards'] = unfinished.publish(numbers, f'{NAME}-{split}')
+  tfds_metadata.write(unfinished, NAME, manifest['codec'], manifest['classes'],
+                      manifest['splits'])
+  manifest['benchmark'] = manifest.get('benchmark', {}) | _read_benchmark(
+      unfinished.output, manifest)
+  unfinished.finish(manifest)
+
+
+def _index_rows(unfinished: shards.Unfinished, number: int) -> np.ndarray:
+  return np.load(unfinished.part_file(number, work_items.INDEX))
+
+
+def _run(unfinished: shards.Unfinished, parts: list[work_items.Part],
+         on: Engine, task: Callable[[work_items.Part], None],
+         items: list[work_items.Part], role: str, label: str) -> None:
+  """Runs a task for some parts, each of which leaves a file."""
+  sizes = {part.number: max(1, len(part.files)) for part in parts}
+  total = sum(sizes.values())
+  workers = on.workers
+  if workers is None:
+    workers = min(os.cpu_count() or 1, 1 + total // _FILES_PER_WORKER)
+
+  def done() -> int:
+    finished = set(unfinished.present(role))
+    begun = set(unfinished.present(_BEGUN)) - finished
+    return sum(sizes.get(number, 0) for number in finished) + sum(
+        min(sizes.get(number, 0), _files_read(unfinished, number))
+        for number in begun)
+
+  beam.run(task, items, done=done, total=total, label=label,
+             workers=workers, pipeline_options=on.pipeline_options)
+
+
+def _files_read(unfinished: shards.Unfinished, number: int) -> int:
+  """How many files of a part have been read, roughly."""
+  try:
+    return int(unfinished.part_file(number, _BEGUN).read_text() or 0)
+  except (OSError, ValueError):  # Being written.
+    return 0
+
+
+def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
+           classes: tuple[str, ...], settings: Settings,
+           part: work_items.Part) -> None:
+  number = part.number
+  told = 0.0
+
+  def tell(files: int) -> None:
+    nonlocal told
+    if time.monotonic() - told > _TELL_SECONDS:
+      told = time.monotonic()
+      with contextlib.suppress(OSError):  # Only for the progress bar.
+        unfinished.part_file(number, _BEGUN).write_text(str(files))
+
+  unfinished.mark_done(number, work_items.write_part(
+      part, folder, classes, settings, unfinished.part_file(number),
+      unfinished.part_file(number, work_items.INDEX), tell))
+
+
+def _tar_labels(unfinished: shards.Unfinished, folder: pathlib.Path,
+                tars: list[work_items.Part], run) -> set[str]:
+  """The labels in tar shards, which are listed by the workers."""
+  todo = [part for part in tars
+          if not unfinished.part_file(part.number, _SCAN).exists()]
+  run(functools.partial(_scan, unfinished, folder), todo, _SCAN, 'list shards')
+  labels: set[str] = set()
+  for part in tars:
+    path = unfinished.part_file(part.number, _SCAN)
+    labels.update(json.loads(path.read_text()))
+  return labels
+
+
+def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
+          part: work_items.Part) -> None:
+  files, _ = work_items.expand(part, folder)
+  shards.write_atomically(unfinished.part_file(part.number, _SCAN),
+                          shards.to_json(sorted({f.label for f in files})))
+
+
+def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
+              reports: list[dict]) -> dict:
+  """All of the manifest but the shards."""
+  unusable = [(r.file, r.reason) for r in found.rejected]
+  unusable += [pair for report in reports for pair in report['rejected']]
+  missing = [(r.file, r.reason) for r in found.missing]
+  damaged = [pair for report in reports for pair in report['damaged']]
+  files = len(found.rejected) + sum(report['files'] for report in reports)
+  splits = {}
+  for split in listing.SPLITS:
+    own = [report for report in reports if report['split'] == split]
+    splits[split] = dict(
+        num_examples=sum(report['counts']['records'] for report in own),
+        num_frames=sum(report['frames'] for report in own))
+  return dict(
+      format=source.DATASET_FORMAT, name=NAME,
+      task_sha256=shards.task_sha256(task), **task,
+      codec=task['settings']['codec'], classes=list(classes), splits=splits,
+      counts=dict(
+          files=files, used=files - len(unusable), rejected=len(unusable),
+          damaged=len(damaged), missing=len(missing), hidden=found.hidden,
+          clips=sum(s['num_examples'] for s in splits.values())),
+      rejected=_named(unusable + missing), damaged=_named(damaged),
+      benchmark=_write_benchmark(reports))
+
+
+def _named(pairs) -> list[dict[str, str]]:
+  return [dict(file=file, reason=reason) for file, reason in sorted(
+      pairs, key=lambda pair: (os.fsencode(pair[0]), pair[1]))]
+
+
+def _write_benchmark(reports: list[dict]) -> dict:
+  """How fast the input was decoded; the only figures that time changes."""
+  decoded = sum(report['decoded'] for report in reports)
+  return dict(
+      input_frames_decoded=decoded,
+      input_frames_per_second_per_worker=_rate(
+          decoded, sum(report['decode_seconds'] for report in reports)),
+      prepared_frames_per_second_per_worker=_rate(
+          decoded, sum(report['seconds'] for report in reports)))
+
+
+def _read_benchmark(output: pathlib.Path, manifest: dict) -> dict:
+  """How fast 17 neighbouring frames of what was written are read back."""
+  frames, start = 0, time.perf_counter()
+  for split, entry in manifest['splits'].items():
+    dataset = source.PreparedDataset(output, split, manifest)
+    count = entry['num_examples']
+    for number in np.linspace(0, count - 1, min(count, _BENCHMARK_CLIPS)):
+      example = dataset[int(number)]
+      indices = np.arange(min(17, codecs.num_frames(example)))
+      row = dataset.index[int(number)]
+      codecs.read_clip(example, indices, int(row['height']), int(row['width']))
+      frames += len(indices)
+      if time.perf_counter() - start > _BENCHMARK_SECONDS:
+        break
+  return dict(stored_frames_read=frames, stored_frames_per_second=_rate(
+      frames, time.perf_counter() - start))
+
+
+def _rate(count: int, seconds: float) -> float:
+  return round(count / max(seconds, 1e-6), 1)

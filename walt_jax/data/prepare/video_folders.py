@@ -1,0 +1,153 @@
+"""Finding videos, images and tar shards in a folder, with what is known.
+
+Classes come from, in this order: annotations (`annotations.py`), UCF-101 file
+names (`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
+"""
+import collections
+from collections.abc import Iterator
+import os
+import pathlib
+
+from walt_jax.core import errors
+from walt_jax.data.prepare import annotations as annotations_lib
+from walt_jax.data.prepare import listing
+
+_TAR = '.tar'
+
+
+def list_folder(folder: pathlib.Path, *,
+                annotations: annotations_lib.Annotations | None = None,
+                split_folders: bool = False) -> listing.Listing:
+  """Lists all files under `folder`, except hidden ones.
+
+  Args:
+    folder: The input.
+    annotations: What is known of the files; None reads caption files that lie
+      in the folder.
+    split_folders: The first folder's name (train, val, test, ..) is the split.
+
+  Raises:
+    errors.UserError: No such folder, unreadable, or no file in it.
+  """
+  if not folder.is_dir():
+    raise errors.UserError(f'--input {str(folder)!r} is not a folder')
+  if annotations is None:
+    found = annotations_lib.find(folder)
+    annotations = annotations_lib.read(found) if found else None
+  walk = _Walk(folder, annotations, split_folders)
+  walk.run()
+  if not walk.files and not walk.tars and not walk.rejected:
+    raise errors.UserError(f'--input {str(folder)!r} holds no files')
+  by_name = lambda item: (
+      os.fsencode(getattr(item, 'path', None) or item.file),
+      getattr(item, 'start', None) or 0, getattr(item, 'end', None) or 0)
+  missing = annotations.missing() if annotations else []
+  return listing.Listing(
+      files=tuple(sorted(walk.files, key=by_name)),
+      tars=tuple(sorted(walk.tars, key=by_name)),
+      rejected=tuple(sorted(walk.rejected, key=by_name)),
+      missing=tuple(sorted(missing, key=by_name)), hidden=walk.hidden,
+      known_classes=annotations.known_classes if annotations else None)
+
+
+class _Walk:
+  """Everything under a folder, one file after another."""
+
+  def __init__(self, folder: pathlib.Path,
+               annotations: annotations_lib.Annotations | None,
+               split_folders: bool):
+    self._folder, self._annotations = folder, annotations
+    self._split_folders = split_folders
+    self.files: list[listing.InputFile] = []
+    self.tars: list[listing.TarFile] = []
+    self.rejected: list[listing.Rejection] = []
+    self.hidden = 0
+
+  def run(self) -> None:
+    """Fills the lists."""
+    own = self._annotations.sources if self._annotations else frozenset()
+    for path in self._paths():
+      full = self._folder / path
+      if path in annotations_lib.CAPTION_FILES or (
+          own and full.resolve() in own):
+        continue
+      try:
+        size = full.stat().st_size
+      except OSError as error:
+        self._reject(path, f'cannot read: {error.strerror}')
+        continue
+      if not full.is_file():
+        self._reject(path, 'not a regular file')
+      elif size == 0:
+        self._reject(path, 'empty file')
+      elif full.suffix.lower() == _TAR:
+        self.tars.append(listing.TarFile(path, size, self._folder_split(path)))
+      else:
+        self._add(path, size)
+
+  def _paths(self) -> Iterator[str]:
+    """Yields paths with '/', relative to the folder; follows links once."""
+    seen = set()
+    for top, folders, names in os.walk(self._folder, onerror=self._refuse,
+                                       followlinks=True):
+      relative = os.path.relpath(top, self._folder).replace(os.sep, '/')
+      status = os.stat(top)
+      if (status.st_dev, status.st_ino) in seen:
+        self._reject(relative, 'a link to a folder that was seen already')
+        folders.clear()
+        continue
+      seen.add((status.st_dev, status.st_ino))
+      self.hidden += sum(name.startswith('.') for name in folders + names)
+      folders[:] = sorted(n for n in folders if not n.startswith('.'))
+      for name in sorted(names):
+        if not name.startswith('.'):
+          yield name if relative == '.' else f'{relative}/{name}'
+
+  def _refuse(self, error: OSError) -> None:
+    where = os.path.relpath(error.filename, self._folder)
+    if where == '.':
+      raise errors.UserError(
+          f'cannot read --input {str(self._folder)!r}: {error.strerror}')
+    self._reject(where, f'cannot list: {error.strerror}')
+
+  def _reject(self, path: str, reason: str) -> None:
+    self.rejected.append(listing.Rejection(path, reason))
+
+  def _folder_split(self, path: str) -> str | None:
+    return listing.split_of_name(
+        path.split('/')[0]) if self._split_folders else None
+
+  def _add(self, path: str, size: int) -> None:
+    """Adds a file, once for each segment that annotations name."""
+    label, caption, group = self._from_name(path)
+    split = self._folder_split(path)
+    if self._split_folders and split is None:
+      self._reject(path, 'in no folder named train, val or test')
+      return
+    if self._annotations is None:
+      self.files.append(listing.InputFile(path, label, caption, group, size,
+                                          split))
+      return
+    lines = self._annotations.match(path)
+    if not lines:
+      self._reject(path, f'not named in {self._annotations.origin}')
+    copies: collections.Counter = collections.Counter()
+    for line in lines:
+      self.files.append(listing.InputFile(
+          path, self._annotations.label_of(line) or label,
+          line.caption, group, size, line.split or split, line.start,
+          line.end, copy=copies[line.start, line.end]))
+      copies[line.start, line.end] += 1
+
+  def _from_name(self, path: str) -> tuple[str, str, str]:
+    """Label, caption and group that the path tells."""
+    pure = pathlib.PurePosixPath(path)
+    folders = pure.parts[1 if self._split_folders else 0:-1]
+    ucf101 = listing.ucf101_name(pure.stem)
+    if ucf101 is not None:
+      label, group = ucf101
+    else:
+      label, group = '/'.join(folders) or listing.UNLABELLED, path
+    known = ucf101 is not None or folders
+    return label, listing.spaced(label.rsplit('/', 1)[-1]) if known else '', (
+        group)

@@ -1,0 +1,234 @@
+"""The work of one shard: files -> examples, with every file accounted for.
+
+`process_file` and `write_part` are pure functions of their arguments and the
+files they read: any engine may call them, in any order and number, and the
+bytes written are the same.
+"""
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import pathlib
+import time
+
+import numpy as np
+
+from walt_jax.core import errors
+from walt_jax.data import clips
+from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import tar_shards
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
+from walt_jax.data.storage import example_index
+from walt_jax.data.storage import examples
+from walt_jax.data.storage import shards
+
+# Many files make shards of so many; few make about so many shards, so that
+# there is work for several workers.
+_FILES_PER_SHARD, _SHARDS_OF_SMALL_SETS = 64, 16
+
+INDEX = 'index'  # Role of a part's table in `shards.Unfinished`.
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How clips are cut and stored; all of it shows in the manifest.
+
+  Attributes:
+    size: Pixels of the shorter side.
+    fps: Frames a second to resample to; None keeps each file's own rate.
+    min_frames: Shorter clips are rejected.
+    clip_frames: Longer videos are cut into clips of this many frames.
+    clip_stride: Frames from one clip's start to the next one's; None is
+      `clip_frames`.
+    codec: One of `codecs.CODECS`.
+    quality: Of the codec, 1 to 100.
+    heldout: Fraction of the groups of files that go to split `heldout`, where
+      nothing else says which do.
+    num_shards: Shards in all, about; None chooses by the number of files. A
+      tar shard makes one shard.
+  """
+  size: int = 128
+  fps: float | None = None
+  min_frames: int = 17
+  clip_frames: int = 128
+  clip_stride: int | None = None
+  codec: str = 'jpeg'
+  quality: int = 95
+  heldout: float = 0.1
+  num_shards: int | None = None
+
+  def __post_init__(self):
+    if self.codec not in codecs.CODECS:
+      raise errors.UserError(f'unknown codec {self.codec!r}: choose one of '
+                             f'{", ".join(codecs.CODECS)}')
+    if not 0 <= self.heldout < 1:
+      raise errors.UserError(
+          f'the held-out fraction must be in [0, 1), got {self.heldout}')
+    if self.min_frames > self.clip_frames:
+      raise errors.UserError(
+          f'clips of {self.clip_frames} frames are shorter than the shortest '
+          f'one accepted, {self.min_frames}')
+    numbers = (self.size, self.min_frames, self.quality) + tuple(
+                   number for number in (self.clip_stride, self.num_shards)
+                   if number is not None)
+    if min(numbers) < 1 or (self.fps is not None and self.fps <= 0):
+      raise errors.UserError(f'sizes, counts and rates are positive: {self}')
+    if self.quality > 100:
+      raise errors.UserError(f'the quality is 1 to 100, got {self.quality}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The work of one shard: some files, or all of a tar shard."""
+  number: int
+  split: str
+  files: tuple[listing.InputFile, ...] = ()
+  tar: listing.TarFile | None = None
+
+
+class _Stopwatch:
+  """Counts frames, and the seconds that an iterator takes to make them."""
+
+  def __init__(self):
+    self.seconds, self.frames = 0.0, 0
+
+  def __call__(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    while True:
+      start = time.perf_counter()
+      frame = next(frames, None)
+      self.seconds += time.perf_counter() - start
+      if frame is None:
+        return
+      self.frames += 1
+      yield frame
+
+
+def process_file(file: listing.InputFile, read, label: int,
+                 settings: Settings, watch=iter) -> Iterator[tuple]:
+  """Yields the clips of one file: serialised example and row of the index.
+
+  Args:
+    file: What to cut.
+    read: `clips.read_frames` for the place where its bytes are.
+    label: Index into the classes.
+    settings: How to cut and store.
+    watch: Passes on the iterator of frames, measuring.
+
+  Raises:
+    clips.ClipError: Nothing more can be had from the file. Clips yielded
+      before are good.
+  """
+  info, frames = read(fps=settings.fps, short_side=settings.size,
+                      start=file.start, end=file.end)
+  count = 0
+  for clip in clips.cut(watch(frames), settings.clip_frames,
+                        settings.clip_stride or settings.clip_frames,
+                        settings.min_frames):
+    encoded = codecs.encode_clip(clip, settings.codec, settings.quality,
+                                 info.fps)
+    features = source.example_features(
+        clip, encoded, label, file.caption, info.fps, f'{file.key}#{count}')
+    yield examples.encode(features), (*clip.shape[:3], info.fps, label)
+    count += 1
+  if not count:
+    raise clips.ClipError(f'shorter than {settings.min_frames} frames')
+
+
+def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
+               settings: Settings, target: pathlib.Path,
+               index_target: pathlib.Path,
+               tell: Callable[[int], None]) -> dict:
+  """Writes one shard and its table; returns its report (a JSON value).
+
+  Args:
+    part: What it holds.
+    folder: The input.
+    classes: Class names, by label id.
+    settings: How clips are cut and stored.
+    target: File of the shard.
+    index_target: File of the table.
+    tell: Called with the number of files that have been read.
+  """
+  label_ids = {name: number for number, name in enumerate(classes)}
+  files, rejections = expand(part, folder)
+  rejected = [[entry.file, entry.reason] for entry in rejections]
+  damaged: list[list[str]] = []
+  rows: list[tuple] = []
+  watch = _Stopwatch()
+
+  def records():
+    for number, file in enumerate(files):
+      tell(number)
+      good = 0
+      try:
+        for record, row in process_file(
+            file, _reader(part, folder, file), label_ids[file.label], settings,
+            watch):
+          rows.append(row)
+          yield record
+          good += 1
+      except clips.ClipError as error:
+        if good:
+          damaged.append([file.key, f'{error}; kept {good} clips before it'])
+        else:
+          rejected.append([file.key, str(error)])
+
+  start = time.perf_counter()
+  count = shards.write_records(target, records())
+  shards.write_atomically(index_target, example_index.to_bytes(rows))
+  return dict(
+      split=part.split, counts=dict(records=count), rejected=rejected,
+      damaged=damaged, frames=sum(row[0] for row in rows),
+      files=len(files) + len(rejections),
+      decoded=watch.frames, decode_seconds=watch.seconds,
+      seconds=time.perf_counter() - start)
+
+
+def expand(part: Part, folder: pathlib.Path
+           ) -> tuple[tuple[listing.InputFile, ...], list[listing.Rejection]]:
+  """The files of a part, and what of a tar shard cannot be tried."""
+  if part.tar is None:
+    return part.files, []
+  files, rejected = tar_shards.scan(folder, part.tar)
+  return tuple(files), rejected
+
+
+def _reader(part: Part, folder: pathlib.Path, file: listing.InputFile):
+  """`clips.read_frames` of a file, wherever its bytes are."""
+  if part.tar is None:
+    return functools.partial(clips.read_frames, folder / file.path)
+
+  def read(**options):
+    try:
+      data = tar_shards.read_member(folder, part.tar.path, file)
+    except OSError as error:
+      raise clips.ClipError(f'cannot read: {error.strerror}') from error
+    return clips.read_frames(file.path, data=data, **options)
+  return read
+
+
+def plan(found: listing.Listing, settings: Settings) -> list[Part]:
+  """Cuts the input into parts, split by split."""
+  items = found.files + found.tars
+  heldout = listing.heldout_groups(items, settings.heldout)
+  count = len(found.files)
+  if settings.num_shards is None:
+    chunk_size = min(_FILES_PER_SHARD, -(-count // _SHARDS_OF_SMALL_SETS))
+  else:
+    chunk_size = -(-count // settings.num_shards)
+  chunk_size = max(1, chunk_size)
+
+  def split_of(item):
+    hashed = listing.HELD_OUT if item.group in heldout else listing.TRAIN
+    return item.split or hashed
+
+  parts: list[Part] = []
+  for split in listing.SPLITS:
+    members = [file for file in found.files if split_of(file) == split]
+    for start in range(0, len(members), chunk_size):
+      chunk = tuple(members[start:start + chunk_size])
+      parts.append(Part(len(parts), split, chunk))
+    for tar in found.tars:
+      if split_of(tar) == split:
+        parts.append(Part(len(parts), split, tar=tar))
+  return parts

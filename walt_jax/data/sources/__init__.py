@@ -1,0 +1,1 @@
+"""Where clips come from: prepared shards, TFDS, moving digits, mixtures."""

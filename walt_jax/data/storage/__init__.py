@@ -1,0 +1,1 @@
+"""How clips lie on disk: examples, codecs, shards, their metadata."""

@@ -1,0 +1,220 @@
+"""Writing sharded ArrayRecord sets that appear whole, in equal bytes.
+
+A set is written as numbered parts under `OUTPUT/.unfinished/`, each followed
+by a small JSON file that describes it; `finish` gives the parts their final
+names and writes `manifest.json` last. Work that was interrupted anywhere is
+taken up by running the same task again: parts that have their JSON stay.
+"""
+from collections.abc import Iterable
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+
+from walt_jax.core import errors
+from walt_jax.data.sources import source
+
+UNFINISHED = '.unfinished'
+_TASK = 'task.json'
+
+
+def write_atomically(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file that is either whole or absent.
+
+  Raises:
+    errors.UserError: It cannot be written; a full disk, for one.
+  """
+  partial = _partial(path)
+  try:
+    partial.write_bytes(data)
+    os.replace(partial, path)
+  except OSError as error:
+    raise _cannot_write(path, error) from error
+  finally:
+    _remove(partial)
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+  """A name that no other process, here or on another host, writes to."""
+  return path.with_name(f'{path.name}.writing-{uuid.uuid4().hex}')
+
+
+def _remove(path: pathlib.Path) -> None:
+  with contextlib.suppress(OSError):
+    path.unlink(missing_ok=True)
+
+
+def _cannot_write(path: pathlib.Path, error: Exception) -> errors.UserError:
+  return errors.UserError(
+      f'cannot write {str(path)!r}: {error}; make room or mend the cause, and '
+      'run the same command again: it goes on where it stopped')
+
+
+def to_json(value) -> bytes:
+  """JSON for people and programs to read."""
+  return (json.dumps(value, indent=1) + '\n').encode()
+
+
+def digest(value) -> str:
+  """sha256 of a JSON value."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def task_sha256(task: dict) -> str:
+  """Identity of finished work; newer versions need not redo it."""
+  return digest({name: value for name, value in task.items()
+                 if name != 'versions'})
+
+
+def file_sha256(path: pathlib.Path) -> str:
+  """sha256 of a file's bytes."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
+  """Writes one ArrayRecord file, whole or not at all; returns its length.
+
+  No file is written for no records.
+
+  Raises:
+    errors.UserError: It cannot be written; a full disk, for one.
+  """
+  from array_record.python import array_record_module
+  partial = _partial(path)
+  count, writer = 0, None
+
+  def guarded(call, *args):
+    try:
+      return call(*args)
+    except (RuntimeError, OSError) as error:  # The writer's own are the former.
+      raise _cannot_write(path, error) from error
+
+  try:
+    for record in records:
+      if writer is None:
+        # One record a group: random access reads nothing in vain.
+        writer = guarded(array_record_module.ArrayRecordWriter, str(partial),
+                         'group_size:1')
+      guarded(writer.write, record)
+      count += 1
+    if writer is not None:
+      guarded(writer.close)
+      guarded(os.replace, partial, path)
+  finally:
+    if writer is not None and writer.is_open():
+      with contextlib.suppress(RuntimeError):
+        writer.close()
+    _remove(partial)
+  return count
+
+
+class Unfinished:
+  """The numbered parts of a set that is being written to `output`."""
+
+  def __init__(self, output: pathlib.Path, task: dict, *,
+               alone: bool = True):
+    """Starts or takes up the work described by `task` (a JSON value).
+
+    Args:
+      output: Folder of the set.
+      task: What decides its content.
+      alone: Nobody else writes now: what a killed run left can go.
+
+    Raises:
+      errors.UserError: `output` holds other work, or other files.
+    """
+    self.output = output
+    self.directory = output / UNFINISHED
+    task_file = self.directory / _TASK
+    if (output / source.MANIFEST).exists():
+      raise errors.UserError(
+          f'{str(output)!r} already holds a data set made from other input or '
+          'with other settings: remove it or choose another --output')
+    if task_file.exists():
+      if json.loads(task_file.read_text()) != task:
+        raise errors.UserError(
+            f'{str(output)!r} holds an unfinished data set made from other '
+            'input or with other settings: remove it or choose another '
+            '--output')
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise errors.UserError(
+          f'cannot make the folder {str(output)!r}: {error}') from error
+    if alone:
+      for stale in self.directory.glob('*.writing-*'):
+        _remove(stale)
+    if not task_file.exists():
+      write_atomically(task_file, to_json(task))
+
+  def part_file(self, number: int, role: str = 'records') -> pathlib.Path:
+    return self.directory / f'{number:06d}.{role}'
+
+  def present(self, role: str) -> list[int]:
+    """Numbers of the parts that have a file of a role ('json': are done)."""
+    return [int(name.split('.')[0]) for name in os.listdir(self.directory)
+            if name.endswith(f'.{role}') and name.split('.')[0].isdecimal()]
+
+  def is_done(self, number: int) -> bool:
+    return self._report_file(number).exists()
+
+  def report(self, number: int) -> dict:
+    """What `mark_done` said of a part."""
+    return json.loads(self._report_file(number).read_text())
+
+  def mark_done(self, number: int, report: dict) -> None:
+    write_atomically(self._report_file(number), to_json(report))
+
+  def _report_file(self, number: int) -> pathlib.Path:
+    return self.directory / f'{number:06d}.json'
+
+  def publish(self, numbers: list[int], name: str,
+              role: str = 'records') -> list[dict]:
+    """Gives parts their final names, `name.array_record-00000-of-00003`.
+
+    Args:
+      numbers: The parts that hold records, in order.
+      name: For example 'walt-train'.
+      role: Which of a part's files.
+
+    Returns:
+      For the manifest: file, num_examples (as in the report's `role` count),
+      bytes and sha256 of each.
+    """
+    shards = []
+    for place, number in enumerate(numbers):
+      target = self.output / (
+          f'{name}.array_record-{place:05d}-of-{len(numbers):05d}')
+      part = self.part_file(number, role)
+      if part.exists():  # Else an interrupted run has moved it already.
+        os.replace(part, target)
+      shards.append(dict(file=target.name,
+                         num_examples=self.report(number)['counts'][role],
+                         bytes=target.stat().st_size,
+                         sha256=file_sha256(target)))
+    return shards
+
+  def write(self, name: str, data: bytes) -> None:
+    """Writes a file of the finished set."""
+    write_atomically(self.output / name, data)
+
+  def finish(self, manifest: dict) -> None:
+    """Writes the manifest and forgets the parts."""
+    write_atomically(self.output / source.MANIFEST, to_json(manifest))
+    shutil.rmtree(self.directory)
+
+
+def finished_manifest(output: pathlib.Path, task: dict) -> dict | None:
+  """The manifest in `output` if it is the result of `task`, else None."""
+  if not (output / source.MANIFEST).exists():
+    return None
+  manifest = source.read_manifest(output)
+  if manifest.get('task_sha256') != task_sha256(task):
+    return None
+  # An earlier run may have ended between its last two steps.
+  shutil.rmtree(output / UNFINISHED, ignore_errors=True)
+  return manifest

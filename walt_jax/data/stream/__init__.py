@@ -1,0 +1,1 @@
+"""From a source to a deterministic stream of batches."""

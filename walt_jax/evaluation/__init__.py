@@ -1,0 +1,1 @@
+"""Scoring sets of clips and checkpoints."""

@@ -1,0 +1,145 @@
+"""`walt evaluate .. --follow`: scores the checkpoints of a run as they come."""
+import argparse
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from walt_jax.core import errors
+from walt_jax.evaluation import checkpoint
+from walt_jax.metrics import gathering
+from walt_jax.metrics import protocols
+from walt_jax.parallel import multihost
+from walt_jax.training import checkpoints
+from walt_jax.training import logging as logging_lib
+
+
+def follow(args: argparse.Namespace) -> dict[str, Any]:
+  """Scores every checkpoint until the last that the run will write.
+
+  Each score becomes `eval/METRIC` of its step in the run's TensorBoard and
+  `metrics.jsonl`, and a file in its `evaluation/`, by which a rerun knows what
+  is done. A checkpoint that training removes first is passed over.
+
+  Returns:
+    The last result, with the `history` of all.
+  """
+  if args.step is not None:
+    raise errors.UserError(
+        f'--step {args.step} with --follow: it scores every checkpoint; leave '
+        'one of them out')
+  base = pathlib.Path(args.workdir[0])
+  config = checkpoints.read_config(base)
+  last = int(config['train']['num_steps'])
+  records = _Records(args, base)
+  told = False
+  while True:
+    step, is_over = _next(base, records, last)
+    if step is not None:
+      result = _score(args, base, step)
+      if result is None:
+        records.skipped.add(step)
+      else:
+        records.add(step, result)
+    elif is_over:
+      break
+    else:
+      if not told and multihost.is_main():
+        print(f'waiting for checkpoints of {base} up to step {last}',
+              flush=True)
+      told = True
+      time.sleep(args.poll)
+  if not records.history:
+    raise errors.UserError(
+        f'{base} had no checkpoint to score at its last step {last}; set '
+        'train.save_every')
+  return records.result()
+
+
+def _next(base: pathlib.Path, records: '_Records',
+          last: int) -> tuple[int | None, bool]:
+  """The checkpoint to score now, if any, and whether no other will come.
+
+  Several processes may not see the same files: the first one decides.
+  """
+  newest = checkpoints.latest_step(base)
+  waiting = [step for step in _steps(base)
+             if step not in records.history and step not in records.skipped]
+  found = np.array([min(waiting, default=-1),
+                    newest is not None and newest >= last], np.int64)
+  if jax.process_count() > 1:
+    found = gathering.gather(found)[0]
+  return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
+
+
+def _steps(workdir: pathlib.Path) -> list[int]:
+  folder = workdir / 'checkpoints'
+  if not folder.is_dir():
+    return []
+  return sorted(int(path.name) for path in folder.iterdir()
+                if path.name.isdigit())
+
+
+def _score(args: argparse.Namespace, base: pathlib.Path,
+           step: int) -> dict[str, Any] | None:
+  """The result of one checkpoint; None where it is gone by now."""
+  try:
+    return checkpoint.score(args, step=step)
+  except (errors.UserError, OSError, ValueError):
+    if step in _steps(base):
+      raise
+    print(f'checkpoint {step} was removed before it was scored', flush=True)
+    return None
+
+
+class _Records:
+  """Results by step, on disk and in the run's metrics.
+
+  Attributes:
+    history: Step -> result.
+    skipped: Steps that were gone too soon.
+  """
+
+  def __init__(self, args: argparse.Namespace, base: pathlib.Path):
+    self._folder, self._base = base / 'evaluation', base
+    self._name = f'{args.metric}_{protocols.get(args.protocol).name}'
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self.skipped: set[int] = set()
+    self.history: dict[int, dict[str, Any]] = {}
+    wanted = dict(num_samples=args.num_samples, seed=args.seed,
+                  steps=args.steps, guidance=args.guidance)
+    self._wanted = json.loads(json.dumps(wanted))
+    for path in sorted(self._folder.glob(f'{self._name}_step_*.json')):
+      record = json.loads(path.read_text())
+      if record.get('asked') == self._wanted:
+        step = int(path.stem.rsplit('_', 1)[-1])
+        self.history[step] = record
+
+  def add(self, step: int, result: dict[str, Any]) -> None:
+    """Notes a score, in files of the first process alone."""
+    from walt_jax.commands import evaluate
+    record = result | dict(step=step, asked=self._wanted)
+    self.history[step] = record
+    if not multihost.is_main():
+      return
+    writer = logging_lib.Writer(self._base)
+    scalars = {f'eval/{result["metric"]}': result['value']}
+    for name in ('sfid', 'precision', 'recall'):
+      if name in result:
+        scalars[f'eval/{name}'] = result[name]
+    writer.write_scalars(step, scalars)
+    writer.close()
+    evaluate.write_result(
+        self._folder / f'{self._name}_step_{step:08d}.json', record)
+    print(f'step {step}: {result["metric"]} {result["value"]:.4g}',
+          flush=True)
+
+  def result(self) -> dict[str, Any]:
+    """The newest, with all."""
+    steps = sorted(self.history)
+    history = [dict(step=step, value=self.history[step]['value'])
+               for step in steps]
+    return self.history[steps[-1]] | dict(history=history)

@@ -1,0 +1,1 @@
+"""What a config will take: counts, memory, collectives, time; no run."""

@@ -1,0 +1,178 @@
+"""What a config asks for: parameters, arithmetic, shapes; nothing is made."""
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from walt_jax.builders import denoiser_runs
+from walt_jax.builders import networks
+from walt_jax.builders import objectives
+from walt_jax.builders import tokenizer_runs
+from walt_jax.builders import training_run
+from walt_jax.core import errors
+from walt_jax.core import types
+from walt_jax.models import flops as flops_lib
+from walt_jax.planning import counting
+from walt_jax.planning import receptive_field as receptive_field_lib
+from walt_jax.pretrained import efficientnet
+from walt_jax.tokenizer import feature_discriminator
+
+# Counts do not depend on the platform; this one's forms are plain products.
+_PLATFORM = 'cpu'
+_TOKENIZER_PARTS = (('encoder', r'^encoder/'), ('decoder', r'^decoder/'))
+# Passes of a discriminator over one batch of clips, in forward passes: for the
+# generator one forward and one backward to the pixels alone, then for its own
+# loss real and decoded clips, forward and backward.
+_DISCRIMINATOR_PASSES = 2 + 2 * (1 + flops_lib.BACKWARD_TO_FORWARD)
+
+
+def plan(config: config_dict.ConfigDict) -> dict[str, Any]:
+  """Counts what training and sampling a config takes, from shapes alone.
+
+  FLOPs are those of matrix products and convolutions; the backward pass takes
+  twice the forward pass; rematerialisation is not counted.
+
+  Returns:
+    Plain JSON values, named in the design's section 3.
+
+  Raises:
+    UserError: On anything in the config that does not fit.
+  """
+  if config.get('stage') == 'tokenizer':
+    return _tokenizer_plan(config)
+  if config.get('stage') in ('denoiser', 'super_resolution'):
+    return _denoiser_plan(config)
+  raise errors.UserError(
+      f'config key stage is {config.get("stage")!r}; choose one of tokenizer, '
+      'denoiser, super_resolution')
+
+
+def _denoiser_plan(config) -> dict[str, Any]:
+  training_run.check_sections(config, denoiser_runs.SECTIONS)
+  objective = objectives.objective(config, _PLATFORM)
+  sampler = objectives.sampler_options(config)
+  model, section, batch = objective.denoiser, config.latents, (
+      config.data.batch_size)
+  latents = (section.frames, section.height, section.width, section.channels)
+  try:
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0),
+        jax.ShapeDtypeStruct((1, *latents), jnp.float32),
+        jax.ShapeDtypeStruct((1, 1), jnp.float32),
+        types.Conditioning())['params']
+  except ValueError as e:
+    raise errors.UserError(
+        f'config sections model and latents do not fit: {e}') from e
+  grid = flops_lib.token_grid(model, latents)
+  tokens = grid[0] * grid[1] * grid[2]
+  by_part = flops_lib.forward_flops(
+      model, latents,
+      num_conditions=latents[0] if config.data.image_rows else 1,
+      text_tokens=config.text.max_tokens if config.text.name else 0)
+  forward = sum(by_part.values())
+  first_pass = objective.options.self_condition_probability > 0
+  return dict(
+      stage=config.stage, parameters=counting.parameters(shapes),
+      parameters_by_part=counting.parameters_by_part(shapes, flops_lib.PARTS),
+      latent_shape=list(latents), token_grid=list(grid), tokens=tokens,
+      global_batch=batch, tokens_per_step=tokens * batch,
+      model_flops_per_step=_train_flops(forward) * batch,
+      self_condition_flops_per_step=forward * batch if first_pass else 0,
+      model_flops_per_pass=forward, model_flops_by_part=by_part,
+      sampler=sampler.sampler, sampler_steps=sampler.num_steps,
+      model_flops_per_sample=forward * sampler.num_steps)
+
+
+def _train_flops(forward: int) -> int:
+  return forward * (1 + flops_lib.BACKWARD_TO_FORWARD)
+
+
+def _tokenizer_plan(config) -> dict[str, Any]:
+  training_run.check_sections(config, tokenizer_runs.SECTIONS)
+  module = networks.autoencoder(config.model, _PLATFORM).clone(remat=False)
+  data = config.data
+  size = (data.height, data.width, 3)
+  rows = {}  # Clips of a batch by kind, as in `tokenizer_step.clips_of`.
+  if data.batch_size > data.image_rows:
+    rows['videos'] = (data.batch_size - data.image_rows, data.num_frames, *size)
+  if data.image_rows:
+    rows['images'] = (data.image_rows, 1, *size)
+  clip = (1, *next(iter(rows.values()))[1:])
+  try:
+    latents = module.latent_shape(clip)[1:]
+    shapes = _init_shapes(module, clip)
+  except ValueError as e:
+    raise errors.UserError(f'config section model or data: {e}') from e
+  # Of one clip; a batch costs its clips.
+  passes = {kind: _autoencoder_flops(module, shapes, (1, *shape[1:]))
+            for kind, shape in rows.items()}
+  encode, decode = next(iter(passes.values()))
+  forward = sum(shape[0] * sum(passes[kind]) for kind, shape in rows.items())
+  try:
+    discriminators = [
+        (rows[kind][0], *_discriminator(network, rows[kind]))
+        for kind, network in tokenizer_runs.make_discriminators(
+            config, _PLATFORM).items()]
+  except ValueError as e:
+    raise errors.UserError(f'config section discriminator: {e}') from e
+  field = receptive_field_lib.receptive_field(module)
+  return dict(
+      stage=config.stage, parameters=counting.parameters(shapes),
+      parameters_by_part=counting.parameters_by_part(
+          shapes, _TOKENIZER_PARTS),
+      discriminator_parameters=sum(
+          count for _, count, _ in discriminators),
+      f_s=module.f_s, f_t=module.f_t, clip_shape=list(clip[1:]),
+      latent_shape=list(latents),
+      compression=_size(clip) / _size(latents),
+      receptive_field=dict(
+          encoder_pixels=list(field.encoder),
+          decoder_latents=list(field.decoder)),
+      norm=module.norm, global_batch=data.batch_size,
+      tokens=_size(latents[:3]),
+      model_flops_per_step=_train_flops(forward),
+      discriminator_flops_per_step=_DISCRIMINATOR_PASSES * sum(
+          clips * each for clips, _, each in discriminators),
+      encode_flops_per_clip=encode, decode_flops_per_clip=decode)
+
+
+def _autoencoder_flops(module, shapes, clip: tuple[int, ...]
+                       ) -> tuple[int, int]:
+  """FLOPs of encoding and of decoding clips of one shape."""
+  encode, decode = (counting.product_flops(
+      lambda params, x, method=method: module.apply(
+          {'params': params}, x, method=method),
+      shapes, jax.ShapeDtypeStruct(shape, jnp.float32))
+                    for method, shape in (
+                        ('encode', clip),
+                        ('decode', module.latent_shape(clip))))
+  return encode, decode
+
+
+def _discriminator(network, shape: tuple[int, ...]) -> tuple[int, int]:
+  """Parameters of a discriminator, and FLOPs of one pass over one clip.
+
+  Without those of the frozen network whose feature maps it may judge.
+  """
+  maps = lambda x: feature_discriminator.zero_maps(
+      network.feature_maps, x, efficientnet.map_shapes)
+  clip = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
+  shapes = jax.eval_shape(lambda x: network.init(
+      jax.random.key(0), x, maps(x)), clip)['params']
+  flops = counting.product_flops(
+      lambda params, x: network.apply({'params': params}, x, maps(x)), shapes,
+      clip)
+  return counting.parameters(shapes), flops
+
+
+def _init_shapes(module, shape: tuple[int, ...]):
+  return jax.eval_shape(module.init, jax.random.key(0),
+                        jax.ShapeDtypeStruct(shape, jnp.float32))['params']
+
+
+def _size(shape: tuple[int, ...]) -> int:
+  size = 1
+  for extent in shape:
+    size *= extent
+  return size

@@ -1,0 +1,148 @@
+"""TPU slices that are not there, and what their chips can do.
+
+XLA compiles for an absent slice when `libtpu` is installed (the extra
+`tpu_plan`): no TPU is opened, and nothing is run.
+"""
+import contextlib
+import dataclasses
+import math
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from walt_jax.core import errors
+
+_GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """Figures of one chip; per chip, not per JAX device.
+
+  Attributes:
+    name: As in a topology's name.
+    library_name: What libtpu calls it.
+    num_devices: JAX devices that a chip shows.
+    peak_flops: Dense bfloat16 operations/s, as published.
+    hbm_bytes: What a program can have, as libtpu's compiler states it.
+    hbm_bandwidth: Bytes/s, as published.
+    link_bandwidth: Bytes/s of one inter-chip link in one direction; a chip has
+      two links a torus axis.
+    torus_axes: Of the interconnect.
+  """
+  name: str
+  library_name: str
+  num_devices: int
+  peak_flops: float
+  hbm_bytes: int
+  hbm_bandwidth: float
+  link_bandwidth: float
+  torus_axes: int
+
+
+CHIPS = {chip.name: chip for chip in (
+    Chip('v4', 'v4', 2, 275e12, int(30.5 * _GIB), 1.228e12, 45e9, 3),
+    Chip('v5e', 'v5e', 1, 197e12, int(15.75 * _GIB), 0.819e12, 45e9, 2),
+    Chip('v5p', 'v5p', 1, 459e12, int(95.74 * _GIB), 2.765e12, 90e9, 3),
+    Chip('v6e', 'v6e', 1, 918e12, int(31.25 * _GIB), 1.638e12, 90e9, 2),
+    Chip('tpu7x', 'tpu7x', 2, 2307e12, int(189.5 * _GIB), 7.38e12, 100e9, 3),
+)}
+# Names that people use for the same chip.
+_ALIASES = {'v7x': 'tpu7x', 'v5litepod': 'v5e', 'v5lite': 'v5e'}
+# libtpu else asks the metadata server of a TPU machine, for a minute, and
+# takes a lock that only one process can have.
+_ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_ACCELERATOR_TYPE': 'v5p-8',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+    'TPU_WORKER_ID': '0',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+  """An absent slice.
+
+  Attributes:
+    name: Such as 'v5p:4x4x4'.
+    chip: Its chips.
+    shape: Chips along each axis.
+    devices: Its JAX devices, to make a mesh of.
+  """
+  name: str
+  chip: Chip
+  shape: tuple[int, ...]
+  devices: tuple[jax.Device, ...]
+
+  @property
+  def num_chips(self) -> int:
+    """Chips, which are fewer than devices on v4 and tpu7x."""
+    return math.prod(self.shape)
+
+
+def parse(name: str) -> tuple[Chip, tuple[int, ...]]:
+  """Splits 'v5p:4x4x4' into the chip and the shape.
+
+  Raises:
+    UserError: On anything else.
+  """
+  kind, _, grid = name.partition(':')
+  chip = CHIPS.get(_ALIASES.get(kind, kind))
+  if chip is None or not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', grid):
+    raise errors.UserError(
+        f'--topology {name}: give CHIP:SHAPE such as v5p:4x4x4 or v6e:8x8, '
+        f'with a chip of {", ".join(CHIPS)}; or gpu:N')
+  shape = tuple(int(size) for size in grid.split('x'))
+  if len(shape) != chip.torus_axes:
+    raise errors.UserError(
+        f'--topology {name}: {chip.name} slices have {chip.torus_axes} axes, '
+        f'such as {chip.name}:{"x".join(["4"] * chip.torus_axes)}')
+  return chip, shape
+
+
+def get_slice(name: str) -> Slice:
+  """Describes an absent TPU slice.
+
+  Raises:
+    UserError: If there is no such slice, or libtpu is not installed.
+  """
+  chip, shape = parse(name)
+  full = f'{chip.library_name}:{"x".join(map(str, shape))}'
+  try:
+    with _environment():
+      devices = topologies.get_topology_desc(full, platform='tpu').devices
+  except Exception as e:
+    message = ' '.join(str(e).split())
+    if 'libtpu' in message.lower() or isinstance(e, ModuleNotFoundError):
+      raise errors.UserError(
+          f'--topology {name} needs libtpu, which compiles for absent TPUs: '
+          f"pip install 'walt_jax[tpu_plan]' ({message})") from e
+    raise errors.UserError(
+        f'--topology {name} is no slice that can be had: {message}') from e
+  described: list[Any] = list(devices)  # Devices of other platforms lack them.
+  chips = {tuple(device.coords) for device in described}
+  if len(chips) != math.prod(shape) or (
+      len(devices) != len(chips) * chip.num_devices):
+    raise RuntimeError(f'{full} has {len(devices)} devices on {len(chips)} '
+                       f'chips; {chip} was expected.')
+  return Slice(f'{chip.name}:{"x".join(map(str, shape))}', chip, shape,
+               tuple(devices))
+
+
+@contextlib.contextmanager
+def _environment():
+  """libtpu reads its settings from the environment, once, when it loads."""
+  before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+  os.environ.update(_ENVIRONMENT)
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      if value is None:
+        os.environ.pop(name, None)
+      else:
+        os.environ[name] = value

@@ -1,0 +1,301 @@
+"""What a config takes on a slice of TPUs that is not there."""
+from collections.abc import Callable
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from walt_jax.builders import absent_runs
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.planning import aot
+from walt_jax.planning import collectives as collectives_lib
+from walt_jax.planning import counting
+from walt_jax.planning import roofline as roofline_lib
+from walt_jax.planning import topology
+
+Report = Callable[[str], None]
+_LARGEST_SHOWN = 12
+_MAX_TRIES = 10  # Compilations of the search for the largest batch.
+_LOW_EFFORT_NOTE = (
+    'compiled at the lowest effort for speed; where the default was compiled '
+    'too, collectives were equal and memory within 2% (docs/scaling.md)')
+
+
+def topology_plan(
+    config: config_dict.ConfigDict, name: str, figures: dict[str, Any], *,
+    with_train_step: bool = True, with_sampler: bool = True,
+    report: Report = lambda text: None,
+) -> dict[str, Any]:
+  """Compiles a config's programs for an absent slice.
+
+  Args:
+    config: Of any stage.
+    name: Such as 'v5p:4x4x4'.
+    figures: What `plans.plan` found of the config.
+    with_train_step: Whether to compile the train step.
+    with_sampler: Whether to compile the sampler (of a tokenizer: decoding).
+    report: Called with a line before long work.
+
+  Returns:
+    Plain JSON values, named in the design's section 3.
+
+  Raises:
+    UserError: If there is no such slice, or the config does not fit the mesh.
+  """
+  place = topology.get_slice(name)
+  mesh = mesh_lib.make_mesh(**config.mesh, devices=place.devices)
+  run = absent_runs.absent_run(config, mesh)
+  where = f'{place.name}, mesh {_mesh_name(mesh)}'
+  result = dict(
+      topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
+      mesh=dict(mesh.shape), remat_policy=remat_policy(config))
+  effort = compiler_effort(config)
+  result['compiler_effort'] = effort
+  if effort != aot.DEFAULT_EFFORT:
+    result['compiler_note'] = _LOW_EFFORT_NOTE
+  if with_train_step:
+    report(f'compiling the train step for {where}, batch '
+           f'{config.data.batch_size}')
+    result |= _train_step(run, place, config.data.batch_size, figures, effort)
+  if with_sampler:
+    report(f'compiling the sampler of {run.num_samples} samples for {where}')
+    result['sampler_program'] = _sampler(run, place, effort)
+  return result
+
+
+def _train_step(run, place, batch: int, figures, effort: float
+                ) -> dict[str, Any]:
+  step = aot.compile_program(run.lower_train_step(), effort)
+  result = dict(**_memory(run, place, step), **_communication(run, step),
+                compile_seconds=step.seconds)
+  if step.error is None:
+    result['roofline'] = _roofline(run, place, step, figures)
+    result['largest_global_batch_estimate'] = _largest_estimate(
+        run, place, step, batch)
+  return result
+
+
+def compiler_effort(config: config_dict.ConfigDict) -> float:
+  """What XLA may spend on speed, see `aot`.
+
+  XLA emits each different fusion of a convolution for itself, and a
+  tokenizer's are hundreds: at the default effort that takes a core longer
+  than anyone waits. A denoiser's layers are one loop.
+  """
+  return (aot.LOWEST_EFFORT if config.stage == 'tokenizer'
+          else aot.DEFAULT_EFFORT)
+
+
+def remat_policy(config: config_dict.ConfigDict) -> str:
+  """The name of what layers keep for the backward pass."""
+  if 'remat_policy' in config.model:
+    return config.model.remat_policy
+  return 'full' if config.model.get('remat', False) else 'none'
+
+
+def largest_global_batch(
+    config: config_dict.ConfigDict, name: str, first_guess: int, *,
+    report: Report = lambda text: None) -> int:
+  """The largest batch that compiles and fits, a multiple of the shards.
+
+  Bisects, beginning at a guess, to within a sixteenth; each try is a
+  compilation. What it returns was seen to fit.
+
+  Args:
+    config: As for `topology_plan`; its batch is known to fit.
+    name: Of the slice.
+    first_guess: Where to begin, see `largest_global_batch_estimate`.
+    report: Called with a line before each compilation.
+  """
+  place = topology.get_slice(name)
+  mesh = mesh_lib.make_mesh(**config.mesh, devices=place.devices)
+  unit = _batch_unit(config, mesh)
+  fits, too_large = config.data.batch_size // unit, None
+  trial = max(first_guess // unit, fits + 1)
+  for _ in range(_MAX_TRIES):
+    changed = with_batch(config, trial * unit)
+    report(f'trying a global batch of {trial * unit}')
+    step = aot.compile_program(
+        absent_runs.absent_run(changed, mesh).lower_train_step(),
+        compiler_effort(config))
+    if step.error is None:
+      fits = trial
+      trial = math.ceil(trial * 1.25)
+    else:
+      too_large = trial
+    if too_large is not None:
+      if too_large - fits <= max(1, fits // 16):
+        break
+      # Far apart, the guess was no good: halve the order of magnitude.
+      trial = (math.isqrt(fits * too_large) if too_large > 4 * fits
+               else (fits + too_large) // 2)
+  return fits * unit
+
+
+def with_batch(config: config_dict.ConfigDict, batch: int
+               ) -> config_dict.ConfigDict:
+  """The config with another batch, of the same share of images."""
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    images = config.data.image_rows * batch // config.data.batch_size
+    changed.data.update(batch_size=batch, image_rows=images)
+  return changed
+
+
+def _batch_unit(config, mesh) -> int:
+  """Smallest step of the batch that keeps its share of images."""
+  shards = mesh_lib.num_batch_shards(mesh)
+  batch, images = config.data.batch_size, config.data.image_rows
+  parts = batch // math.gcd(batch, images) if images else 1
+  accumulated = config.optimizer.get('accumulation_steps', 1)
+  return shards * parts * accumulated
+
+
+def _memory(run: absent_runs.AbsentRun, place: topology.Slice,
+            step: aot.Compiled) -> dict[str, Any]:
+  """Bytes of one chip, and whether they fit."""
+  devices = place.chip.num_devices
+  state, shardings = run.state, run.shardings
+  parts = dict(
+      parameters=aot.device_bytes(state.params, shardings.params),
+      optimizer=aot.device_bytes(state.opt_state, shardings.opt_state),
+      averages=aot.device_bytes(state.ema, shardings.ema),
+      batch=batch_bytes(run))
+  if run.stage.step_uses_frozen:
+    parts['frozen'] = aot.device_bytes(run.stage.frozen, run.frozen_shardings)
+  # Activations, gradients and the compiler's own copies and program.
+  parts['activations'] = max(step.needed_bytes - sum(parts.values()), 0)
+  parts = {name: devices * size for name, size in parts.items()}
+  capacity, needed = place.chip.hbm_bytes, devices * step.needed_bytes
+  return dict(
+      hbm_capacity_bytes=capacity, hbm_needed_bytes=needed,
+      hbm_headroom_bytes=capacity - needed, fits=step.error is None,
+      memory_by_part=parts,
+      **({} if step.error is None else dict(compiler_message=step.error)))
+
+
+def batch_bytes(run: absent_runs.AbsentRun) -> int:
+  """Bytes of the batch that one device holds."""
+  rows = mesh_lib.batch_sharding(run.mesh)
+  return aot.device_bytes(
+      run.batch, jax.tree.map(lambda _: rows, run.batch))
+
+
+def _communication(run: absent_runs.AbsentRun, step: aot.Compiled
+                   ) -> dict[str, Any]:
+  if step.error is not None:
+    return {}
+  moved = sorted(step.collectives, key=lambda one: -one.largest_bytes)
+  weights = weight_sizes(run)
+  other = [one for one in moved if element_count(one.shape) not in weights]
+  return dict(
+      collectives=collectives_lib.totals(moved),
+      one_layer_bytes=one_layer_bytes(run),
+      largest_collective_bytes=max(
+          (one.largest_bytes for one in moved), default=0),
+      # Neither a weight or its gradient nor a shard of one.
+      largest_other_bytes=max(
+          (one.largest_bytes for one in other), default=0),
+      largest_collectives=[
+          dataclasses.asdict(one) for one in moved[:_LARGEST_SHOWN]],
+      largest_others=[
+          dataclasses.asdict(one) for one in other[:_LARGEST_SHOWN]])
+
+
+def one_layer_bytes(run: absent_runs.AbsentRun) -> int:
+  """Bytes of the weights of one layer, float32; where layers are not stacked,
+  of the largest group of weights below one name."""
+  groups: dict[str, int] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(run.state.params):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    stacked = name.startswith('layers/')
+    group = '/'.join(name.split('/')[:2 if stacked else -2])
+    size = leaf.size // (leaf.shape[0] if stacked else 1) * 4
+    groups[group] = groups.get(group, 0) + size
+  return max(groups.values())
+
+
+def weight_sizes(run: absent_runs.AbsentRun) -> set[int]:
+  """Element counts that a weight can have: whole, cut, of one layer."""
+  cuts = {math.prod(run.mesh.shape[name] for name in names)
+          for names in ((), ('data',), ('fsdp',), ('tensor',),
+                        ('data', 'fsdp'), ('fsdp', 'tensor'),
+                        ('data', 'tensor'), ('data', 'fsdp', 'tensor'))}
+  sizes = set()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(run.state.params):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    wholes = {leaf.size}
+    if name.startswith('layers/'):
+      wholes.add(leaf.size // leaf.shape[0])
+    sizes |= {whole // cut for whole in wholes for cut in cuts}
+  return sizes
+
+
+def element_count(shape: str) -> int:
+  """Elements of 'bf16[1792,9216]'."""
+  dims = shape[shape.index('[') + 1:-1]
+  return math.prod(int(size) for size in dims.split(',') if size)
+
+
+def _roofline(run, place, step, figures) -> dict[str, Any]:
+  model_flops = figures['model_flops_per_step'] + figures.get(
+      'self_condition_flops_per_step', 0) + figures.get(
+          'discriminator_flops_per_step', 0)
+  executed = executed_flops(run)
+  estimate = roofline_lib.roofline(
+      place.chip, place.num_chips, model_flops=model_flops,
+      executed_flops=max(executed, model_flops), moved=step.collectives)
+  return dict(
+      **dataclasses.asdict(estimate), executed_flops_per_step=executed,
+      peak_flops_per_chip=place.chip.peak_flops,
+      link_bytes_per_second=place.chip.link_bandwidth,
+      assumptions=list(roofline_lib.ASSUMPTIONS))
+
+
+def executed_flops(run: absent_runs.AbsentRun) -> int:
+  """Products of one step as it runs, recomputation included."""
+  inputs: tuple = (run.state, run.batch,
+                   jax.eval_shape(lambda: jax.random.key(0)))
+  if run.stage.step_uses_frozen:
+    inputs += (run.stage.frozen,)
+  return counting.product_flops(run.stage.train_step, *inputs)
+
+
+def _largest_estimate(run, place, step, batch: int) -> int:
+  """Batch at which memory would be full, if activations grew as it does.
+
+  What does not grow (workspace, gathered weights) makes it an underestimate.
+  """
+  shards = mesh_lib.num_batch_shards(run.mesh)
+  fixed = step.needed_bytes - step.temporary_bytes - batch_bytes(run)
+  growing = (step.temporary_bytes + batch_bytes(run)) / (batch / shards)
+  room = place.chip.hbm_bytes / place.chip.num_devices - fixed
+  return max(int(room / growing), 0) * shards
+
+
+def _sampler(run, place, effort: float) -> dict[str, Any]:
+  """Memory and roofline of drawing one sample a batch shard."""
+  program = aot.compile_program(run.lower_sampler(), effort)
+  devices = place.chip.num_devices
+  result = dict(
+      num_samples=run.num_samples, fits=program.error is None,
+      hbm_capacity_bytes=place.chip.hbm_bytes,
+      hbm_needed_bytes=devices * program.needed_bytes,
+      collectives=collectives_lib.totals(program.collectives),
+      compile_seconds=program.seconds)
+  if program.error is None:
+    flops = counting.product_flops(
+        run.draw, run.state.params, *run.draw_inputs)
+    estimate = roofline_lib.roofline(
+        place.chip, place.num_chips, model_flops=flops, executed_flops=flops,
+        moved=program.collectives)
+    result |= dict(flops=flops, seconds=estimate.step_seconds,
+                   slow_seconds=estimate.slow_step_seconds)
+  return result
+
+
+def _mesh_name(mesh) -> str:
+  return ' x '.join(f'{name} {size}' for name, size in mesh.shape.items())
+

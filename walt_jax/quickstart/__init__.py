@@ -1,0 +1,1 @@
+"""The tutorial run: every stage trained small, sampled and scored."""

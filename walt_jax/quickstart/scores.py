@@ -1,0 +1,168 @@
+"""What the quickstart's runs are worth, beside yardsticks measured alike."""
+import json
+import pathlib
+
+import numpy as np
+
+from walt_jax.builders import pipelines
+from walt_jax.builders import tokenizers
+from walt_jax.commands import evaluate
+from walt_jax.data.sources import source
+from walt_jax.data.storage import codecs
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.media import samples as samples_lib
+from walt_jax.metrics import baselines
+from walt_jax.metrics import reconstruction
+from walt_jax.metrics import video_features
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.report import scores_file
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import upscale
+
+Score = scores_file.Score
+Yardstick = scores_file.Yardstick
+_SHOWN = 8  # Clips of a folder that is there to be looked at.
+_ALL_KINDS = 40
+_NOISE_LEVEL = 0.0  # The true low-resolution clip needs no mending.
+
+
+def measure(out: pathlib.Path, fvd_clips: int,
+            difficulty: str) -> list[Score]:
+  """Scores a quickstart's work directories.
+
+  Args:
+    out: The quickstart's folder, all commands done.
+    fvd_clips: Clips of each set that FVD compares.
+    difficulty: Of the moving digits, for the notes.
+  """
+  real = held_out(out / 'data' / '32')
+  entries = [samples_lib.Entry(stem=f'{i:05d}', caption=e['caption'],
+                               label=e['label_name'], index=i)
+             for i, e in enumerate(real)]
+  videos = np.stack([e['video'] for e in real])
+  # Any 40 neighbours show every digit and direction.
+  samples_lib.write_samples(out / 'real', videos[:_ALL_KINDS],
+                            entries[:_ALL_KINDS], 8.0, kind='real')
+  network = reconstruction.load_network()
+  scores = _tokenizer(out, videos, entries, network)
+  scores += _control(out, difficulty)
+  scores.append(_fvd(out, videos, fvd_clips))
+  for index, size in ((1, 64), (2, 128)):
+    scores += _super_resolution(out, index, size, network)
+  return scores
+
+
+def held_out(path: pathlib.Path) -> list[dict]:
+  """The held-out examples of a prepared dataset, decoded."""
+  dataset = source.PreparedDataset(path, 'heldout')
+  examples = []
+  for i in range(len(dataset)):
+    example = dataset[i]
+    examples.append(dict(
+        video=codecs.decode_frames(example['encoded']),
+        caption=example['caption'],
+        label_name=dataset.classes[example['label']]))
+  return examples
+
+
+def _tokenizer(out, videos, entries, network) -> list[Score]:
+  tokenizer = tokenizers.load_tokenizer(str(out / 'tokenizer'))
+  decoded = list(evaluate.reconstructions(tokenizer, videos))
+  result = reconstruction.summary(videos, decoded, network)
+  samples_lib.write_samples(
+      out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], 8.0,
+      kind='reconstruction', originals=videos[:_SHOWN])
+  mean = baselines.mean_clip(videos, len(videos))
+  trivial = reconstruction.summary(videos, mean, network)
+  count = len(videos)
+  return [
+      Score('PSNR of held-out clips', result['psnr'], 'Tokenizer', 'dB',
+            count=count, target=26.0,
+            yardsticks=(Yardstick('mean clip', trivial['psnr']),)),
+      Score('SSIM', result['ssim'], 'Tokenizer', count=count,
+            yardsticks=(Yardstick('mean clip', trivial['ssim']),)),
+      Score('Perceptual distance (EfficientNet-Lite0)', result['perceptual'],
+            'Tokenizer', count=count, better='lower',
+            yardsticks=(Yardstick('mean clip', trivial['perceptual']),))]
+
+
+def _control(out, difficulty: str) -> list[Score]:
+  """What `walt evaluate control` found, the readers' own scores beside it."""
+  result = json.loads((out / 'control.json').read_text())
+  scores = []
+  for name, target, chance in (('digit', 0.3, 0.1), ('direction', 0.9, 0.25)):
+    beside = tuple(
+        Yardstick(f'reader on {kind} held-out clips', value[name]['accuracy'],
+                  (value[name]['low'], value[name]['high']),
+                  value[name]['total'])
+        for kind, value in result['readers'].items() if value)
+    asked = result[name]
+    scores.append(Score(
+        f'{name.capitalize()} accuracy', asked['accuracy'],
+        'Base, by caption and label', 'fraction', (asked['low'], asked['high']),
+        asked['total'], target=target,
+        yardsticks=(*beside, Yardstick('chance', chance)),
+        note=f'Moving digits of difficulty {difficulty!r}.'))
+  return scores
+
+
+def _fvd(out, videos: np.ndarray, count: int) -> Score:
+  """FVD of the base's samples; every set has `count` clips."""
+  first, second = videos[:count], videos[count:2 * count]
+  load = lambda name: samples_lib.read_samples(out / name).clips()
+  generated = load('base_samples')
+  # One of each class and direction before any twice.
+  spread = np.arange(len(generated)).reshape(-1, 4).T.reshape(-1)
+  sets = {
+      'generated': generated[spread[:count]],
+      'real against real': second,
+      'step-0 denoiser': load('step0_samples')[:count],
+      'mean clip': baselines.mean_clip(first, count),
+      'frozen first frames': np.ascontiguousarray(
+          baselines.frozen_first_frames(second))}
+  results = baselines.score_sets(
+      first, sets, network=video_features.load_network())
+  values = {name: result['value'] for name, result in results.items()}
+  return Score(
+      'FVD', values['generated'], 'Base, by caption and label', count=count,
+      better='lower', target=min(values['step-0 denoiser'] / 2,
+                                 values['mean clip']),
+      yardsticks=tuple(Yardstick(name, values[name], count=count)
+                       for name in sets if name != 'generated'),
+      note=f'I3D, {count} clips a set: biased upwards and comparable only '
+      'within this table.')
+
+
+def _super_resolution(out, index: int, size: int, network) -> list[Score]:
+  """One stage on true low-resolution clips, beside bilinear upsampling."""
+  examples = held_out(out / 'data' / str(size))
+  truth = np.stack([e['video'] for e in examples])
+  workdir = str(out / f'sr{index}')
+  pipeline = pipelines.load_pipeline(
+      [workdir], mesh_lib.make_mesh(), low_res_given=True)
+  stage = pipeline.stages[0]
+  factor = stage.sampler.denoiser.low_res_factor
+  low = upscale.low_resolution(truth, factor)
+  requests = [requests_lib.Request(prompt=e['caption'], label=e['label_name'],
+                                   index=i) for i, e in enumerate(examples)]
+  made = upscale.upscale(
+      pipeline, low, requests, pipeline_lib.StageSettings(
+          stage.defaults, guidance_lib.Guidance(), _NOISE_LEVEL),
+      batch_size=4)
+  plain = upscale.bilinear(low, factor)
+  samples_lib.write_samples(
+      out / f'sr{index}_from_truth', made[:_SHOWN],
+      [samples_lib.Entry(stem=f'{i:05d}', caption=r.prompt, label=r.label)
+       for i, r in enumerate(requests[:_SHOWN])], 8.0,
+      kind='reconstruction', originals=truth[:_SHOWN])
+  ours = reconstruction.summary(truth, made, network)
+  bilinear = reconstruction.summary(truth, plain, network)
+  group = f'Super-resolution to {size} px, true low-resolution clips'
+  beside = lambda name: (Yardstick('bilinear upsampling', bilinear[name]),)
+  return [
+      Score('Perceptual distance (EfficientNet-Lite0)', ours['perceptual'],
+            group, count=len(truth), better='lower',
+            target=bilinear['perceptual'], yardsticks=beside('perceptual')),
+      Score('PSNR', ours['psnr'], group, 'dB', count=len(truth),
+            yardsticks=beside('psnr'))]

@@ -1,0 +1,219 @@
+"""The main job from end to end, small: `make quickstart`.
+
+Runs the public commands in the order in which a user would, printing each one
+before it starts. A rerun after an interruption finishes the work. What the
+commands made is then scored against yardsticks that are measured the same way
+(`scores.json`) and shown in `report.html`.
+"""
+import argparse
+import dataclasses
+import json
+import pathlib
+import resource
+import shlex
+import time
+
+from walt_jax.commands import cli
+from walt_jax.report import scores_file
+
+_CONFIG = 'configs/quickstart.py'
+NUM_CONTROL_SAMPLES = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much of everything.
+
+  Attributes:
+    suffix: Of the config's variants.
+    difficulty: Of the moving digits.
+    train_clips: Clips to train on at 32, 64 and 128 pixels.
+    held_out_clips: Held-out clips likewise.
+    num_control_samples: Base samples whose digit and direction are read.
+    guidance: Of the base, in the form of `walt sample --guidance`.
+    fvd_clips: Clips of each set that FVD compares.
+    warm_up: Where the base begins; None: at random parameters.
+  """
+  suffix: str
+  difficulty: str
+  train_clips: tuple[int, int, int]
+  held_out_clips: tuple[int, int, int]
+  num_control_samples: int
+  guidance: str
+  fvd_clips: int
+  warm_up: 'WarmUp | None' = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUp:
+  """An easier task that the base learns first.
+
+  Attributes:
+    difficulty: Of its moving digits.
+    train_clips: Clips to train on.
+    num_steps: Training steps.
+  """
+  difficulty: str
+  train_clips: int
+  num_steps: int
+
+
+SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
+             'label=1.5,text=1.75', 32)
+LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
+            'label=4.5,text=4.5', 32,
+            # Fresh backgrounds take all gradients of a base that cannot draw
+            # digits yet (docs/training.md).
+            WarmUp('quick', 4096, 3000))
+SIZES = (32, 64, 128)
+STAGES = ('base', 'sr1', 'sr2')
+
+
+def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
+  """The public commands, each with a name for the timing table."""
+  def render(size, num_train, held, difficulty, name):
+    return [
+        'data', 'render', 'moving_digits', '--split', 'train', '--num',
+        str(num_train), '--heldout', str(held), '--size', str(size),
+        '--difficulty', difficulty, '--labels', 'digit',
+        '--output', f'{out}/data/{name}']
+
+  def cache(name, size, *flags):
+    return [
+        'data', 'prepare', '--latents', '--workdir', f'{out}/tokenizer',
+        '--input', f'{out}/data/{name}', '--output', f'{out}/latents/{name}',
+        '--size', str(size), *flags]
+
+  def train(stage, name, *flags):
+    return [
+        'train', '--config', f'{_CONFIG}:{stage}{plan.suffix}',
+        f'--config.tokenizer.workdir={out}/tokenizer',
+        f'--config.data.path={out}/latents/{name}', *flags]
+
+  steps = [
+      (f'render {size} px', render(size, count, held, plan.difficulty, size))
+      for size, count, held in zip(
+          SIZES, plan.train_clips, plan.held_out_clips, strict=True)]
+  steps.append(('train tokenizer', [
+      'train', '--config', f'{_CONFIG}:tokenizer{plan.suffix}', '--workdir',
+      f'{out}/tokenizer']))
+  captions = ('--text', 'minilm', '--max_tokens', '8')
+  # A doubling is much like the next one.
+  begin = {'sr2': [f'--config.init_from={out}/sr1']}
+  if plan.warm_up:
+    warm, name, count = plan.warm_up, 'warm_up', plan.warm_up.num_steps
+    begin['base'] = [f'--config.init_from={out}/base_warm_up']
+    steps += [
+        ('render the warm-up', render(
+            32, warm.train_clips, plan.held_out_clips[0], warm.difficulty,
+            name)),
+        ('cache latents of the warm-up', cache(name, 32, *captions)),
+        ('train the base\'s warm-up', train(
+            'base', name, f'--config.train.num_steps={count}',
+            f'--config.optimizer.decay_steps={count}',
+            '--workdir', f'{out}/base_warm_up'))]
+  for index, (size, stage) in enumerate(zip(SIZES, STAGES, strict=True)):
+    steps.append((f'cache latents {size} px', cache(
+        size, size, *(('--low_res_factor', '2') if index else captions))))
+    if index == 0:
+      steps.append(('save step-0 base', train(
+          stage, size, '--config.train.num_steps=0',
+          '--config.train.eval_every=0', '--workdir', f'{out}/base_step0')))
+    steps.append((f'train {stage}', train(
+        stage, size, *begin.get(stage, ()), '--workdir', f'{out}/{stage}')))
+  requests = _write_requests(out, plan.num_control_samples)
+  guidance = ['--guidance', plan.guidance]
+  steps += [
+      ('sample base', [
+          'sample', '--workdir', f'{out}/base', '--requests',
+          str(requests['both']), '--out', f'{out}/base_samples',
+          '--batch_size', '32', *guidance]),
+      ('sample step-0 base', [
+          'sample', '--workdir', f'{out}/base_step0', '--requests',
+          str(requests['few']), '--out', f'{out}/step0_samples',
+          '--batch_size', '32', *guidance]),
+      ('sample the cascade', [
+          'sample', '--workdir', ','.join(f'{out}/{s}' for s in STAGES),
+          '--requests', str(requests['mixed']), '--out', f'{out}/samples',
+          '--batch_size', '4', '--guidance', f'{plan.guidance};none;none']),
+      ('score control', [
+          'evaluate', 'control', '--generated', f'{out}/base_samples',
+          '--json', f'{out}/control.json']),
+  ]
+  return steps
+
+
+def _write_requests(out: pathlib.Path, count: int) -> dict[str, pathlib.Path]:
+  """Request files: caption and label, a few of them, and one or the other."""
+  from walt_jax.data.sources import moving_digits
+  asked = [(i // 4 % 10, i % 4) for i in range(count)]
+  both = [dict(prompt=moving_digits.caption(*pair),
+               label=moving_digits.WORDS[pair[0]]) for pair in asked]
+  mixed = [both[5 * i % 40] for i in range(8)]
+  for i, line in enumerate(mixed):
+    # By caption, by label, by both.
+    mixed[i] = ({k: v for k, v in line.items() if k != 'label'} if i % 4 == 1
+                else dict(label=line['label']) if i % 4 == 3 else line)
+  files = {}
+  for name, lines in dict(
+      both=both,
+      few=[both[5 * i % 40] for i in range(32)],
+      mixed=mixed).items():
+    files[name] = out / 'requests' / f'{name}.jsonl'
+    files[name].parent.mkdir(parents=True, exist_ok=True)
+    files[name].write_text(
+        ''.join(json.dumps(line) + '\n' for line in lines))
+  return files
+
+
+def run(plan: Plan, out: pathlib.Path) -> int:
+  """Runs every command, the scores and the report; returns an exit code."""
+  start = time.perf_counter()
+  timings: list[scores_file.Timing] = []
+  for name, argv in commands(plan, out):
+    print(f'\n$ walt {shlex.join(argv)}', flush=True)
+    begin = time.perf_counter()
+    code = cli.main(argv)
+    if code:
+      return code
+    timings.append(scores_file.Timing(name, time.perf_counter() - begin))
+    print(f'({name}: {timings[-1].seconds:.0f} s)', flush=True)
+  print('\nScoring against yardsticks ..', flush=True)
+  from walt_jax.quickstart import scores as quickstart_scores
+  begin = time.perf_counter()
+  scores = quickstart_scores.measure(out, plan.fvd_clips, plan.difficulty)
+  timings.append(scores_file.Timing(
+      'score FVD, reconstruction, super-resolution',
+      time.perf_counter() - begin))
+  total = time.perf_counter() - start
+  peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  timings.append(scores_file.Timing('all', total, peak))
+  scores_file.write_scores(out, scores, timings,
+                          dict(difficulty=plan.difficulty))
+  report = ['report', str(out)]
+  print(f'\n$ walt {shlex.join(report)}', flush=True)
+  code = cli.main(report)
+  _print_summary(out, scores, total, peak)
+  return code
+
+
+def _print_summary(out, scores, total, peak) -> None:
+  print()
+  for score in scores:
+    beside = ', '.join(f'{y.name} {y.value:.4g}' for y in score.yardsticks)
+    print(f'{score.group}: {score.name} {score.value:.4g} {score.unit}'
+          + (f'  ({beside})' if beside else ''))
+  print(f'\n{total / 60:.1f} minutes, {peak / 2**30:.1f} GiB at most. '
+        f'Open {out}/report.html', flush=True)
+
+
+def main() -> int:
+  """Entry point of `python -m walt_jax.quickstart`."""
+  parser = argparse.ArgumentParser(prog='quickstart', description=__doc__)
+  parser.add_argument('--out', type=pathlib.Path)
+  parser.add_argument('--long', action='store_true',
+                      help='an hour of training on harder digits')
+  args = parser.parse_args()
+  name = 'quickstart_long' if args.long else 'quickstart'
+  return run(LONG if args.long else SHORT,
+             args.out or pathlib.Path('runs') / name)

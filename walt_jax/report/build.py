@@ -1,0 +1,118 @@
+"""One self-contained HTML page of a folder of runs.
+
+A folder such as `runs/quickstart/` holds work directories, folders of samples
+and `scores.json`; whatever is there is shown, and what is missing is said.
+"""
+import dataclasses
+import html
+import os
+import pathlib
+
+import walt_jax
+from walt_jax.core import errors
+from walt_jax.media import samples
+from walt_jax.media import video
+from walt_jax.report import clips
+from walt_jax.report import runs
+from walt_jax.report import score_cards
+from walt_jax.report import scores_file
+from walt_jax.report import skeleton
+
+_MAX_DEPTH = 2  # Folders below the one reported that are looked into.
+_SKIPPED = ('checkpoints', 'eval', 'tensorboard')
+_STAGES = ('tokenizer', 'base', 'sr1', 'sr2')  # In the order of training.
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """What a folder holds for a report.
+
+  Attributes:
+    workdirs: Folders with `metrics.jsonl`, in the order of training.
+    sample_sets: Of folders with `samples.json`.
+    scores: Folder with `scores.json`, or None.
+    problems: Files that were there but could not be read, one line each.
+  """
+  workdirs: tuple[pathlib.Path, ...]
+  sample_sets: tuple[samples.SampleSet, ...]
+  scores: pathlib.Path | None
+  problems: tuple[str, ...] = ()
+
+
+def find(directory: str | os.PathLike) -> Found:
+  """Looks through a folder and two levels below it.
+
+  Raises:
+    errors.UserError: No such folder, or nothing in it to report.
+  """
+  directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    raise errors.UserError(f'no such folder: {directory}')
+  folders, level = [directory], [directory]
+  for _ in range(_MAX_DEPTH):
+    level = [path for folder in level for path in sorted(folder.iterdir())
+             if path.is_dir() and path.name not in _SKIPPED
+             and not path.name.startswith('.')]
+    folders += level
+  sample_sets, problems = [], []
+  for folder in folders:
+    if samples.is_sample_folder(folder):
+      try:
+        sample_sets.append(samples.read_samples(folder))
+      except errors.UserError as error:
+        problems.append(str(error))
+  rank = {name: number for number, name in enumerate(_STAGES)}
+  workdirs = sorted(
+      (folder for folder in folders
+       if (folder / runs.METRICS_FILE).is_file()),
+      key=lambda path: (rank.get(path.name, len(rank)), str(path)))
+  has_scores = (directory / scores_file.FILE_NAME).is_file()
+  if not (workdirs or sample_sets or has_scores or problems):
+    raise errors.UserError(
+        f'nothing to report in {directory}: no {runs.METRICS_FILE}, '
+        f'{samples.FILE_NAME} or {scores_file.FILE_NAME} in it or its folders')
+  return Found(tuple(workdirs), tuple(sample_sets),
+               directory if has_scores else None, tuple(problems))
+
+
+def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
+  """Returns the page.
+
+  Args:
+    directory: A folder of runs.
+    max_clips: Clips shown of each folder of samples.
+  """
+  directory = pathlib.Path(directory)
+  found = find(directory)
+  of_kind = lambda kind: [s for s in found.sample_sets if s.kind == kind]
+  real = of_kind('real')
+  name = lambda path: (str(path.relative_to(directory))
+                       if path != directory else directory.resolve().name)
+  sections = [
+      ('samples', 'Generated clips', clips.generated(
+          of_kind('generated'), real, name, max_clips)),
+      ('reconstructions', 'Reconstructions', clips.reconstructions(
+          of_kind('reconstruction'), name, max_clips)),
+      ('scores', 'Scores', score_cards.score_section(found.scores)),
+      ('curves', 'Training', runs.curves(found.workdirs, name)),
+      ('timing', 'Timing', score_cards.timing_section(
+          found.scores, of_kind('generated'), name)),
+  ]
+  before = score_cards.tiles(found.scores)
+  before += ''.join(f'<p class="card missing">{html.escape(problem)}</p>'
+                    for problem in found.problems)
+  title = f'walt report: {directory.resolve().name}'
+  after = f'Written by walt {html.escape(walt_jax.__version__)}.'
+  return skeleton.page(title, sections, before, after)
+
+
+def write_report(directory: str | os.PathLike,
+                 out: str | os.PathLike | None = None,
+                 max_clips: int = 24) -> pathlib.Path:
+  """Writes the page, by default DIR/report.html; returns its path."""
+  content = render(directory, max_clips).encode()
+  path = pathlib.Path(out) if out else pathlib.Path(directory) / 'report.html'
+  if not path.parent.is_dir():
+    raise errors.UserError(f'no such folder: {path.parent}')
+  video.write_bytes(path, content)
+  return path

@@ -1,0 +1,119 @@
+"""Work directories in the report: curves, sample grids, config."""
+import base64
+from collections.abc import Callable, Sequence
+import html
+import json
+import math
+import pathlib
+import re
+
+from walt_jax.report import charts
+
+METRICS_FILE = 'metrics.jsonl'
+_LOSSES = ('loss', 'v_loss', 'ema_loss', 'total_loss')
+_PART = re.compile(r'(?P<name>.+)_q(?P<part>\d+)$')  # Quartiles of time.
+_MAX_IMAGES = 4
+
+
+def read_metrics(path: pathlib.Path) -> tuple[dict[str, dict[float, float]],
+                                              int]:
+  """Reads `metrics.jsonl`: name -> {step: value}, and unreadable lines.
+
+  A run that was stopped may end in half a line; a resumed one writes some
+  steps again: the last value counts.
+  """
+  values: dict[str, dict[float, float]] = {}
+  unreadable = 0
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    try:
+      row = json.loads(line)
+      step = row.pop('step')
+    except (ValueError, AttributeError, KeyError, TypeError):
+      unreadable += 1
+      continue
+    for name, value in row.items():
+      if isinstance(value, (int, float)) and not isinstance(value, bool):
+        values.setdefault(name, {})[step] = value
+  return values, unreadable
+
+
+def curves(workdirs: Sequence[pathlib.Path],
+           name: Callable[[pathlib.Path], str]) -> str:
+  """Loss curves, other curves, latest sample grids, config of each run."""
+  if not workdirs:
+    return ('<p class="card missing">No work directory here: <code>walt train'
+            '</code> writes them.</p>')
+  return ''.join(_workdir(path, name(path)) for path in workdirs)
+
+
+def _workdir(path: pathlib.Path, name: str) -> str:
+  values, unreadable = read_metrics(path / METRICS_FILE)
+  steps = [step for series in values.values() for step in series]
+  lead = f'{charts.number(max(steps))} steps.' if steps else 'No step yet.'
+  if unreadable:
+    lead += f' {unreadable} unreadable line(s) in {METRICS_FILE}.'
+  bad = sum(not math.isfinite(value) for series in values.values()
+            for value in series.values())
+  if bad:
+    lead += f' {bad} values are not finite.'
+  losses = [key for key in values if key.rsplit('/', 1)[-1] in _LOSSES]
+  losses.sort(key=lambda key: not key.startswith('train/'))
+  matches = {key: _PART.match(key) for key in values}
+  parts = {key: found['name'] for key, found in matches.items() if found}
+  others = [key for key in values if key not in losses and key not in parts]
+  main = [_chart(values, losses, 'Loss')]
+  if not any(not key.startswith('train/') for key in losses):
+    lead += ' No held-out loss was written.'
+  for family in sorted(set(parts.values())):
+    keys = sorted(key for key in parts if parts[key] == family)
+    label = f'{family.rsplit("/", 1)[-1]} by quarter of diffusion time'
+    main.append(_chart(values, keys, label + ' (q1 nearly clean)'))
+  small = [_chart(values, [key], key) for key in sorted(others)]
+  return (
+      f'<h3>{html.escape(name)}</h3><p class="lead">{html.escape(lead)}</p>'
+      f'<div class="charts">{"".join(_in_cards(main))}</div>'
+      + _details('Other curves', '<div class="charts small">'
+                 f'{"".join(_in_cards(small))}</div>' if any(small) else '')
+      + _details('Latest held-out pictures', _images(path / 'eval'))
+      + _details('Config', _config(path / 'config.json')))
+
+
+def _chart(values, keys: Sequence[str], label: str) -> str:
+  return charts.line_chart(
+      [charts.Series(key, list(values[key]), list(values[key].values()),
+                     noisy=key.startswith('train/')) for key in keys],
+      label=label)
+
+
+def _in_cards(figures: Sequence[str]) -> list[str]:
+  return [f'<div class="card">{figure}</div>' for figure in figures if figure]
+
+
+def _details(summary: str, content: str) -> str:
+  if not content:
+    return ''
+  return f'<details><summary>{summary}</summary>{content}</details>'
+
+
+def _images(folder: pathlib.Path) -> str:
+  """The pictures of the last evaluation, `step_00000100_NAME.png`."""
+  files = sorted(folder.glob('*.png')) if folder.is_dir() else []
+  if not files:
+    return ''
+  last = files[-1].name.split('_')[:2]
+  parts = []
+  shown = [file for file in files if file.name.split('_')[:2] == last]
+  for file in shown[:_MAX_IMAGES]:
+    data = base64.b64encode(file.read_bytes()).decode()
+    title = html.escape(file.stem.replace('_', ' '))
+    parts.append(f'<figure class="chart card"><figcaption>{title}</figcaption>'
+                 f'<img class="sheet" alt="{title}" '
+                 f'src="data:image/png;base64,{data}"></figure>')
+  return ''.join(parts)
+
+
+def _config(path: pathlib.Path) -> str:
+  if not path.is_file():
+    return ''
+  return (f'<pre class="card">'
+          f'{html.escape(path.read_text(encoding="utf-8"))}</pre>')

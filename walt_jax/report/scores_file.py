@@ -1,0 +1,114 @@
+"""`scores.json`: what a run was measured at, beside what to hold it against."""
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from walt_jax.core import errors
+from walt_jax.media import video
+
+FILE_NAME = 'scores.json'
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Yardstick:
+  """The same measure of something known, such as real clips."""
+  name: str
+  value: float
+  interval: tuple[float, float] | None = None
+  count: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """One measured value.
+
+  Attributes:
+    name: Such as 'Digit accuracy'.
+    value: A number; fractions have the unit 'fraction'.
+    group: Heading that it stands under, such as 'Base' or 'Tokenizer'.
+    unit: '', 'dB', 'fraction', ..
+    interval: 95% interval, or None.
+    count: Clips or samples measured.
+    better: 'higher' or 'lower'.
+    target: Value to reach, or None.
+    yardsticks: The same measure of known things.
+    note: One sentence for the reader.
+  """
+  name: str
+  value: float
+  group: str = ''
+  unit: str = ''
+  interval: tuple[float, float] | None = None
+  count: int | None = None
+  better: str = 'higher'
+  target: float | None = None
+  yardsticks: tuple[Yardstick, ...] = ()
+  note: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """How long a step of the run took."""
+  name: str
+  seconds: float
+  peak_memory_bytes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """Everything in a `scores.json`; `settings` holds any JSON values."""
+  scores: tuple[Score, ...] = ()
+  timings: tuple[Timing, ...] = ()
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def write_scores(directory: str | os.PathLike, scores: Sequence[Score],
+                 timings: Sequence[Timing] = (),
+                 settings: Mapping[str, Any] | None = None) -> None:
+  """Writes DIR/scores.json, whole or not at all."""
+  for score in scores:
+    if score.better not in ('higher', 'lower'):
+      raise ValueError(f"better must be 'higher' or 'lower', got {score}.")
+  record = Scores(tuple(scores), tuple(timings), settings or {})
+  content = dict(format=FORMAT, **dataclasses.asdict(record))
+  video.write_bytes(pathlib.Path(directory) / FILE_NAME,
+                    (json.dumps(content, indent=1) + '\n').encode())
+
+
+def read_scores(directory: str | os.PathLike) -> Scores:
+  """Reads DIR/scores.json.
+
+  Raises:
+    errors.UserError: No such file, or not one of this format.
+  """
+  path = pathlib.Path(directory) / FILE_NAME
+  try:
+    content = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'cannot read {path}: {error}') from None
+  try:
+    if content['format'] != FORMAT:
+      raise ValueError(f'only format {FORMAT} is known')
+    return Scores(tuple(map(_score, content['scores'])),
+                  tuple(Timing(**timing) for timing in content['timings']),
+                  content['settings'])
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+        f'{path} does not hold scores of this version: {error}') from None
+
+
+def _interval(fields: dict[str, Any]) -> dict[str, Any]:
+  if fields.get('interval') is not None:
+    low, high = fields['interval']
+    fields = fields | dict(interval=(low, high))
+  return fields
+
+
+def _score(fields: dict[str, Any]) -> Score:
+  yardsticks = tuple(Yardstick(**_interval(fields))
+                     for fields in fields['yardsticks'])
+  return Score(**_interval(fields) | dict(yardsticks=yardsticks))

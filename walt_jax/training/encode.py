@@ -1,0 +1,138 @@
+"""The frozen half of a denoiser's training step: pixels to latents and text.
+
+`encode` is a program of its own (design: two programs a step). Its weights
+are an argument, never a closure, so that they are sharded like any others.
+"""
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from walt_jax.core import types
+from walt_jax.tokenizer import autoencoder
+from walt_jax.tokenizer import inference
+from walt_jax.tokenizer import statistics
+
+EncodeText = Callable[..., jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentEncoder:
+  """Turns a `Batch` into a `LatentBatch`.
+
+  Attributes:
+    tokenizer: The network; its parameters come with each call.
+    encode_text: `(params, ids [.., L], mask [.., L]) -> [.., L, D]`, or None.
+    low_res_factor: 0, or how many times smaller the low-resolution input of a
+      super-resolution stage is.
+    num_shards: Data shards of the batch; each joins its own rows.
+  """
+  tokenizer: autoencoder.Autoencoder
+  encode_text: EncodeText | None = None
+  low_res_factor: int = 0
+  num_shards: int = 1
+
+  def __call__(self, frozen: dict, batch: types.Batch,
+               key: jax.Array) -> types.LatentBatch:
+    """Encodes, samples the posteriors, normalises and joins the rows.
+
+    Args:
+      frozen: `tokenizer` (`Tokenizer.frozen`) and `text` parameters.
+      batch: Pixels, or cached posteriors.
+      key: Draws the posterior's sample; unused by a plain autoencoder.
+
+    Raises:
+      ValueError: If the batch holds no rows.
+    """
+    parts: list[types.LatentBatch] = []
+    for index, (rows, is_image) in enumerate(
+        ((batch.videos, False), (batch.images, True))):
+      if rows is not None:
+        part = self._rows(
+            frozen, rows, is_image, jax.random.fold_in(key, index))
+        first = sum(p.latents.shape[0] for p in parts)
+        parts.append(dataclasses.replace(
+            part, row=first + jnp.arange(part.latents.shape[0])))
+    if not parts:
+      raise ValueError('A batch holds neither videos nor images.')
+    if len(parts) == 1:
+      return parts[0]
+    videos, images = parts
+    frames = images.latents.shape[1]
+    return join_rows(_repeat_conditions(videos, frames), images,
+                     self.num_shards)
+
+  def _rows(self, frozen, rows, is_image, key) -> types.LatentBatch:
+    key_high, key_low = jax.random.split(key)
+    encode = inference.encode_images if is_image else (
+        inference.encode_posterior)
+    params = frozen['tokenizer']['params']
+    posterior, low_res = rows.posterior, rows.low_res
+    if posterior is None:
+      pixels = inference.to_unit_range(rows.pixels)
+      posterior = encode(self.tokenizer, params, pixels)
+      if self.low_res_factor:
+        low_res = encode(
+            self.tokenizer, params, downsample(pixels, self.low_res_factor))
+    normalised = lambda p, k: statistics.normalise(
+        statistics.sample_posterior(_as_float32(p), k),
+        frozen['tokenizer']['statistics'])
+    text = rows.text
+    if text is None and rows.text_ids is not None:
+      text = self.encode_text(frozen['text'], rows.text_ids, rows.text_mask)
+    return types.LatentBatch(
+        latents=normalised(posterior, key_high),
+        is_image=jnp.full((posterior.mean.shape[0],), is_image),
+        label=rows.label, text=text, text_mask=rows.text_mask,
+        low_res=(normalised(low_res, key_low) if self.low_res_factor
+                 else None))
+
+
+def _as_float32(posterior: types.Posterior) -> types.Posterior:
+  """Cached posteriors are bfloat16."""
+  return jax.tree.map(lambda x: x.astype(jnp.float32), posterior)
+
+
+def downsample(pixels: jax.Array, factor: int) -> jax.Array:
+  """Antialiased spatial downsampling [B, T, H, W, 3] by a whole factor.
+
+  The mean over each block, rounded to the 256 levels of stored pixels: what
+  `data.clips.downsample` does for cached latents.
+  """
+  b, t, h, w, c = pixels.shape
+  if h % factor or w % factor:
+    raise ValueError(f'{h} x {w} pixels are not a multiple of {factor}.')
+  blocks = pixels.reshape(
+      b, t, h // factor, factor, w // factor, factor, c)
+  small = blocks.mean(axis=(3, 5))
+  return jnp.round((small + 1.0) * 127.5) / 127.5 - 1.0
+
+
+def _repeat_conditions(batch: types.LatentBatch,
+                       frames: int) -> types.LatentBatch:
+  """Gives each frame of a video row the row's label and text."""
+
+  def spread(x):
+    if x is None or x.shape[1] == frames:
+      return x
+    return jnp.repeat(x, frames, axis=1)
+
+  return dataclasses.replace(
+      batch, label=spread(batch.label), text=spread(batch.text),
+      text_mask=spread(batch.text_mask))
+
+
+def join_rows(a: types.LatentBatch, b: types.LatentBatch,
+              num_shards: int) -> types.LatentBatch:
+  """Concatenates the rows of two batches shard by shard.
+
+  Concatenating along the sharded axis itself would send rows between devices.
+  """
+
+  def join(x, y):
+    split = lambda z: z.reshape(num_shards, -1, *z.shape[1:])
+    joined = jnp.concatenate([split(x), split(y)], axis=1)
+    return joined.reshape(-1, *x.shape[1:])
+
+  return jax.tree.map(join, a, b)
