@@ -36,6 +36,35 @@ INSIDE_DATA: dict[str, set[str]] = {
     'storage': set(), 'sources': {'storage'},
     'stream': {'storage', 'sources'}, 'prepare': {'storage'},
 }
+# Violations that are left; the list only ever gets shorter.
+NOT_YET = {
+    'builders/tokenizer_runs.py -> metrics.gathering',
+    'commands/evaluate.py -> evaluation/follow.py -> commands/evaluate.py',
+    'data/prepare/prepare.py -> data.sources.source',
+    'data/prepare/render.py -> data.sources.source',
+    'data/prepare/work_items.py -> data.clips',
+    'data/prepare/work_items.py -> data.sources.source',
+    'data/sources/mixture.py -> data.stream.order',
+    'data/sources/tfds.py -> data.prepare.listing',
+    'data/storage/shards.py -> data.sources.source',
+    'data/stream/batches.py -> data.clips',
+    'diffusion/loss.py imports flax.struct',
+    'evaluation/checkpoint.py -> commands.sample',
+    'evaluation/checkpoint.py imports argparse',
+    'evaluation/follow.py -> commands.evaluate',
+    'evaluation/follow.py -> training.checkpoints',
+    'evaluation/follow.py -> training.logging',
+    'evaluation/follow.py imports argparse',
+    'evaluation/sets.py -> commands.evaluate_flags',
+    'evaluation/sets.py imports argparse',
+    'planning/gpu.py imports ml_collections.config_dict',
+    'planning/summary.py imports ml_collections.config_dict',
+    'planning/sweeps.py imports ml_collections.config_dict',
+    'planning/tpu.py imports ml_collections.config_dict',
+    'quickstart/tutorial.py imports argparse',
+    'sampling/given_frames.py -> data.clips',
+    'sampling/upscale.py -> training.encode',
+}
 # Libraries that one room alone may import.
 ONLY_IN = {'argparse': 'commands', 'ml_collections': 'builders'}
 
@@ -68,7 +97,27 @@ def arrows() -> Iterator[tuple[pathlib.Path, str]]:
         yield path, name.removeprefix('walt_jax.')
 
 
+def circle(below: dict[str, set[str]]) -> list[str]:
+  """One circle of a graph, its first node repeated at the end; [] for none."""
+  done: set[str] = set()
+  for start in below:
+    path = [start]
+    while path:
+      if path[-1] in path[:-1]:
+        return path[path.index(path[-1]):]
+      ahead = [name for name in sorted(below[path[-1]]) if name not in done]
+      if ahead:
+        path.append(ahead[0])
+      else:
+        done.add(path.pop())
+  return []
+
+
 class FloorPlanTest(absltest.TestCase):
+
+  def assert_only_known(self, wrong: list[str]) -> None:
+    """Fails on a violation that is not on the list."""
+    self.assertEmpty(sorted(set(wrong) - NOT_YET))
 
   def test_rooms_import_what_the_plan_allows(self):
     wrong = []
@@ -78,7 +127,7 @@ class FloorPlanTest(absltest.TestCase):
       if other not in allowed and not any(
           name.startswith(module) for module in allowed if '.' in module):
         wrong.append(f'{path} -> {name}')
-    self.assertEmpty(wrong)
+    self.assert_only_known(wrong)
 
   def test_floors_inside_data(self):
     wrong = [f'{path} -> {name}' for path, name in arrows()
@@ -86,28 +135,25 @@ class FloorPlanTest(absltest.TestCase):
              and path.parts[1] in INSIDE_DATA
              and name.split('.')[1] not in INSIDE_DATA[path.parts[1]] | {
                  path.parts[1]}]
-    self.assertEmpty(wrong)
+    self.assert_only_known(wrong)
 
   def test_no_circle_of_modules(self):
-    known = {'.'.join(path.with_suffix('').parts) for path, _ in modules()}
-    below: dict[str, set[str]] = {name: set() for name in known}
+    known = {'.'.join(path.with_suffix('').parts): str(path)
+             for path, _ in modules()}
+    below: dict[str, set[str]] = {path: set() for path in known.values()}
     for path, name in arrows():
-      source = '.'.join(path.with_suffix('').parts)
-      target = name if name in known else name.rpartition('.')[0]
-      if target in known:
-        below[source].add(target)
-    while leaves := [name for name, names in below.items()
-                     if not names & below.keys()]:
-      for name in leaves:
-        del below[name]
-    self.assertEmpty(sorted(below))
+      target = known.get(name) or known.get(name.rpartition('.')[0])
+      if target:
+        below[str(path)].add(target)
+    found = circle(below)
+    self.assert_only_known([' -> '.join(found)] if found else [])
 
   def test_libraries_that_one_room_alone_knows(self):
     wrong = [f'{path} imports {name}' for path, tree in modules()
              for name in imports(tree)
              if ONLY_IN.get(name.split('.')[0], room_of(path)) != room_of(path)
              or room_of(path) == 'diffusion' and name.split('.')[0] == 'flax']
-    self.assertEmpty(wrong)
+    self.assert_only_known(wrong)
 
   def test_size_of_the_house(self):
     rooms = [path for path in PACKAGE.iterdir()
