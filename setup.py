@@ -15,13 +15,29 @@ setuptools.setup(
     description='W.A.L.T latent video diffusion in JAX and Flax.',
     long_description=(_ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
+    author='The walt_jax authors',
     license='Apache-2.0',
+    project_urls={'Paper': 'https://arxiv.org/abs/2312.06662'},
+    # Runs on Linux (CPU, GPU, TPU); on macOS, the quickstart runs on the CPU.
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: MacOS',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3 :: Only',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
+    keywords='video generation, latent diffusion, transformer, JAX, Flax',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
+    package_data={'walt_jax': ['py.typed']},
     install_requires=[
         'absl-py', 'av>=13', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
         'jax>=0.10', 'ml-collections', 'numpy', 'optax>=0.2.4',
-        'orbax-checkpoint>=0.11', 'pillow', 'safetensors', 'tokenizers',
+        'orbax-checkpoint>=0.11,<1', 'pillow', 'safetensors', 'tokenizers',
     ],
     extras_require={
         # Moving digits and the readers that score them.
