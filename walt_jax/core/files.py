@@ -1,0 +1,126 @@
+"""Files and folders that appear whole or not at all; hashes; JSON."""
+from collections.abc import Iterator
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+import uuid
+
+from walt_jax.core import errors
+
+_PARTIAL = '.partial-'
+
+
+@contextlib.contextmanager
+def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path that takes the place of `path` at the end.
+
+  The temporary file lies beside the target under a name that no other process
+  uses, on this host or on another. It reaches the disk before it is renamed,
+  so that a crash of the machine leaves the old file or the new one. If the
+  body raises, the old file stays. A body that writes no file replaces none.
+  """
+  path = pathlib.Path(os.path.realpath(path))
+  partial = path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
+  try:
+    yield partial
+    if partial.exists():
+      _sync(partial)
+      partial.replace(path)
+  finally:
+    # A disk that fails must not hide the error that the body raised.
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
+
+
+def _sync(path: pathlib.Path) -> None:
+  with open(path, 'rb+') as file:
+    os.fsync(file.fileno())
+
+
+def remove_partial_files(folder: str | os.PathLike) -> None:
+  """Removes what killed writers left; nobody may be writing to `folder`."""
+  for path in pathlib.Path(folder).glob(f'.*{_PARTIAL}*'):
+    with contextlib.suppress(OSError):
+      path.unlink()
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+  """Writes a file whole or not at all; devices and pipes directly."""
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_file():
+    path.write_bytes(data)  # Such as /dev/stdout, which cannot be replaced.
+    return
+  with replaced_file(path) as partial:
+    partial.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes text as UTF-8, whole or not at all."""
+  write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike, value: Any, *,
+               sort_keys: bool = False) -> None:
+  """Writes JSON for people and programs to read, whole or not at all."""
+  text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys)
+  # Lone surrogates, which stand for undecodable bytes of a file's name, become
+  # \udcXX, which JSON reads back as what it was.
+  write_bytes(path, (text + '\n').encode(errors='backslashreplace'))
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    errors.UserError: There is no such file, or it is not JSON.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    raise errors.UserError(f'no such file: {os.fspath(path)!r}') from None
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+        f'cannot read {os.fspath(path)!r} as JSON: {error}') from None
+
+
+@contextlib.contextmanager
+def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields an empty folder that takes the place of `path` at the end.
+
+  Only one process may write a folder at a time. If the body raises, the old
+  folder stays as it was. What a killed run left is removed by the next one.
+  """
+  path = pathlib.Path(os.path.realpath(path))
+  partial = path.with_name(f'.{path.name}.partial')
+  old = path.with_name(f'.{path.name}.old')
+  if old.exists() and not path.exists():
+    old.rename(path)  # A run was killed between the two renames below.
+  for rest in (partial, old):
+    shutil.rmtree(rest, ignore_errors=True)
+  partial.mkdir(parents=True)
+  try:
+    yield partial
+    for file in partial.rglob('*'):
+      if file.is_file():
+        _sync(file)
+    if path.exists():
+      path.rename(old)
+    partial.rename(path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+  """Returns the sha256 of a file's bytes, in hex digits."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+  """Returns the sha256 of a JSON value, whatever the order of its keys."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
