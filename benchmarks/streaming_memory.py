@@ -9,9 +9,10 @@ same for the whole clip at once with --whole.
 """
 import argparse
 import json
-import resource
 import subprocess
 import sys
+
+from walt_jax.core import host_memory
 
 
 def _measure(frames: int, size: int, whole: bool) -> dict[str, float]:
@@ -28,8 +29,7 @@ def _measure(frames: int, size: int, whole: bool) -> dict[str, float]:
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda x: rng.normal(
       x.ndim == 1, 0.05, x.shape).astype(np.float32), shapes)
-  compiled = lambda: resource.getrusage(
-      resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB.
+  compiled = lambda: host_memory.peak_bytes() / 2**20
   base = compiled()
 
   def chunks():

@@ -1,4 +1,4 @@
-"""Host memory of computing on a CPU: what a step frees, the next takes again.
+"""Host memory: its peak, and on a CPU its reuse from step to step.
 
 glibc returns large freed blocks to the kernel at once. XLA's CPU backend
 allocates and frees its buffers in every step, so that each step waits for the
@@ -8,6 +8,8 @@ processor time is the kernel's.
 import ctypes
 import glob
 import os
+import resource
+import sys
 
 # <malloc.h>: option, value, and the variable by which a user decides.
 _OPTIONS = (
@@ -23,9 +25,9 @@ _ACCELERATORS = ('/dev/nvidia[0-9]*', '/dev/kfd', '/dev/accel*',
 def keep_freed() -> None:
   """Makes malloc keep what is freed, if this machine computes on its CPU.
 
-  To be called before other threads start: these would have places of their
+  Call it before other threads start: each of them would get a heap of its
   own. Does nothing where an accelerator is seen, whose hosts want the
-  opposite, or where malloc is not glibc's.
+  opposite, or where malloc is not glibc's (macOS, musl).
   """
   if (os.environ.get('JAX_PLATFORMS') != 'cpu'
       and any(glob.glob(pattern) for pattern in _ACCELERATORS)):
@@ -37,3 +39,10 @@ def keep_freed() -> None:
   for option, value, variable in _OPTIONS:
     if variable not in os.environ:
       mallopt(option, value)
+
+
+def peak_bytes() -> int:
+  """Returns the most memory that this process has held so far, in bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  # macOS counts in bytes, Linux in KiB.
+  return peak if sys.platform == 'darwin' else 1024 * peak

@@ -9,11 +9,11 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import resource
 import shlex
 import time
 
 from walt_jax.commands import cli
+from walt_jax.core import host_memory
 from walt_jax.report import scores_file
 
 _CONFIG = 'configs/quickstart.py'
@@ -186,7 +186,7 @@ def run(plan: Plan, out: pathlib.Path) -> int:
       'score FVD, reconstruction, super-resolution',
       time.perf_counter() - begin))
   total = time.perf_counter() - start
-  peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  peak = host_memory.peak_bytes()
   timings.append(scores_file.Timing('all', total, peak))
   scores_file.write_scores(out, scores, timings,
                           dict(difficulty=plan.difficulty))

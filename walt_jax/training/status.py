@@ -1,12 +1,13 @@
 """The progress line: step, loss, speed and time left."""
 from collections.abc import Mapping
 import contextlib
-import resource
 import sys
 import time
 from typing import Any, TextIO
 
 import jax
+
+from walt_jax.core import host_memory
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REDRAWS = 0.2
@@ -132,8 +133,7 @@ def peak_memory(mesh: jax.sharding.Mesh) -> tuple[str, int]:
   stats = mesh.local_devices[0].memory_stats() or {}
   if 'peak_bytes_in_use' in stats:
     return 'device', stats['peak_bytes_in_use']
-  # Linux counts in KiB.
-  return 'host', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return 'host', host_memory.peak_bytes()
 
 
 def _duration(seconds: float) -> str:
