@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from walt_jax.builders import tokenizers
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.evaluation import clip_sets
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import tiling
@@ -45,7 +46,7 @@ def main():
   args = parser.parse_args()
   tokenizer = tokenizers.load_tokenizer(args.workdir)
   module, params = tokenizer.module, tokenizer.params
-  pixels = np.asarray(inference.to_unit_range(
+  pixels = np.asarray(pixels_lib.to_unit_range(
       _frames(args.real, args.clips, module.f_s, args.frames)))
   encode = jax.jit(lambda x: inference.encode_posterior(module, params, x).mean)
   decode = jax.jit(lambda z: module.apply({'params': params}, z,

@@ -42,12 +42,10 @@ NOT_YET = {
     'commands/evaluate.py -> evaluation/follow.py -> commands/evaluate.py',
     'data/prepare/prepare.py -> data.sources.source',
     'data/prepare/render.py -> data.sources.source',
-    'data/prepare/work_items.py -> data.clips',
     'data/prepare/work_items.py -> data.sources.source',
     'data/sources/mixture.py -> data.stream.order',
     'data/sources/tfds.py -> data.prepare.listing',
     'data/storage/shards.py -> data.sources.source',
-    'data/stream/batches.py -> data.clips',
     'diffusion/loss.py imports flax.struct',
     'evaluation/checkpoint.py -> commands.sample',
     'evaluation/checkpoint.py imports argparse',
@@ -62,8 +60,6 @@ NOT_YET = {
     'planning/sweeps.py imports ml_collections.config_dict',
     'planning/tpu.py imports ml_collections.config_dict',
     'quickstart/tutorial.py imports argparse',
-    'sampling/given_frames.py -> data.clips',
-    'sampling/upscale.py -> training.encode',
 }
 # Libraries that one room alone may import.
 ONLY_IN = {'argparse': 'commands', 'ml_collections': 'builders'}

@@ -6,10 +6,12 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
-from walt_jax.builders import text_encoders
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import networks
 from walt_jax.commands import cli
 from walt_jax.commands import data
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.data import latent_cache
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
@@ -67,8 +69,7 @@ class DataCommandTest(absltest.TestCase):
   def test_caches_latents_of_all_splits(self):
     dataset = self._render('data', '--split', 'train', '--num', 5,
                            '--heldout', 3, '--num_frames', 5)
-    module = text_encoders.tokenizers.models.autoencoder(
-        text_encoders.tokenizers.config_lib.from_dict(_MODEL), 'cpu')
+    module = networks.autoencoder(config_lib.from_dict(_MODEL), 'cpu')
     params = jax.jit(module.init)(
         jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))['params']
     statistics = statistics_lib.LatentStatistics(mean=np.zeros(3, np.float32),
@@ -91,10 +92,10 @@ class DataCommandTest(absltest.TestCase):
     self.assertEqual(batch.videos.posterior.mean.shape, (3, 2, 2, 4, 3))
     self.assertEqual(batch.videos.low_res.mean.shape, (3, 2, 1, 2, 3))
     self.assertIsNone(batch.videos.text)
-    pixels = codecs.fit(codecs.decode_frames(
+    pixels = pixels_lib.fit(codecs.decode_frames(
         source_lib.PreparedDataset(dataset, 'heldout')[0]['encoded']), 16, 32)
     want = module.apply(
-        {'params': params}, inference.to_unit_range(pixels[None]),
+        {'params': params}, pixels_lib.to_unit_range(pixels[None]),
         method='encode').mean[0]
     np.testing.assert_allclose(batch.videos.posterior.mean[0], want,
                                rtol=2**-7, atol=1e-3)

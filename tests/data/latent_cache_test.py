@@ -9,8 +9,8 @@ from absl.testing import absltest
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
-from walt_jax.data import clips
 from walt_jax.data import latent_cache
 from walt_jax.data.sources import moving_digits
 from walt_jax.data.storage import example_index
@@ -73,7 +73,7 @@ class LatentCacheTest(absltest.TestCase):
         want = _encode(video)
         np.testing.assert_allclose(got['mean'], want.mean[0], **near)
         np.testing.assert_allclose(got['logvar'], want.logvar[0], **near)
-        low = _encode(clips.downsample(video, 2))
+        low = _encode(pixels_lib.downsample(video, 2))
         np.testing.assert_allclose(got['low_mean'], low.mean[0], **near)
         last = _encode(video[:, -1:])
         self.assertEqual(got['image_mean'].shape, (2, 4, 4, 3))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
@@ -86,8 +87,8 @@ class FrozenTest(absltest.TestCase):
   def test_pixels_in_both_scales_encode_alike(self):
     clip = np.random.default_rng(0).integers(
         0, 256, (1, 1, 8, 8, 3), np.uint8)
-    scaled = inference.to_unit_range(jnp.asarray(clip))
-    np.testing.assert_array_equal(inference.to_uint8(scaled), clip)
+    scaled = pixels_lib.to_unit_range(jnp.asarray(clip))
+    np.testing.assert_array_equal(pixels_lib.to_uint8(scaled), clip)
     a = inference.encode_posterior(self.module, self.params, clip).mean
     b = inference.encode_posterior(self.module, self.params, scaled).mean
     np.testing.assert_array_equal(a, b)

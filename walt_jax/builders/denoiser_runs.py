@@ -19,6 +19,7 @@ from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.builders import warm_start
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
@@ -205,7 +206,7 @@ class DenoiserEvaluation:
       pixels = inference.decode_pixels(
           module, frozen['tokenizer']['params'],
           frozen['tokenizer']['statistics'], latents)
-      return inference.to_uint8(pixels)
+      return pixels_lib.to_uint8(pixels)
 
     self._clips = jax.jit(clips)
 

@@ -17,6 +17,7 @@ from walt_jax.builders import objectives
 from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
 from walt_jax.core import types
 from walt_jax.media import contact_sheet
@@ -166,7 +167,7 @@ class TokenizerEvaluation:
           for kind, pixels in clips.items()}
       psnr = {kind: losses_lib.psnr(decoded[kind], pixels)
               for kind, pixels in clips.items()}
-      return psnr, {k: inference.to_uint8(v) for k, v in decoded.items()}
+      return psnr, {k: pixels_lib.to_uint8(v) for k, v in decoded.items()}
 
     self._reconstruct = jax.jit(reconstruct)
 

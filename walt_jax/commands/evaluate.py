@@ -129,6 +129,7 @@ def reconstructions(tokenizer: Any, clips, batch_size: int = 8
   """
   import jax
 
+  from walt_jax.core import pixels as pixels_lib
   from walt_jax.tokenizer import inference
   from walt_jax.tokenizer import statistics as statistics_lib
   module = tokenizer.module
@@ -137,7 +138,7 @@ def reconstructions(tokenizer: Any, clips, batch_size: int = 8
   def reconstruct(params, statistics, pixels):
     posterior = inference.encode_posterior(module, params, pixels)
     latents = statistics_lib.normalise(posterior.mean, statistics)
-    return inference.to_uint8(
+    return pixels_lib.to_uint8(
         inference.decode_pixels(module, params, statistics, latents))
 
   def finish(batch):

@@ -7,10 +7,10 @@ import re
 import numpy as np
 
 from walt_jax.core import errors
-from walt_jax.data import clips
 from walt_jax.data.prepare import listing
 from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import frames as frames_lib
 from walt_jax.data.stream import filters
 
 _SIZE = re.compile(r'([1-9]\d*)x([1-9]\d*)$')
@@ -73,8 +73,9 @@ class EvaluationClips:
     if not 0 <= index < len(self):
       raise IndexError(f'Clip {index} of {len(self)}.')
     example = self._dataset[int(self._members[index])]
-    frames = clips.frame_indices(codecs.num_frames(example), example['fps'],
-                                 self.num_frames, None, None)
+    frames = frames_lib.frame_indices(
+        codecs.num_frames(example), example['fps'], self.num_frames, None,
+        None)
     return codecs.read_clip(example, frames, *self.size)
 
   def __iter__(self) -> Iterator[np.ndarray]:

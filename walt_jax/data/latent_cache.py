@@ -18,12 +18,13 @@ import ml_dtypes
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
 from walt_jax.core import types
-from walt_jax.data import clips
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import examples
+from walt_jax.data.storage import frames as frames_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.stream import filters
 
@@ -236,7 +237,7 @@ class _Part:
     """An example, and its clip."""
     example = self._source[row]
     try:
-      indices = clips.frame_indices(
+      indices = frames_lib.frame_indices(
           codecs.num_frames(example), example['fps'],
           self._settings.num_frames, self._settings.fps, None)
     except ValueError as error:
@@ -265,7 +266,8 @@ class _Part:
     found = {}
     inputs = {'': pixels}
     if self._settings.low_res_factor:
-      inputs['low_'] = clips.downsample(pixels, self._settings.low_res_factor)
+      inputs['low_'] = pixels_lib.downsample(
+          pixels, self._settings.low_res_factor)
     for scale, array in inputs.items():
       posterior = self._encode(array)
       found[f'{prefix}{scale}mean'] = np.asarray(posterior.mean)

@@ -2,6 +2,7 @@
 import jax
 import numpy as np
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
 
@@ -20,7 +21,7 @@ class Codec:
       return statistics.normalise(posterior.mean, frozen['statistics'])
 
     def decode(frozen, latents):
-      return inference.to_uint8(inference.decode_pixels(
+      return pixels_lib.to_uint8(inference.decode_pixels(
           module, frozen['params'], frozen['statistics'], latents))
 
     self._encode = jax.jit(encode)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from walt_jax.core import errors
-from walt_jax.data import clips
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.media import video
 from walt_jax.sampling import requests as requests_lib
 
@@ -69,5 +69,5 @@ def at_size(given: Sequence[np.ndarray | None],
             size: Size) -> list[np.ndarray | None]:
   """What is given, as a lower stage sees it: means over whole boxes."""
   return [None if frames is None else
-          clips.downsample(frames, frames.shape[1] // size.height)
+          pixels_lib.downsample(frames, frames.shape[1] // size.height)
           for frames in given]

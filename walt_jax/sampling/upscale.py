@@ -5,18 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
-from walt_jax.tokenizer import inference
-from walt_jax.training import encode as latents_encoder
 
 
 def low_resolution(clips: np.ndarray, factor: int) -> np.ndarray:
   """Antialiased downsampling of uint8 [N, T, H, W, 3] by a whole factor."""
-  pixels = inference.to_unit_range(jnp.asarray(clips))
-  return np.asarray(inference.to_uint8(
-      latents_encoder.downsample(pixels, factor)))
+  pixels = pixels_lib.to_unit_range(jnp.asarray(clips))
+  return np.asarray(pixels_lib.to_uint8(
+      pixels_lib.downsample(pixels, factor)))
 
 
 def bilinear(clips: np.ndarray, factor: int) -> np.ndarray:

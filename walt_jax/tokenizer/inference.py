@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import statistics as statistics_lib
@@ -41,22 +42,11 @@ class Tokenizer:
     return dict(params=self.params, statistics=self.statistics)
 
 
-def to_unit_range(pixels: jax.Array) -> jax.Array:
-  """Maps uint8 pixels to float32 in [-1, 1]; floats pass through."""
-  scaled = jnp.asarray(pixels, jnp.float32)
-  return scaled / 127.5 - 1.0 if pixels.dtype == jnp.uint8 else scaled
-
-
-def to_uint8(pixels: jax.Array) -> jax.Array:
-  """Maps pixels in [-1, 1] to uint8, rounding and clipping."""
-  return jnp.clip(jnp.round((pixels + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
-
-
 def encode_posterior(module: Autoencoder, params: Params,
                      pixels: jax.Array) -> types.Posterior:
   """Encodes clips [B, 1+T, H, W, 3], uint8 or in [-1, 1]."""
-  posterior: Any = module.apply(
-      {'params': params}, to_unit_range(pixels), method='encode')
+  pixels = pixels_lib.to_unit_range(jnp.asarray(pixels))
+  posterior: Any = module.apply({'params': params}, pixels, method='encode')
   return posterior
 
 

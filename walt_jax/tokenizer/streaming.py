@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import inference
 
 Params = Any
 Step = Callable[[Params, Any, jax.Array], tuple[Any, Any]]
@@ -37,7 +37,7 @@ def make_step(module: autoencoder_lib.Autoencoder, method: str) -> Step:
     variables = {'params': params} | (
         {} if memory is None else {'stream': memory})
     if method == 'encode':
-      chunk = inference.to_unit_range(chunk)
+      chunk = pixels_lib.to_unit_range(chunk)
     output, state = module.apply(variables, chunk, method=method,
                                  mutable=['stream'])
     return output, state['stream']

@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
@@ -70,11 +71,12 @@ class LatentEncoder:
     params = frozen['tokenizer']['params']
     posterior, low_res = rows.posterior, rows.low_res
     if posterior is None:
-      pixels = inference.to_unit_range(rows.pixels)
+      pixels = pixels_lib.to_unit_range(rows.pixels)
       posterior = encode(self.tokenizer, params, pixels)
       if self.low_res_factor:
         low_res = encode(
-            self.tokenizer, params, downsample(pixels, self.low_res_factor))
+            self.tokenizer, params,
+            pixels_lib.downsample(pixels, self.low_res_factor))
     normalised = lambda p, k: statistics.normalise(
         statistics.sample_posterior(_as_float32(p), k),
         frozen['tokenizer']['statistics'])
@@ -92,21 +94,6 @@ class LatentEncoder:
 def _as_float32(posterior: types.Posterior) -> types.Posterior:
   """Cached posteriors are bfloat16."""
   return jax.tree.map(lambda x: x.astype(jnp.float32), posterior)
-
-
-def downsample(pixels: jax.Array, factor: int) -> jax.Array:
-  """Antialiased spatial downsampling [B, T, H, W, 3] by a whole factor.
-
-  The mean over each block, rounded to the 256 levels of stored pixels: what
-  `data.clips.downsample` does for cached latents.
-  """
-  b, t, h, w, c = pixels.shape
-  if h % factor or w % factor:
-    raise ValueError(f'{h} x {w} pixels are not a multiple of {factor}.')
-  blocks = pixels.reshape(
-      b, t, h // factor, factor, w // factor, factor, c)
-  small = blocks.mean(axis=(3, 5))
-  return jnp.round((small + 1.0) * 127.5) / 127.5 - 1.0
 
 
 def _repeat_conditions(batch: types.LatentBatch,

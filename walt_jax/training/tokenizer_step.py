@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
-from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import losses
 from walt_jax.tokenizer import statistics
 from walt_jax.training import state as train_state
@@ -119,9 +119,9 @@ def clips_of(batch: types.Batch) -> dict[str, jax.Array]:
   """Pixels in [-1, 1] by kind; each image becomes a clip of one frame."""
   clips = {}
   if batch.videos is not None:
-    clips['videos'] = inference.to_unit_range(batch.videos.pixels)
+    clips['videos'] = pixels_lib.to_unit_range(batch.videos.pixels)
   if batch.images is not None:
-    pixels = inference.to_unit_range(batch.images.pixels)
+    pixels = pixels_lib.to_unit_range(batch.images.pixels)
     clips['images'] = pixels.reshape(-1, 1, *pixels.shape[2:])
   if not clips:
     raise ValueError('A batch holds neither videos nor images.')

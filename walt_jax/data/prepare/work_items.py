@@ -13,14 +13,15 @@ import time
 import numpy as np
 
 from walt_jax.core import errors
-from walt_jax.data import clips
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
 from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
+from walt_jax.data.storage import frames as frames_lib
 from walt_jax.data.storage import shards
+from walt_jax.media import decode
 
 # Many files make shards of so many; few make about so many shards, so that
 # there is work for several workers.
@@ -109,19 +110,19 @@ def process_file(file: listing.InputFile, read, label: int,
 
   Args:
     file: What to cut.
-    read: `clips.read_frames` for the place where its bytes are.
+    read: `decode.read_frames` for the place where its bytes are.
     label: Index into the classes.
     settings: How to cut and store.
     watch: Passes on the iterator of frames, measuring.
 
   Raises:
-    clips.ClipError: Nothing more can be had from the file. Clips yielded
+    decode.ClipError: Nothing more can be had from the file. Clips yielded
       before are good.
   """
   info, frames = read(fps=settings.fps, short_side=settings.size,
                       start=file.start, end=file.end)
   count = 0
-  for clip in clips.cut(watch(frames), settings.clip_frames,
+  for clip in frames_lib.cut(watch(frames), settings.clip_frames,
                         settings.clip_stride or settings.clip_frames,
                         settings.min_frames):
     encoded = codecs.encode_clip(clip, settings.codec, settings.quality,
@@ -131,7 +132,7 @@ def process_file(file: listing.InputFile, read, label: int,
     yield examples.encode(features), (*clip.shape[:3], info.fps, label)
     count += 1
   if not count:
-    raise clips.ClipError(f'shorter than {settings.min_frames} frames')
+    raise decode.ClipError(f'shorter than {settings.min_frames} frames')
 
 
 def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
@@ -167,7 +168,7 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
           rows.append(row)
           yield record
           good += 1
-      except clips.ClipError as error:
+      except decode.ClipError as error:
         if good:
           damaged.append([file.key, f'{error}; kept {good} clips before it'])
         else:
@@ -194,16 +195,16 @@ def expand(part: Part, folder: pathlib.Path
 
 
 def _reader(part: Part, folder: pathlib.Path, file: listing.InputFile):
-  """`clips.read_frames` of a file, wherever its bytes are."""
+  """`decode.read_frames` of a file, wherever its bytes are."""
   if part.tar is None:
-    return functools.partial(clips.read_frames, folder / file.path)
+    return functools.partial(decode.read_frames, folder / file.path)
 
   def read(**options):
     try:
       data = tar_shards.read_member(folder, part.tar.path, file)
     except OSError as error:
-      raise clips.ClipError(f'cannot read: {error.strerror}') from error
-    return clips.read_frames(file.path, data=data, **options)
+      raise decode.ClipError(f'cannot read: {error.strerror}') from error
+    return decode.read_frames(file.path, data=data, **options)
   return read
 
 

@@ -13,6 +13,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from walt_jax.core import pixels
+
 FRAME_CODECS = ('jpeg', 'png')
 VIDEO_CODECS = ('h264',)
 CODECS = FRAME_CODECS + VIDEO_CODECS
@@ -140,50 +142,9 @@ def read_clip(example: dict, indices: np.ndarray, height: int, width: int,
   if 'video_file' in example:
     stored = example['height'], example['width']
     frames = decode_video(example['video_file'], indices,
-                          cover(*stored, height, width))
+                          pixels.cover(*stored, height, width))
   elif 'encoded' in example:
     frames = decode_frames([example['encoded'][index] for index in indices])
   else:
     frames = example['video'][indices]
-  return fit(frames, height, width, rng)
-
-
-def cover(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
-  """The size of a frame after scaling it to just cover height x width."""
-  scale = max(height / rows, width / columns)
-  return max(height, round(rows * scale)), max(width, round(columns * scale))
-
-
-def fit(frames: np.ndarray, height: int, width: int,
-        rng: np.random.Generator | None = None) -> np.ndarray:
-  """Resizes uint8 [T, H, W, 3] to cover height x width, then crops.
-
-  Args:
-    frames: uint8 [T, H, W, 3].
-    height: Rows wanted.
-    width: Columns wanted.
-    rng: Draws where to crop; None crops the centre.
-  """
-  _, rows, columns, _ = frames.shape
-  if (rows, columns) == (height, width):
-    return frames
-  new = cover(rows, columns, height, width)
-  if new != (rows, columns):
-    frames = np.stack([
-        np.asarray(Image.fromarray(frame).resize(
-            new[::-1], Image.Resampling.BICUBIC)) for frame in frames])
-  spare = new[0] - height, new[1] - width
-  if rng is None:
-    top, left = spare[0] // 2, spare[1] // 2
-  else:
-    top, left = (int(rng.integers(s + 1)) for s in spare)
-  return frames[:, top:top + height, left:left + width]
-
-
-def mirror(frames: np.ndarray) -> np.ndarray:
-  """Swaps left and right of uint8 [T, H, W, 3]."""
-  # Channel by channel: NumPy copies reversed pixels four times as slowly.
-  mirrored = np.empty(frames.shape, np.uint8)
-  for channel in range(frames.shape[-1]):
-    mirrored[..., channel] = frames[:, :, ::-1, channel]
-  return mirrored
+  return pixels.fit(frames, height, width, rng)

@@ -17,11 +17,12 @@ from absl import flags
 import grain
 import numpy as np
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
-from walt_jax.data import clips
 from walt_jax.data.sources import mixture
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import frames as frames_lib
 from walt_jax.data.stream import filters
 from walt_jax.data.stream import order as order_lib
 
@@ -245,7 +246,7 @@ class _BatchMaker:
   def _clip(self, example: dict, num_frames: int, shape: filters.Shape,
             rng: np.random.Generator | None) -> np.ndarray:
     try:
-      indices = clips.frame_indices(
+      indices = frames_lib.frame_indices(
           codecs.num_frames(example), example['fps'], num_frames,
           self._options.fps if num_frames > 1 else None, rng,
           self._options.strides if num_frames > 1 else (1,))
@@ -254,7 +255,7 @@ class _BatchMaker:
     clip = codecs.read_clip(example, indices, *shape,
                             rng=rng if self._options.random_crop else None)
     if self._options.flip and rng is not None and rng.integers(2):
-      clip = codecs.mirror(clip)
+      clip = pixels_lib.mirror(clip)
     return clip
 
   def _join(self, rows: list[dict]) -> types.Rows:

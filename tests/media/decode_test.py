@@ -11,19 +11,19 @@ import numpy as np
 from PIL import Image
 
 from tests.data import video_files
-from walt_jax.data import clips
 from walt_jax.data.prepare import prepare
+from walt_jax.media import decode
 
 write_video = video_files.write_video
 
 
 def _levels(path, **options):
   """Brightness of each frame, and what the file says of itself."""
-  info, frames = clips.read_frames(path, **options)
+  info, frames = decode.read_frames(path, **options)
   return np.array([frame.mean() for frame in frames]), info
 
 
-class ClipsTest(parameterized.TestCase):
+class DecodeTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -56,14 +56,14 @@ class ClipsTest(parameterized.TestCase):
       levels, _ = _levels(path, start=start, end=end)
       np.testing.assert_allclose(levels, 10 * (first + np.arange(count)),
                                  atol=4)
-    with self.assertRaisesRegex(clips.ClipError, 'no frame'):
-      clips.read_frames(path, start=9.0)
+    with self.assertRaisesRegex(decode.ClipError, 'no frame'):
+      decode.read_frames(path, start=9.0)
 
   @parameterized.parameters((90, (0, 1)), (180, (1, 1)), (270, (1, 0)))
   def test_rotated_files_come_out_upright(self, degrees, corner):
     path = self.root / 'v.mp4'
     write_video(path, value=20, rotation=degrees, size=(48, 32))
-    info, frames = clips.read_frames(path, short_side=16)
+    info, frames = decode.read_frames(path, short_side=16)
     frame = next(frames)
     turned = degrees % 180 != 0
     self.assertEqual(frame.shape, (24, 16, 3) if turned else (16, 24, 3))
@@ -74,9 +74,9 @@ class ClipsTest(parameterized.TestCase):
   def test_odd_sizes(self):
     path = self.root / 'v.avi'
     write_video(path, size=(33, 25), codec='ffv1')
-    info, frames = clips.read_frames(path)
+    info, frames = decode.read_frames(path)
     self.assertEqual(next(frames).shape, (25, 33, 3))
-    info, _ = clips.read_frames(path, short_side=15)
+    info, _ = decode.read_frames(path, short_side=15)
     self.assertEqual((info.height, info.width), (15, 20))
 
   def test_images(self):
@@ -88,36 +88,10 @@ class ClipsTest(parameterized.TestCase):
     image.convert('CMYK').save(self.root / 'c.jpg')
     for name, shape in (('a.jpg', (15, 10, 3)), ('b.png', (10, 15, 3)),
                         ('c.jpg', (10, 15, 3))):
-      info, frames = clips.read_frames(self.root / name, short_side=10)
+      info, frames = decode.read_frames(self.root / name, short_side=10)
       frame, = frames
       self.assertEqual(frame.shape, shape)
       np.testing.assert_allclose(frame, 99, atol=12)  # Dithered.
-
-  def test_cut(self):
-    def lengths(count, length, stride, least):
-      frames = (np.full((1, 1, 3), k) for k in range(count))
-      return [(int(c[0, 0, 0, 0]), len(c))
-              for c in clips.cut(frames, length, stride, least)]
-    self.assertEqual(lengths(30, 12, 12, 5), [(0, 12), (12, 12), (24, 6)])
-    self.assertEqual(lengths(28, 12, 12, 5), [(0, 12), (12, 12)])
-    self.assertEqual(lengths(7, 12, 12, 5), [(0, 7)])
-    self.assertEqual(lengths(4, 12, 12, 5), [])
-    self.assertEqual(lengths(30, 10, 15, 5), [(0, 10), (15, 10)])
-    self.assertEqual(lengths(16, 8, 4, 5), [(0, 8), (4, 8), (8, 8)])
-
-  def test_indices_of_random_strides(self):
-    rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(50):
-      indices = clips.frame_indices(20, 10.0, 5, None, rng, (1, 2, 4, 8))
-      steps, = set(np.diff(indices))
-      seen.add(steps)
-      self.assertBetween(indices[0], 0, indices[-1])
-      self.assertLess(indices[-1], 20)
-    self.assertEqual(seen, {1, 2, 4})  # 8 does not fit.
-    np.testing.assert_array_equal(
-        clips.frame_indices(20, 10.0, 5, None, None, (2, 1)),
-        [5, 7, 9, 11, 13])
 
 
 class BadFilesTest(absltest.TestCase):
