@@ -1,7 +1,7 @@
 """Does FVD rise with what makes clips worse, and how much does the way of
 measuring it matter? Both on the same real clips.
 
-  python -m benchmarks.fvd_order --clips ../shared/data/ucf101 --out runs/order
+  python -m benchmarks.fvd_order --clips $WALT_TEST_DATA/ucf101 --out runs/order
 
 Prints the tables of docs/evaluation.md. Features are kept in --out, from
 which an interrupted run goes on.

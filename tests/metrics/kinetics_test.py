@@ -4,16 +4,14 @@ Each class of UCF-101 at hand has Kinetics-400 labels that name the same
 thing; one of them is among the five most likely for most of its clips.
 """
 import collections
-import pathlib
 
 from absl.testing import absltest
 import numpy as np
-import pytest
 
+from tests import real_data
 from walt_jax.media import video
 from walt_jax.metrics import video_features
 
-_CLIPS = pathlib.Path(__file__).parents[3] / 'shared/data/ucf101'
 _FRAMES = 32
 _TOP = 5
 # Class -> numbers of Kinetics-400's labels, in its alphabetical order.
@@ -37,7 +35,7 @@ _MOST_CLIPS = 3
 def hits(most_clips: int | None = _MOST_CLIPS) -> dict[str, list[bool]]:
   """By class: whether a label is in the top five, for each of its clips."""
   files = collections.defaultdict(list)
-  for path in sorted(_CLIPS.glob('v_*.avi')):
+  for path in sorted(real_data.path('ucf101').glob('v_*.avi')):
     files[path.name.split('_')[1]].append(path)
   network = video_features.load_network()
   found = {}
@@ -52,7 +50,6 @@ def hits(most_clips: int | None = _MOST_CLIPS) -> dict[str, list[bool]]:
   return found
 
 
-@pytest.mark.skipif(not _CLIPS.is_dir(), reason=f'no clips at {_CLIPS}')
 class KineticsTest(absltest.TestCase):
 
   def test_labels_of_real_clips(self):

@@ -16,12 +16,12 @@ import pytest
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 
+from tests import real_data  # noqa: E402
 from walt_jax.text import encoder  # noqa: E402
 from walt_jax.text import t5  # noqa: E402
 from walt_jax.text import weights  # noqa: E402
 
-VOCABULARY = (pathlib.Path(__file__).parents[3] /
-              'shared/data/text/t5_spiece.model')
+VOCABULARY = 'text/t5_spiece.model'
 # Feed-forward and head width; 6 x 5 heads are not the width of 24.
 VARIANTS = {'gated-gelu': dict(d_kv=5), 'relu': dict(d_kv=4)}
 IDS = np.array([[7, 3, 60, 12, 9, 33, 2, 5, 41, 18, 22, 1],
@@ -121,12 +121,10 @@ class T5ParityTest(parameterized.TestCase):
         module.apply({'params': params}, IDS, MASK)[MASK],
         reference(rounded)[MASK], atol=1e-5, rtol=1e-5)
 
-  @pytest.mark.skipif(not VOCABULARY.is_file(),
-                      reason=f'no vocabulary at {VOCABULARY}')
   def test_tokens_of_the_real_vocabulary(self):
     ids, mask = reference_tokens()
     tokenizer = encoder.tokenization.SentencePieceTokenizer(
-        VOCABULARY, MAX_TOKENS)
+        real_data.path(VOCABULARY), MAX_TOKENS)
     our_ids, our_mask = tokenizer(PROMPTS)
     np.testing.assert_array_equal(our_ids, ids)
     np.testing.assert_array_equal(our_mask, mask)
@@ -134,7 +132,8 @@ class T5ParityTest(parameterized.TestCase):
 
 def reference_tokens() -> tuple[np.ndarray, np.ndarray]:
   """transformers' ids and mask [N, L] of `PROMPTS`."""
-  tokenizer = transformers.T5Tokenizer.from_pretrained(str(VOCABULARY))
+  tokenizer = transformers.T5Tokenizer.from_pretrained(
+      str(real_data.path(VOCABULARY)))
   inputs = tokenizer(list(PROMPTS), padding='max_length', truncation=True,
                      max_length=MAX_TOKENS, return_tensors='np')
   return inputs['input_ids'], inputs['attention_mask'].astype(bool)

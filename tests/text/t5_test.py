@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
+from tests import real_data
 from walt_jax.core import errors
 from walt_jax.text import encoder
 from walt_jax.text import t5
@@ -24,8 +25,6 @@ sentencepiece = pytest.importorskip('sentencepiece')
 
 # Written by tests/parity/t5_parity_test.py with transformers.
 GOLDEN = pathlib.Path(__file__).parent / 't5_golden.npz'
-VOCABULARY = (pathlib.Path(__file__).parents[3] /
-              'shared/data/text/t5_spiece.model')
 VARIANTS = ('gated-gelu', 'relu')
 CORPUS = [f'a {digit} moves {way}' for digit in
           ('zero one two three four five six seven eight nine'.split())
@@ -168,11 +167,9 @@ class VocabularyTest(absltest.TestCase):
     self.path = pathlib.Path(folder) / 'spiece.model'
     self.path.write_bytes(tiny_vocabulary)
 
-  @pytest.mark.skipif(not VOCABULARY.is_file(),
-                      reason=f'no vocabulary at {VOCABULARY}')
   def test_tokens_of_the_real_vocabulary(self):
     tokenizer = tokenization.SentencePieceTokenizer(
-        VOCABULARY, golden['token_ids'].shape[1])
+        real_data.path('text/t5_spiece.model'), golden['token_ids'].shape[1])
     self.assertEqual(tokenizer.vocabulary, 32000)
     ids, mask = tokenizer(golden['prompts'].tolist())
     np.testing.assert_array_equal(ids, golden['token_ids'])

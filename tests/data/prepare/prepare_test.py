@@ -12,6 +12,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from tests import real_data
 from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations
@@ -21,7 +22,6 @@ from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
 from walt_jax.data.stream import batches
 
-_SHARED = pathlib.Path(__file__).parents[4] / 'shared' / 'data'
 _SETTINGS = prepare.Settings(size=16, min_frames=5, clip_frames=12,
                              num_shards=4)
 write_video = video_files.write_video
@@ -233,9 +233,7 @@ class PrepareTest(parameterized.TestCase):
       self._prepare(on=prepare.Engine(pipeline_options='colour=red'))
 
   def test_real_clips(self):
-    folder = _SHARED / 'ucf101'
-    if not folder.is_dir():
-      self.skipTest(f'{folder} is absent.')
+    folder = real_data.path('ucf101')
     for file in sorted(folder.iterdir())[:3]:
       (self.input / file.name).symlink_to(file)
     settings = prepare.Settings(size=32, clip_frames=34)
@@ -248,9 +246,7 @@ class PrepareTest(parameterized.TestCase):
     self.assertGreater(batch.videos.pixels.std(), 20)
 
   def test_real_captioned_clips(self):
-    folder = _SHARED / 'asl'
-    if not folder.is_dir():
-      self.skipTest(f'{folder} is absent.')
+    folder = real_data.path('asl')
     files = sorted(folder.iterdir())[:3]
     for file in files:
       (self.input / file.name).symlink_to(file)
