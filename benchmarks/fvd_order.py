@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 import scipy.ndimage
 
+from walt_jax.core import files
 from walt_jax.media import video
 from walt_jax.metrics import frechet
 from walt_jax.metrics import kernel
@@ -123,7 +124,7 @@ class Features:
         self._networks[preprocessing] = video_features.load_network(
             preprocessing=preprocessing)
       found = self._networks[preprocessing].features(clips(), label=name)
-      video.write_bytes(path, _npy(found))
+      files.write_bytes(path, _npy(found))
     return np.load(path)
 
 

@@ -11,6 +11,7 @@ import optax
 
 from walt_jax.commands import cli
 from walt_jax.core import exports
+from walt_jax.core import files
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import state as train_state
 
@@ -62,7 +63,7 @@ class ExportTest(absltest.TestCase):
     self.assertEqual(config['stage'], 'denoiser')
     self.assertEqual(config['derived'], dict(
         classes=['a'], step=7, weights='ema/0.99'))
-    self.assertEqual(digest, exports.file_sha256(
+    self.assertEqual(digest, files.file_sha256(
         self.out / 'tokenizer' / exports.MODEL_FILE))
     self.assertCountEqual(
         [path.name for path in self.root.iterdir()], ['run', 'out'])

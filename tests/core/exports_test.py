@@ -8,6 +8,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import files
 
 
 class ExportsTest(absltest.TestCase):
@@ -29,7 +30,7 @@ class ExportsTest(absltest.TestCase):
     np.testing.assert_array_equal(
         params['net']['kernel'], self.params['net']['kernel'])
     self.assertEqual(
-        digest, exports.file_sha256(self.path / exports.MODEL_FILE))
+        digest, files.file_sha256(self.path / exports.MODEL_FILE))
     self.assertEqual(sorted(p.name for p in self.path.iterdir()),
                      ['config.json', 'model.safetensors'])
 

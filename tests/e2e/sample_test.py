@@ -67,7 +67,7 @@ class SampleTest(absltest.TestCase):
       shown, rate = video.read_video(self.out / f'{entry.stem}.mp4')
       self.assertLen(shown, 5)
       self.assertEqual((rate, self.set.fps), (8.0, 8.0))
-    self.assertEmpty(list(self.out.glob('*.partial')))
+    self.assertEmpty(list(self.out.glob('*partial*')))
     self.assertTrue((self.out / 'contact_sheet.png').is_file())
 
   def test_samples_json_says_how_they_were_made(self):

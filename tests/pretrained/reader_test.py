@@ -174,7 +174,7 @@ class ReaderTest(parameterized.TestCase):
 
   def test_sha256_is_checked(self):
     path = self.write(pickle.dumps({}))
-    self.assertEqual(reader.read(path, sha256=reader.file_sha256(path)), {})
+    self.assertEqual(reader.read(path, sha256=reader.weights_sha256(path)), {})
     with self.assertRaisesRegex(errors.UserError, 'sha256'):
       reader.read(path, sha256='0' * 64)
 

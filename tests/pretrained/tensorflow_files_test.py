@@ -93,10 +93,10 @@ class TensorflowFilesTest(absltest.TestCase):
       for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     # The digest covers the values, which lie in another file.
-    digest = reader.file_sha256(index)
+    digest = reader.weights_sha256(index)
     data = self.folder / 'variables.data-00000-of-00001'
     data.write_bytes(data.read_bytes()[:-4] + b'abcd')
-    self.assertNotEqual(reader.file_sha256(index), digest)
+    self.assertNotEqual(reader.weights_sha256(index), digest)
 
   def test_npz_and_flax(self):
     from flax import serialization

@@ -1,6 +1,5 @@
 """Where a denoiser's frozen tokenizer comes from."""
 import pathlib
-import shutil
 
 import jax
 import numpy as np
@@ -9,6 +8,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import files
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
 
@@ -55,20 +55,15 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   if found is None:
     load_tokenizer(source)  # Raises, with the mend.
   if (target / exports.MODEL_FILE).is_file():
-    old = exports.file_sha256(target / exports.MODEL_FILE)
-    new = exports.file_sha256(found / exports.MODEL_FILE)
+    old = files.file_sha256(target / exports.MODEL_FILE)
+    new = files.file_sha256(found / exports.MODEL_FILE)
     if old != new:
       raise errors.UserError(
           f'{workdir!r} was trained with another tokenizer ({old[:12]}) than '
           f'tokenizer.workdir={source!r} holds ({new[:12]}); use a new '
           '--workdir, or the old tokenizer')
     return
-  partial = target.with_name(COPY_DIR + '.partial')
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  for name in (exports.MODEL_FILE, exports.CONFIG_FILE):
-    shutil.copyfile(found / name, partial / name)
-  partial.rename(target)
+  exports.copy_export(found, target)
 
 
 def save_random_tokenizer(section, directory: str,

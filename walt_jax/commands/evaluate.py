@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.evaluation import sets
 from walt_jax.metrics import protocols
 
@@ -42,9 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write_result(path: str | os.PathLike, result: dict[str, Any]):
   """Writes a result as JSON, whole or not at all."""
-  from walt_jax.media import video
-  text = json.dumps(result, indent=1, allow_nan=False) + '\n'
-  video.write_bytes(pathlib.Path(path), text.encode())
+  files.write_text(path, json.dumps(result, indent=1, allow_nan=False) + '\n')
 
 
 def compare(first: str, second: str) -> dict[str, Any]:

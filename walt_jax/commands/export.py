@@ -1,17 +1,15 @@
 """`walt export`: a trained model as safetensors, to share or to keep."""
 import argparse
 import pathlib
-import shutil
 from typing import Any
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import files
 from walt_jax.planning import counting
 from walt_jax.training import checkpoints
-
-_FILES = (exports.MODEL_FILE, exports.CONFIG_FILE)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,24 +26,17 @@ def run(args: argparse.Namespace) -> None:
         f'--step {args.step}: {workdir} holds a tokenizer, whose export was '
         'written with its latent statistics at the end of its training; leave '
         'out --step')
-  partial = out.with_name(out.name + '.partial')
-  shutil.rmtree(partial, ignore_errors=True)
-  try:
+  with files.replaced_folder(out) as partial:
     if is_tokenizer:
       _copy_tokenizer(workdir / tokenizers.EXPORT_DIR, partial)
     else:
+      _write_denoiser(workdir, args.step, config, partial)
       _copy_tokenizer(workdir / tokenizers.COPY_DIR,
                       partial / tokenizers.COPY_DIR)
-      _write_denoiser(workdir, args.step, config, partial)
-    if out.exists():
-      out.rmdir()
-    partial.rename(out)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
   params, written = exports.load_export(out)
   params.pop('statistics', None)
   print(f'{out}: {counting.parameters(params):,} parameters, sha256 '
-        f'{exports.file_sha256(out / exports.MODEL_FILE)}', flush=True)
+        f'{files.file_sha256(out / exports.MODEL_FILE)}', flush=True)
   derived = written.get(config_lib.DERIVED, {})
   if 'weights' in derived:
     print(f'{derived["weights"]} of step {derived["step"]}, with its '
@@ -58,13 +49,11 @@ def _copy_tokenizer(source: pathlib.Path, target: pathlib.Path) -> None:
   Raises:
     UserError: If there is none.
   """
-  if not all((source / name).is_file() for name in _FILES):
+  if not exports.is_export(source):
     raise errors.UserError(
         f'{source.parent} holds no trained tokenizer (no {source.name}/'
         f'{exports.MODEL_FILE}); `walt train` writes it when it is done')
-  target.mkdir(parents=True)
-  for name in _FILES:
-    shutil.copyfile(source / name, target / name)
+  exports.copy_export(source, target)
 
 
 def _write_denoiser(workdir: pathlib.Path, step: int | None,

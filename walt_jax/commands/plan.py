@@ -1,6 +1,5 @@
 """`walt plan`: what a config takes, before anything is run."""
 import argparse
-import json
 import pathlib
 from typing import Any
 
@@ -8,6 +7,7 @@ import jax
 
 from walt_jax.builders import config as config_lib
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.planning import gpu
 from walt_jax.planning import page
 from walt_jax.planning import summary
@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> None:
     plan |= _on_topology(args, config, plan)
   print(table(plan), flush=True)
   if args.json:
-    pathlib.Path(args.json).write_text(json.dumps(plan, indent=2) + '\n')
+    files.write_json(args.json, plan)
   if args.html:
-    pathlib.Path(args.html).write_text(page.page(plan))
+    files.write_text(args.html, page.page(plan))
 
 
 def _check(args: argparse.Namespace) -> None:

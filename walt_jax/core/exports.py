@@ -1,7 +1,5 @@
 """Models as `model.safetensors` + `config.json`: read without running code."""
 from collections.abc import Iterator, Mapping
-import hashlib
-import json
 import pathlib
 import shutil
 from typing import Any
@@ -11,6 +9,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from walt_jax.core import errors
+from walt_jax.core import files
 
 MODEL_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.json'
@@ -56,32 +55,37 @@ def save_export(
   """Writes an export; an older one is replaced only when all is written.
 
   Args:
-    directory: Created where it is missing.
+    directory: The export's own: whatever it holds is replaced.
     params: Nested dict of arrays; anything `np.asarray` takes.
     config: Plain JSON values.
 
   Returns:
     The sha256 of `model.safetensors`, in hex digits.
   """
-  directory = pathlib.Path(directory)
   # 0-d arrays stay 0-d and every array is contiguous in C order, which the
   # format needs.
   arrays = {name: np.array(value, order='C')
             for name, value in flatten(params).items()}
-  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
-  partial = directory.with_name(directory.name + '.partial')
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  safetensors_numpy.save_file(arrays, partial / MODEL_FILE)
-  (partial / CONFIG_FILE).write_text(text)
-  # `save_file` lets nobody but the owner read; the umask decides here.
-  shutil.copymode(partial / CONFIG_FILE, partial / MODEL_FILE)
-  digest = file_sha256(partial / MODEL_FILE)
-  directory.mkdir(parents=True, exist_ok=True)
-  for name in (MODEL_FILE, CONFIG_FILE):
-    (partial / name).replace(directory / name)
-  partial.rmdir()
-  return digest
+  with files.replaced_folder(directory) as partial:
+    files.write_json(partial / CONFIG_FILE, config, sort_keys=True)
+    safetensors_numpy.save_file(arrays, partial / MODEL_FILE)
+    # `save_file` lets nobody but the owner read; the umask decides here.
+    shutil.copymode(partial / CONFIG_FILE, partial / MODEL_FILE)
+    return files.file_sha256(partial / MODEL_FILE)
+
+
+def is_export(directory: str | pathlib.Path) -> bool:
+  """Whether a folder holds the two files of an export."""
+  return all((pathlib.Path(directory) / name).is_file()
+             for name in (MODEL_FILE, CONFIG_FILE))
+
+
+def copy_export(source: str | pathlib.Path,
+                target: str | pathlib.Path) -> None:
+  """Copies an export; an older one is replaced only when all is written."""
+  with files.replaced_folder(target) as partial:
+    for name in (MODEL_FILE, CONFIG_FILE):
+      shutil.copyfile(pathlib.Path(source) / name, partial / name)
 
 
 def load_export(
@@ -97,12 +101,7 @@ def load_export(
       raise errors.UserError(
           f'{directory} is no export: it has no {name}; `walt export` or '
           'tokenizer training writes one')
-  try:
-    config = json.loads((directory / CONFIG_FILE).read_text())
-  except ValueError as error:
-    raise errors.UserError(
-        f'{directory / CONFIG_FILE} is not JSON ({error}); export again'
-    ) from error
+  config = files.read_json(directory / CONFIG_FILE)
   try:
     flat = safetensors_numpy.load_file(directory / MODEL_FILE)
   except safetensors.SafetensorError as error:
@@ -110,9 +109,3 @@ def load_export(
         f'{directory / MODEL_FILE} cannot be read ({error}); export again'
     ) from error
   return unflatten(flat), config
-
-
-def file_sha256(path: str | pathlib.Path) -> str:
-  """Returns the sha256 of a file, in hex digits."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

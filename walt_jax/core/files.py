@@ -15,6 +15,17 @@ _PARTIAL = '.partial-'
 
 
 @contextlib.contextmanager
+def explained(path: str | os.PathLike) -> Iterator[None]:
+  """Makes a `UserError` of a failure to write `path`, such as a full disk."""
+  try:
+    yield
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot write {os.fspath(path)!r}: {error}; make room or fix the '
+        'cause, and run the same command again') from error
+
+
+@contextlib.contextmanager
 def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields a temporary path that takes the place of `path` at the end.
 
@@ -22,14 +33,18 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   uses, on this host or on another. It reaches the disk before it is renamed,
   so that a crash of the machine leaves the old file or the new one. If the
   body raises, the old file stays. A body that writes no file replaces none.
+
+  Raises:
+    errors.UserError: The disk failed after the body.
   """
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
   try:
     yield partial
-    if partial.exists():
-      _sync(partial)
-      partial.replace(path)
+    with explained(path):
+      if partial.exists():
+        _sync(partial)
+        partial.replace(path)
   finally:
     # A disk that fails must not hide the error that the body raised.
     with contextlib.suppress(OSError):
@@ -49,13 +64,18 @@ def remove_partial_files(folder: str | os.PathLike) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-  """Writes a file whole or not at all; devices and pipes directly."""
+  """Writes a file whole or not at all; devices and pipes directly.
+
+  Raises:
+    errors.UserError: It cannot be written; a full disk, for one.
+  """
   path = pathlib.Path(path)
-  if path.exists() and not path.is_file():
-    path.write_bytes(data)  # Such as /dev/stdout, which cannot be replaced.
-    return
-  with replaced_file(path) as partial:
-    partial.write_bytes(data)
+  with explained(path):
+    if path.exists() and not path.is_file():
+      path.write_bytes(data)  # Such as /dev/stdout, which cannot be replaced.
+      return
+    with replaced_file(path) as partial:
+      partial.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -93,32 +113,40 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
   Only one process may write a folder at a time. If the body raises, the old
   folder stays as it was. What a killed run left is removed by the next one.
+
+  Raises:
+    errors.UserError: The folder cannot be made or replaced.
   """
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}.partial')
   old = path.with_name(f'.{path.name}.old')
-  if old.exists() and not path.exists():
-    old.rename(path)  # A run was killed between the two renames below.
-  for rest in (partial, old):
-    shutil.rmtree(rest, ignore_errors=True)
-  partial.mkdir(parents=True)
+  with explained(path):
+    if old.exists() and not path.exists():
+      old.rename(path)  # A run was killed between the two renames below.
+    for rest in (partial, old):
+      shutil.rmtree(rest, ignore_errors=True)
+    partial.mkdir(parents=True)
   try:
     yield partial
-    for file in partial.rglob('*'):
-      if file.is_file():
-        _sync(file)
-    if path.exists():
-      path.rename(old)
-    partial.rename(path)
+    with explained(path):
+      for file in partial.rglob('*'):
+        if file.is_file():
+          _sync(file)
+      if path.exists():
+        path.rename(old)
+      partial.rename(path)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   shutil.rmtree(old, ignore_errors=True)
 
 
-def file_sha256(path: str | os.PathLike) -> str:
-  """Returns the sha256 of a file's bytes, in hex digits."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+def file_sha256(*paths: str | os.PathLike) -> str:
+  """Returns the sha256 of a file, or of several one after another."""
+  digest = hashlib.sha256()
+  for path in paths:
+    with open(path, 'rb') as file:
+      hashlib.file_digest(file, lambda: digest)
+  return digest.hexdigest()
 
 
 def json_sha256(value: Any) -> str:

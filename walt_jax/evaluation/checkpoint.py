@@ -21,6 +21,7 @@ import numpy as np
 from walt_jax.builders import pipelines
 from walt_jax.commands import sample
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.core import progress
 from walt_jax.evaluation import sets as sets_lib
 from walt_jax.metrics import feature_network
@@ -253,10 +254,9 @@ class _Job:
 
   def write_samples(self, path: pathlib.Path) -> None:
     """Writes the clips of all chunks as `arr_0`, streaming."""
-    folder, partial = self.folder, path.with_name(path.name + '.partial')
-    shape = None
-    with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED,
-                         allowZip64=True) as archive:
+    folder, shape = self.folder, None
+    with files.replaced_file(path) as partial, zipfile.ZipFile(
+        partial, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
       with archive.open('arr_0.npy', 'w', force_zip64=True) as file:
         for first in range(0, self.count, _CHUNK):
           clips = self._read(folder, first)[_CLIPS]
@@ -267,7 +267,6 @@ class _Job:
             np.lib.format.write_array_header_1_0(file, dict(
                 descr='|u1', fortran_order=False, shape=shape))
           file.write(np.ascontiguousarray(clips).tobytes())
-    partial.replace(path)
 
   def _size(self, first: int) -> int:
     return min(_CHUNK, self.count - first)
@@ -305,8 +304,6 @@ class _Job:
       arrays[_CLIPS] = np.stack(clips)
     content = feature_sets.content_of(scored) % 2 ** 128
     path = self._file(folder, first)
-    partial = path.with_name(path.name + '.partial')
-    with open(partial, 'wb') as file:
+    with files.replaced_file(path) as partial, open(partial, 'wb') as file:
       np.savez(file, content=f'{content:032x}', **arrays)
-    partial.replace(path)
 

@@ -8,7 +8,6 @@ reconstructions and generated clips all use it; readers go through
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import io
-import json
 import os
 import pathlib
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.media import video
 
 FILE_NAME = 'samples.json'
@@ -166,7 +166,7 @@ class SampleWriter:
     clip = video.check_clip(clip, stem)
     self._stems.add(stem)
     path = self._directory / stem
-    video.write_bytes(f'{path}.npy', _npy_bytes(clip))
+    files.write_bytes(f'{path}.npy', _npy_bytes(clip))
     if not self._mp4:
       return
     if clip.shape[0] == 1:
@@ -207,8 +207,7 @@ class SampleWriter:
                        seconds)
     content = dict(format=FORMAT, **dataclasses.asdict(record))
     del content['directory']
-    text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
-    video.write_bytes(self._directory / FILE_NAME, text.encode())
+    files.write_json(self._directory / FILE_NAME, content)
     return record
 
 
@@ -252,13 +251,10 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
     errors.UserError: No such file, or not one of this format.
   """
   path = pathlib.Path(directory) / FILE_NAME
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
+  if not path.exists():
     raise errors.UserError(f'{directory} has no {FILE_NAME}: it is not a '
-                           'finished folder of samples') from None
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f'cannot read {path}: {error}') from None
+                           'finished folder of samples')
+  content = files.read_json(path)
   try:
     if content.pop('format') != FORMAT:
       raise ValueError(f'only format {FORMAT} is known')

@@ -11,6 +11,7 @@ import tempfile
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 
 # Chroma subsampling and the codec's macroblocks blur tiny frames: below this
 # side, frames are enlarged by a whole factor so that pixels stay squares.
@@ -50,17 +51,6 @@ def _even(clip: np.ndarray) -> np.ndarray:
   if not rows and not columns:
     return clip
   return np.pad(clip, ((0, 0), (0, rows), (0, columns), (0, 0)), mode='edge')
-
-
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a whole file or nothing: a temporary name, then a rename."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f'.{path.name}.partial-{os.getpid()}')
-  try:
-    partial.write_bytes(content)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def encode_mp4(clip: np.ndarray, fps: float, *, min_side: int = MIN_SIDE,
@@ -116,7 +106,7 @@ def _encode(path: pathlib.Path, clip: np.ndarray, rate: fractions.Fraction,
 def write_mp4(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
               min_side: int = MIN_SIDE, crf: int = 16) -> None:
   """Writes `encode_mp4(clip, ...)` to `path`, whole or not at all."""
-  write_bytes(path, encode_mp4(clip, fps, min_side=min_side, crf=crf))
+  files.write_bytes(path, encode_mp4(clip, fps, min_side=min_side, crf=crf))
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -134,7 +124,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 [H, W, 3] (or [H, W]) as PNG, whole or not at all."""
-  write_bytes(path, encode_png(image))
+  files.write_bytes(path, encode_png(image))
 
 
 def write_animation(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
@@ -150,7 +140,7 @@ def write_animation(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
   frames[0].save(buffer, path.suffix[1:], save_all=True, loop=0,
                  append_images=frames[1:], duration=round(1000 / fps),
                  **options)
-  write_bytes(path, buffer.getvalue())
+  files.write_bytes(path, buffer.getvalue())
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

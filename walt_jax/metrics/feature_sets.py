@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import frechet
 from walt_jax.metrics import video_features
@@ -53,17 +54,14 @@ class FeatureSet:
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes an `.npz` that `load` reads, whole or not at all."""
-    path = pathlib.Path(path)
     arrays = {}
     for name, moments in {'': self.moments, **self.others}.items():
       for field in dataclasses.fields(moments):
         arrays[f'{name}.{field.name}'] = getattr(moments, field.name)
     header = dict(format=FORMAT, frames=self.frames, network=self.network,
                   preprocessing=self.preprocessing, content=self.content)
-    partial = path.with_name(path.name + '.partial')
-    with open(partial, 'wb') as file:
+    with files.replaced_file(path) as partial, open(partial, 'wb') as file:
       np.savez(file, header=json.dumps(header), **arrays)
-    partial.replace(path)
 
 
 def is_statistics(path: str | os.PathLike) -> bool:

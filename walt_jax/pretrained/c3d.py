@@ -56,7 +56,7 @@ def load(*paths: str | pathlib.Path) -> tuple[Params, networks.NetworkInfo]:
     raise errors.UserError(
         f'{names} is no C3D of UCF-101 with its mean clip '
         f'({error.args[0]}); give --network WEIGHTS,MEAN') from error
-  digests = [reader.file_sha256(path) for path in paths]
+  digests = [reader.weights_sha256(path) for path in paths]
   sha256 = digests[0] if len(digests) == 1 else hashlib.sha256(
       ''.join(digests).encode()).hexdigest()
   return params, networks.NetworkInfo(NAME, 'path', sha256)

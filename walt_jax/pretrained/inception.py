@@ -106,7 +106,7 @@ def load(path: str | pathlib.Path) -> tuple[Params, networks.NetworkInfo]:
         f'{path} knows {classes} classes, not {NUM_CLASSES}: it is another '
         'InceptionV3 (torchvision has one), whose scores are not FID; give '
         "that of 2015-12-05, such as pytorch-fid's")
-  return params, networks.NetworkInfo(NAME, 'path', reader.file_sha256(path))
+  return params, networks.NetworkInfo(NAME, 'path', reader.weights_sha256(path))
 
 
 def is_inception(arrays: dict[str, np.ndarray]) -> bool:

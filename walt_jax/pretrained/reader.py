@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.pretrained import pickle_program
 from walt_jax.pretrained import tensorflow_files
 
@@ -71,22 +72,17 @@ def read(path: str | pathlib.Path, *, sha256: str | None = None) -> Tree:
   return tree
 
 
-def file_sha256(path: str | pathlib.Path) -> str:
-  """The file's hexadecimal digest.
+def weights_sha256(path: str | pathlib.Path) -> str:
+  """The hexadecimal digest of a weight file.
 
   Of a TensorFlow checkpoint's `.index` file, the files beside it that hold
   the values count too.
   """
   path = pathlib.Path(path)
-  files = [path]
-  if path.suffix == '.index':
-    files += sorted(path.parent.glob(f'{path.stem}.data-*'))
-  digest = hashlib.sha256()
-  for file in files:
-    with open(file, 'rb') as stream:
-      while block := stream.read(1 << 20):
-        digest.update(block)
-  return digest.hexdigest()
+  if path.suffix != '.index':
+    return files.file_sha256(path)
+  return files.file_sha256(
+      path, *sorted(path.parent.glob(f'{path.stem}.data-*')))
 
 
 def package_file(package: str, relative: str, requirement: str) -> pathlib.Path:

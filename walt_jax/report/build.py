@@ -10,8 +10,8 @@ import pathlib
 
 import walt_jax
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.media import samples
-from walt_jax.media import video
 from walt_jax.report import clips
 from walt_jax.report import runs
 from walt_jax.report import score_cards
@@ -114,5 +114,5 @@ def write_report(directory: str | os.PathLike,
   path = pathlib.Path(out) if out else pathlib.Path(directory) / 'report.html'
   if not path.parent.is_dir():
     raise errors.UserError(f'no such folder: {path.parent}')
-  video.write_bytes(path, content)
+  files.write_bytes(path, content)
   return path

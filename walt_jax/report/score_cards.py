@@ -1,11 +1,11 @@
 """Scores and timings in the report."""
 from collections.abc import Callable, Sequence
 import html
-import json
 import pathlib
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.media import samples
 from walt_jax.report import charts
 from walt_jax.report import clips
@@ -145,9 +145,9 @@ def _interval(interval: tuple[float, float] | None, unit: str) -> str:
 def _foreign(path: pathlib.Path) -> str:
   """Scores of another format, as nested tables of whatever they hold."""
   try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    return clips.missing(html.escape(f'Cannot read {path}: {error}'))
+    content = files.read_json(path)
+  except errors.UserError as error:
+    return clips.missing(html.escape(f'{error}.'))
   return f'<div class="card scroll">{_nested(content)}</div>'
 
 

@@ -1,13 +1,12 @@
 """`scores.json`: what a run was measured at, beside what to hold it against."""
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
 
 from walt_jax.core import errors
-from walt_jax.media import video
+from walt_jax.core import files
 
 FILE_NAME = 'scores.json'
 FORMAT = 1
@@ -75,8 +74,7 @@ def write_scores(directory: str | os.PathLike, scores: Sequence[Score],
       raise ValueError(f"better must be 'higher' or 'lower', got {score}.")
   record = Scores(tuple(scores), tuple(timings), settings or {})
   content = dict(format=FORMAT, **dataclasses.asdict(record))
-  video.write_bytes(pathlib.Path(directory) / FILE_NAME,
-                    (json.dumps(content, indent=1) + '\n').encode())
+  files.write_json(pathlib.Path(directory) / FILE_NAME, content)
 
 
 def read_scores(directory: str | os.PathLike) -> Scores:
@@ -86,10 +84,7 @@ def read_scores(directory: str | os.PathLike) -> Scores:
     errors.UserError: No such file, or not one of this format.
   """
   path = pathlib.Path(directory) / FILE_NAME
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f'cannot read {path}: {error}') from None
+  content = files.read_json(path)
   try:
     if content['format'] != FORMAT:
       raise ValueError(f'only format {FORMAT} is known')

@@ -1,7 +1,6 @@
 """Safetensors folders in the Hugging Face layout: one file, or shards."""
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -73,17 +73,12 @@ class SafetensorsFolder:
 
   def sha256(self) -> str:
     """Hash of the weights: the file's, or of the shards' names and hashes."""
-    files = sorted(set(self._files.values()))
-    if len(files) == 1:
-      return file_sha256(files[0])
-    lines = ''.join(f'{file_sha256(file)}  {file.name}\n' for file in files)
+    shards = sorted(set(self._files.values()))
+    if len(shards) == 1:
+      return files.file_sha256(shards[0])
+    lines = ''.join(f'{files.file_sha256(file)}  {file.name}\n'
+                    for file in shards)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-  """Hash of one file."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager
@@ -98,10 +93,7 @@ def _open(path: pathlib.Path):
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f'cannot read {path}: {error}') from None
+  content = files.read_json(path)
   if not isinstance(content, dict):
     raise errors.UserError(f'{path} is not a JSON object')
   return content

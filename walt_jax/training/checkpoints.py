@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 
@@ -79,10 +80,7 @@ class Checkpoints:
     """Writes `config.json`, whole or not at all."""
     if multihost.is_main():
       self.workdir.mkdir(parents=True, exist_ok=True)
-      partial = self.workdir / (CONFIG_FILE + '.partial')
-      partial.write_text(
-          json.dumps(self.config, indent=2, sort_keys=True) + '\n')
-      partial.replace(self.workdir / CONFIG_FILE)
+      files.write_json(self.workdir / CONFIG_FILE, self.config, sort_keys=True)
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint."""

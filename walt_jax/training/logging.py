@@ -9,7 +9,9 @@ import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from walt_jax.core import files
+from walt_jax.media import video
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -38,9 +40,7 @@ class Writer:
       return
     kept = [line for line in _complete_lines(self._path)
             if json.loads(line)['step'] <= step]
-    partial = self._path.with_suffix('.partial')
-    partial.write_text(''.join(line + '\n' for line in kept))
-    partial.replace(self._path)
+    files.write_text(self._path, ''.join(line + '\n' for line in kept))
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Appends one line; values are Python or NumPy numbers."""
@@ -66,7 +66,7 @@ class Writer:
         raise ValueError(f'The image {name!r} is {image.dtype}{image.shape}, '
                          'not uint8 [H, W, 3].')
       file = f'step_{step:08d}_{name.replace("/", "_")}.png'
-      Image.fromarray(image).save(directory / file)
+      video.write_png(directory / file, image)
     if self._tensorboard:
       self._tensorboard.put(
           'write_images', step,

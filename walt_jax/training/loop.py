@@ -3,7 +3,6 @@ import collections
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -350,8 +350,7 @@ class _Run:
     self.checkpoints.wait()
     report = self.progress.finish(step, self.mesh)
     if multihost.is_main():
-      path = self.checkpoints.workdir / 'timing.json'
-      path.write_text(json.dumps(report, indent=2) + '\n')
+      files.write_json(self.checkpoints.workdir / 'timing.json', report)
 
   @contextlib.contextmanager
   def _profiler(self):

@@ -150,7 +150,8 @@ class PrepareTest(parameterized.TestCase):
     prepare.prepare(self.input, want, _SETTINGS)
     code = (
         'import time\n'
-        'from walt_jax.data import codecs, prepare\n'
+        'from walt_jax.data.prepare import prepare\n'
+        'from walt_jax.data.storage import codecs\n'
         'real = codecs.encode_frame\n'
         'def slow(*a):\n  time.sleep(0.01)\n  return real(*a)\n'
         'codecs.encode_frame = slow\n'
@@ -162,7 +163,7 @@ class PrepareTest(parameterized.TestCase):
     deadline = time.time() + 60
     # One shard is whole, and the next is being written.
     while time.time() < deadline and not (
-        (parts / '000000.json').exists() and any(parts.glob('*.writing-*'))):
+        (parts / '000000.json').exists() and any(parts.glob('.*.partial-*'))):
       time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     self.assertEqual(process.wait(), -signal.SIGKILL)
@@ -183,7 +184,7 @@ class PrepareTest(parameterized.TestCase):
       write_video(self.input / f'{number}.avi', value=20 * number)
     code = (
         'import resource, signal, sys\n'
-        'from walt_jax import cli\n'
+        'from walt_jax.commands import cli\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
         'resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n'
         'sys.exit(cli.main(sys.argv[1:]))\n')
@@ -198,7 +199,7 @@ class PrepareTest(parameterized.TestCase):
                      r'^walt: error: .*cannot write .*run the same command')
     self.assertLen(done.stderr.strip().splitlines(), 1)
     self.assertFalse((self.output / 'manifest.json').exists())
-    self.assertFalse(any((self.output / '.unfinished').glob('*.writing-*')))
+    self.assertFalse(any((self.output / '.unfinished').glob('.*.partial-*')))
     manifest = self._prepare(prepare.Settings(
         size=64, min_frames=5, clip_frames=12, codec='png', num_shards=2))
     self.assertEqual(manifest['counts']['clips'], 4)

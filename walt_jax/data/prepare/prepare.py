@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import os
 import pathlib
 import time
@@ -13,6 +12,7 @@ import av
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import beam
 from walt_jax.data.prepare import listing
@@ -194,15 +194,15 @@ def _tar_labels(unfinished: shards.Unfinished, folder: pathlib.Path,
   labels: set[str] = set()
   for part in tars:
     path = unfinished.part_file(part.number, _SCAN)
-    labels.update(json.loads(path.read_text()))
+    labels.update(files.read_json(path))
   return labels
 
 
 def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
           part: work_items.Part) -> None:
-  files, _ = work_items.expand(part, folder)
-  shards.write_atomically(unfinished.part_file(part.number, _SCAN),
-                          shards.to_json(sorted({f.label for f in files})))
+  members, _ = work_items.expand(part, folder)
+  files.write_json(unfinished.part_file(part.number, _SCAN),
+                   sorted({member.label for member in members}))
 
 
 def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],

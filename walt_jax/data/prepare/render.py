@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 import pathlib
 
+from walt_jax.core import files
 from walt_jax.core import progress
 from walt_jax.data.prepare import prepare
 from walt_jax.data.prepare import work_items
@@ -47,7 +48,7 @@ def write_sources(splits: Mapping[str, source_lib.Source],
       records = (_record(splits[split][row], codec, index, bar)
                  for row in rows)
       count = shards.write_records(unfinished.part_file(number), records)
-      shards.write_atomically(
+      files.write_bytes(
           unfinished.part_file(number, work_items.INDEX),
           example_index.to_bytes(index))
       unfinished.mark_done(number, dict(split=split,

@@ -13,6 +13,7 @@ import time
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
 from walt_jax.data.sources import source
@@ -151,14 +152,14 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
     tell: Called with the number of files that have been read.
   """
   label_ids = {name: number for number, name in enumerate(classes)}
-  files, rejections = expand(part, folder)
+  inputs, rejections = expand(part, folder)
   rejected = [[entry.file, entry.reason] for entry in rejections]
   damaged: list[list[str]] = []
   rows: list[tuple] = []
   watch = _Stopwatch()
 
   def records():
-    for number, file in enumerate(files):
+    for number, file in enumerate(inputs):
       tell(number)
       good = 0
       try:
@@ -176,11 +177,11 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
 
   start = time.perf_counter()
   count = shards.write_records(target, records())
-  shards.write_atomically(index_target, example_index.to_bytes(rows))
+  files.write_bytes(index_target, example_index.to_bytes(rows))
   return dict(
       split=part.split, counts=dict(records=count), rejected=rejected,
       damaged=damaged, frames=sum(row[0] for row in rows),
-      files=len(files) + len(rejections),
+      files=len(inputs) + len(rejections),
       decoded=watch.frames, decode_seconds=watch.seconds,
       seconds=time.perf_counter() - start)
 
@@ -190,8 +191,8 @@ def expand(part: Part, folder: pathlib.Path
   """The files of a part, and what of a tar shard cannot be tried."""
   if part.tar is None:
     return part.files, []
-  files, rejected = tar_shards.scan(folder, part.tar)
-  return tuple(files), rejected
+  inputs, rejected = tar_shards.scan(folder, part.tar)
+  return tuple(inputs), rejected
 
 
 def _reader(part: Part, folder: pathlib.Path, file: listing.InputFile):

@@ -12,13 +12,13 @@ Examples of a latent cache (`latent_cache.py`) hold latents instead of frames.
 import bisect
 import functools
 import itertools
-import json
 import pathlib
 from typing import Any, Protocol
 
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
@@ -46,14 +46,11 @@ class Source(Protocol):
 def read_manifest(path: str | pathlib.Path) -> dict:
   """Reads the manifest of a prepared dataset or of a latent cache."""
   file = pathlib.Path(path) / MANIFEST
-  try:
-    manifest = json.loads(file.read_text())
-  except FileNotFoundError as error:
+  if not file.exists():
     raise errors.UserError(
         f'{str(path)!r} is not a prepared dataset (no {MANIFEST}): make one '
-        f'with `walt data prepare --input VIDEOS --output {path}`') from error
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f'cannot read {str(file)!r}: {error}') from error
+        f'with `walt data prepare --input VIDEOS --output {path}`')
+  manifest = files.read_json(file)
   if not isinstance(manifest, dict) or 'splits' not in manifest:
     raise errors.UserError(
         f'{str(file)!r} is not a manifest of `walt data prepare`')

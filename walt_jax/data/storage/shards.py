@@ -7,72 +7,22 @@ taken up by running the same task again: parts that have their JSON stay.
 """
 from collections.abc import Iterable
 import contextlib
-import hashlib
-import json
 import os
 import pathlib
 import shutil
-import uuid
 
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.data.sources import source
 
 UNFINISHED = '.unfinished'
 _TASK = 'task.json'
 
 
-def write_atomically(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file that is either whole or absent.
-
-  Raises:
-    errors.UserError: It cannot be written; a full disk, for one.
-  """
-  partial = _partial(path)
-  try:
-    partial.write_bytes(data)
-    os.replace(partial, path)
-  except OSError as error:
-    raise _cannot_write(path, error) from error
-  finally:
-    _remove(partial)
-
-
-def _partial(path: pathlib.Path) -> pathlib.Path:
-  """A name that no other process, here or on another host, writes to."""
-  return path.with_name(f'{path.name}.writing-{uuid.uuid4().hex}')
-
-
-def _remove(path: pathlib.Path) -> None:
-  with contextlib.suppress(OSError):
-    path.unlink(missing_ok=True)
-
-
-def _cannot_write(path: pathlib.Path, error: Exception) -> errors.UserError:
-  return errors.UserError(
-      f'cannot write {str(path)!r}: {error}; make room or mend the cause, and '
-      'run the same command again: it goes on where it stopped')
-
-
-def to_json(value) -> bytes:
-  """JSON for people and programs to read."""
-  return (json.dumps(value, indent=1) + '\n').encode()
-
-
-def digest(value) -> str:
-  """sha256 of a JSON value."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def task_sha256(task: dict) -> str:
   """Identity of finished work; newer versions need not redo it."""
-  return digest({name: value for name, value in task.items()
-                 if name != 'versions'})
-
-
-def file_sha256(path: pathlib.Path) -> str:
-  """sha256 of a file's bytes."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  return files.json_sha256({name: value for name, value in task.items()
+                            if name != 'versions'})
 
 
 def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
@@ -84,31 +34,30 @@ def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
     errors.UserError: It cannot be written; a full disk, for one.
   """
   from array_record.python import array_record_module
-  partial = _partial(path)
   count, writer = 0, None
 
   def guarded(call, *args):
-    try:
-      return call(*args)
-    except (RuntimeError, OSError) as error:  # The writer's own are the former.
-      raise _cannot_write(path, error) from error
+    with files.explained(path):
+      try:
+        return call(*args)
+      except RuntimeError as error:  # The writer's own.
+        raise OSError(str(error)) from error
 
-  try:
-    for record in records:
-      if writer is None:
-        # One record a group: random access reads nothing in vain.
-        writer = guarded(array_record_module.ArrayRecordWriter, str(partial),
-                         'group_size:1')
-      guarded(writer.write, record)
-      count += 1
-    if writer is not None:
-      guarded(writer.close)
-      guarded(os.replace, partial, path)
-  finally:
-    if writer is not None and writer.is_open():
-      with contextlib.suppress(RuntimeError):
-        writer.close()
-    _remove(partial)
+  with files.replaced_file(path) as partial:
+    try:
+      for record in records:
+        if writer is None:
+          # One record a group: random access reads nothing in vain.
+          writer = guarded(array_record_module.ArrayRecordWriter, str(partial),
+                           'group_size:1')
+        guarded(writer.write, record)
+        count += 1
+      if writer is not None:
+        guarded(writer.close)
+    finally:
+      if writer is not None and writer.is_open():
+        with contextlib.suppress(RuntimeError):
+          writer.close()
   return count
 
 
@@ -135,7 +84,7 @@ class Unfinished:
           f'{str(output)!r} already holds a data set made from other input or '
           'with other settings: remove it or choose another --output')
     if task_file.exists():
-      if json.loads(task_file.read_text()) != task:
+      if files.read_json(task_file) != task:
         raise errors.UserError(
             f'{str(output)!r} holds an unfinished data set made from other '
             'input or with other settings: remove it or choose another '
@@ -146,10 +95,9 @@ class Unfinished:
       raise errors.UserError(
           f'cannot make the folder {str(output)!r}: {error}') from error
     if alone:
-      for stale in self.directory.glob('*.writing-*'):
-        _remove(stale)
+      files.remove_partial_files(self.directory)
     if not task_file.exists():
-      write_atomically(task_file, to_json(task))
+      files.write_json(task_file, task)
 
   def part_file(self, number: int, role: str = 'records') -> pathlib.Path:
     return self.directory / f'{number:06d}.{role}'
@@ -164,10 +112,10 @@ class Unfinished:
 
   def report(self, number: int) -> dict:
     """What `mark_done` said of a part."""
-    return json.loads(self._report_file(number).read_text())
+    return files.read_json(self._report_file(number))
 
   def mark_done(self, number: int, report: dict) -> None:
-    write_atomically(self._report_file(number), to_json(report))
+    files.write_json(self._report_file(number), report)
 
   def _report_file(self, number: int) -> pathlib.Path:
     return self.directory / f'{number:06d}.json'
@@ -195,16 +143,16 @@ class Unfinished:
       shards.append(dict(file=target.name,
                          num_examples=self.report(number)['counts'][role],
                          bytes=target.stat().st_size,
-                         sha256=file_sha256(target)))
+                         sha256=files.file_sha256(target)))
     return shards
 
   def write(self, name: str, data: bytes) -> None:
     """Writes a file of the finished set."""
-    write_atomically(self.output / name, data)
+    files.write_bytes(self.output / name, data)
 
   def finish(self, manifest: dict) -> None:
     """Writes the manifest and forgets the parts."""
-    write_atomically(self.output / source.MANIFEST, to_json(manifest))
+    files.write_json(self.output / source.MANIFEST, manifest)
     shutil.rmtree(self.directory)
 
 
