@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from walt_jax.builders import tokenizers
-from walt_jax.commands import evaluate
 from walt_jax.core import progress
 from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.evaluation import reconstruct as reconstruct_lib
 from walt_jax.media import contact_sheet
 from walt_jax.media import video
 from walt_jax.metrics import fvd
@@ -75,7 +75,7 @@ def train(variant: str, data: str, workdir: pathlib.Path, steps: int,
 def reconstruct(workdir: pathlib.Path, clips: np.ndarray) -> np.ndarray:
   """What the averaged weights make of the clips."""
   tokenizer = tokenizers.load_tokenizer(str(workdir))
-  return np.stack(list(evaluate.reconstructions(tokenizer, clips)))
+  return np.stack(list(reconstruct_lib.reconstructions(tokenizer, clips)))
 
 
 def health(workdir: pathlib.Path, last: int = _LAST) -> dict[str, Any]:

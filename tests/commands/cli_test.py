@@ -12,7 +12,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from walt_jax.commands import cli
-from walt_jax.commands import flags
 from walt_jax.core import errors
 
 
@@ -98,14 +97,6 @@ class ParseTest(parameterized.TestCase):
     self.assertRegex(err, r'\Awalt: error: [^\n]+\n\Z')
     self.assertIn(named, err)
 
-  def test_per_stage(self):
-    spread = lambda values: flags.per_stage(values, 3, '--steps', 9)
-    self.assertEqual(spread(None), [9, 9, 9])
-    self.assertEqual(spread([5]), [5, 5, 5])
-    self.assertEqual(spread([5, 6, 7]), [5, 6, 7])
-    with self.assertRaisesRegex(errors.UserError, '--steps has 2 values'):
-      spread([5, 6])
-
 
 class ExitCodeTest(parameterized.TestCase):
 
@@ -153,7 +144,7 @@ class ProcessTest(absltest.TestCase):
     self.assertIn('evaluate', process.stdout)
     self.assertLess(min(times), 1.0)
     heavy = subprocess.run(
-        [sys.executable, '-c', 'import sys\nfrom walt_jax import cli\n'
+        [sys.executable, '-c', 'import sys\nfrom walt_jax.commands import cli\n'
          'cli.main(["sample", "--help"])\n'
          'print([m for m in ("jax", "tensorflow", "numpy", "flax")'
          ' if m in sys.modules])'],
@@ -161,7 +152,7 @@ class ProcessTest(absltest.TestCase):
     self.assertEqual(heavy.stdout.splitlines()[-1], '[]')
 
   def test_a_reader_that_leaves_is_no_fault(self):
-    code = ('import sys\nfrom walt_jax import cli\n'
+    code = ('import sys\nfrom walt_jax.commands import cli\n'
             'def run(args):\n  while True: print("x" * 1000)\n'
             'cli._entry_point = lambda module: run\n'
             'sys.exit(cli.main(["report", "d"]))')

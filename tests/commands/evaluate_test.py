@@ -18,6 +18,7 @@ from walt_jax.core import errors
 from walt_jax.data.sources import moving_digits
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import digit_reader
+from walt_jax.evaluation import results
 from walt_jax.media import samples
 from walt_jax.media import video
 from walt_jax.metrics import image_features
@@ -223,14 +224,14 @@ class EvaluateTest(parameterized.TestCase):
       path = self.folder / f'{i}.json'
       path.write_text(json.dumps(base | change))
       paths.append(str(path))
-    self.assertEqual(evaluate.compare(*paths[:2])['value'], 2.0)
+    self.assertEqual(results.compare(*paths[:2])['value'], 2.0)
     for path, pattern in zip(
         paths[2:], ('frames', 'network', 'num_generated', 'metric'),
         strict=True):
       with self.assertRaisesRegex(errors.UserError, pattern):
-        evaluate.compare(paths[0], path)
+        results.compare(paths[0], path)
     with self.assertRaisesRegex(errors.UserError, 'not a result'):
-      evaluate.compare(paths[0], str(self.folder / 'absent.json'))
+      results.compare(paths[0], str(self.folder / 'absent.json'))
 
 
 if __name__ == '__main__':

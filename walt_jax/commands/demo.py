@@ -10,15 +10,16 @@ from typing import Any
 import jax
 
 from walt_jax.builders import pipelines
-from walt_jax.commands import sample
 from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
+from walt_jax.sampling import output as output_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import settings as settings_lib
 
 TITLE = 'walt_jax'
 NO_LABEL = '(none)'
@@ -92,16 +93,16 @@ class Drawer:
     Raises:
       UserError: For what the stages cannot do.
     """
-    plan = sample.plan_of(self.pipeline, num_frames)
+    plan = settings_lib.plan_of(self.pipeline, num_frames)
     pipeline_lib.check_requests(self.pipeline, [request], plan)
     given = pipeline_lib.read_given(self.pipeline, [request])
     settings = [_settings(stage, choice) for stage, choice in zip(
         self.pipeline.stages, choices, strict=True)]
     out = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
     with rules.activate(self._mesh):
-      sample.draw(self.pipeline, [request], settings, sample.Output(out),
-                  plan=plan, given=given, batch_size=1, release=False,
-                  report=report)
+      output_lib.draw(
+          self.pipeline, [request], settings, output_lib.Output(out),
+          plan=plan, given=given, batch_size=1, release=False, report=report)
     return out
 
 
@@ -214,7 +215,7 @@ def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
           elem_id=f'{stage.name}-{name}'))
     if stage.sampler.denoiser.low_res_factor:
       fields.append(gradio.Slider(
-          0, 1, value=sample.DEFAULT_NOISE_LEVEL, step=0.05,
+          0, 1, value=settings_lib.DEFAULT_NOISE_LEVEL, step=0.05,
           label='Noise on the low-resolution input',
           elem_id=f'{stage.name}-noise'))
   return fields

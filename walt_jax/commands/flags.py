@@ -4,11 +4,9 @@ Each parser raises `argparse.ArgumentTypeError`, which the command line prints
 as one line with the flag's name.
 """
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import math
 from typing import TypeVar
-
-from walt_jax.core import errors
 
 Value = TypeVar('Value')
 
@@ -111,27 +109,3 @@ def process(text: str) -> tuple[int, int]:
       int(number) < int(count)):
     return int(number), int(count)
   raise argparse.ArgumentTypeError(f'{text!r} is not I/N with I < N')
-
-
-def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str,
-              default: Value) -> list[Value]:
-  """Spreads a flag over the stages of a pipeline.
-
-  Args:
-    values: As parsed; one value serves all stages, None means `default`.
-    num_stages: Stages in the pipeline.
-    flag: Its name, for the message.
-    default: Where the flag was not given.
-
-  Raises:
-    errors.UserError: Neither one value nor one a stage.
-  """
-  if values is None:
-    return [default] * num_stages
-  if len(values) == 1:
-    return list(values) * num_stages
-  if len(values) != num_stages:
-    raise errors.UserError(
-        f'{flag} has {len(values)} values for {num_stages} stages; give one, '
-        'or one a stage')
-  return list(values)

@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from walt_jax.builders import pipelines
-from walt_jax.commands import sample
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import progress
@@ -34,6 +33,7 @@ from walt_jax.sampling import cascade
 from walt_jax.sampling import given_frames as given_frames_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import settings as settings_lib
 
 DEFAULT_SAMPLES = 256
 _CHUNK = 128  # Samples whose features are one file of the cache.
@@ -141,8 +141,8 @@ class _Drawer:
     pipeline_lib.check_requests(pipeline, requests)
     if args.given_frames:
       _check_given(args, pipeline, real)
-    batch_size = args.batch_size or sample.DEFAULT_BATCH_SIZE
-    return cls(pipeline, mesh, sample.stage_settings(args, pipeline),
+    batch_size = args.batch_size or settings_lib.DEFAULT_BATCH_SIZE
+    return cls(pipeline, mesh, settings_lib.stage_settings(args, pipeline),
                requests, real.clips if args.given_frames else None,
                args.given_frames, batch_size)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.evaluation import checkpoint
+from walt_jax.evaluation import results
 from walt_jax.metrics import gathering
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
@@ -120,7 +121,6 @@ class _Records:
 
   def add(self, step: int, result: dict[str, Any]) -> None:
     """Notes a score, in files of the first process alone."""
-    from walt_jax.commands import evaluate
     record = result | dict(step=step, asked=self._wanted)
     self.history[step] = record
     if not multihost.is_main():
@@ -132,7 +132,7 @@ class _Records:
         scalars[f'eval/{name}'] = result[name]
     writer.write_scalars(step, scalars)
     writer.close()
-    evaluate.write_result(
+    results.write(
         self._folder / f'{self._name}_step_{step:08d}.json', record)
     print(f'step {step}: {result["metric"]} {result["value"]:.4g}',
           flush=True)

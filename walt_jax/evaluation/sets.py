@@ -9,25 +9,23 @@ import pathlib
 from typing import Any
 import warnings
 
+import jax
 import numpy as np
 
-from walt_jax.commands import evaluate_flags
 from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
 from walt_jax.evaluation import clip_sets
+from walt_jax.metrics import feature_network
+from walt_jax.metrics import feature_sets
+from walt_jax.metrics import image_features
 from walt_jax.metrics import protocols
+from walt_jax.metrics import scores
+from walt_jax.metrics import video_features
+from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import multihost
 
 _ACCELERATOR_BATCH = 16
 _MOST_AT_ONCE = 64  # Clips that a device gets, however large --batch_size.
-
-
-def is_main() -> bool:
-  """Whether this process writes results; without importing JAX for nothing."""
-  import sys
-  if 'jax' not in sys.modules:
-    return True
-  from walt_jax.parallel import multihost
-  return multihost.is_main()
 
 
 def score(args: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +72,7 @@ class Plan:
   def of(cls, args: argparse.Namespace) -> 'Plan':
     protocol = protocols.get(args.protocol)
     also = tuple(dict.fromkeys((*protocol.also, *args.also)))
-    allowed = dict(fvd=('kvd', 'precision_recall'), fid=evaluate_flags.BESIDE)
+    allowed = dict(fvd=('kvd', 'precision_recall'), fid=tuple(scores.BESIDE))
     for name in also:
       if name not in allowed.get(args.metric, ()):
         raise errors.UserError(
@@ -95,8 +93,6 @@ class Plan:
   def network(self, args: argparse.Namespace, *, is_video: bool,
               devices: Sequence[Any] | None = None) -> Any:
     """Loads the feature network that the flags name."""
-    from walt_jax.metrics import image_features
-    from walt_jax.metrics import video_features
     name = args.preprocessing or self.protocol.preprocessing
     files = args.network.split(',') if args.network else []
     form: dict[str, Any] = dict(
@@ -142,25 +138,21 @@ class Plan:
         real_is_reference=bool(real and real.is_external)))
 
   def options(self, args: argparse.Namespace) -> Any:
-    from walt_jax.metrics import scores
     return scores.Options(self.protocol, self.also, args.interval,
                           args.splits, args.seed)
 
   def keep(self, options) -> tuple[str, ...]:
     """Outputs of which more than statistics is needed."""
-    from walt_jax.metrics import feature_network
     if self.metric == 'is':
       return (feature_network.LOGITS,)
     return options.keep()
 
   def collect(self, clips, network, frames, options, label: str) -> Any:
     """Streams clips through the network."""
-    from walt_jax.metrics import feature_sets
     return feature_sets.collect(clips, network, frames=frames,
                                 keep=self.keep(options), label=label)
 
   def _check_outputs(self, args, network) -> None:
-    from walt_jax.metrics import feature_network
     wanted = set(self.keep(self.options(args)))
     if 'sfid' in self.also:
       wanted.add(feature_network.SPATIAL)
@@ -172,7 +164,6 @@ class Plan:
 
   def result(self, args, real, generated, network) -> dict[str, Any]:
     """The finished result."""
-    from walt_jax.metrics import scores
     name = self.metric
     if network.info.name == 'efficientnet-lite0':
       name = f'{name}-{network.info.name}'
@@ -199,7 +190,6 @@ class Real:
 
   @classmethod
   def open(cls, args: argparse.Namespace, plan: Plan, network) -> 'Real':
-    from walt_jax.metrics import feature_sets
     if args.real is None:
       raise errors.UserError(f'{args.metric} needs --real PATH')
     if os.path.isfile(args.real) and feature_sets.is_statistics(args.real):
@@ -236,14 +226,13 @@ class Real:
     cached = self._cache_file(args, network, frames)
     known = cached and cached.is_file() and not plan.keep(options)
     if known:
-      from walt_jax.metrics import feature_sets
       found = feature_sets.load(
           cached, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
     else:
       found = plan.collect(clips, network, frames, options, 'real')
     for path in (None if known else cached, args.save_statistics):
-      if path and is_main():
+      if path and multihost.is_main():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
     return found
@@ -308,8 +297,6 @@ def open_clips(args: argparse.Namespace, name: str) -> clip_sets.ClipSet:
 
 def _frames(args: argparse.Namespace, plan: Plan, generated) -> int:
   """Frames that are scored, the same of every clip."""
-  from walt_jax.metrics import feature_sets
-  from walt_jax.metrics import video_features
   if args.frames is not None:
     return args.frames
   lengths = {len(generated[0])}
@@ -328,7 +315,6 @@ def _frames(args: argparse.Namespace, plan: Plan, generated) -> int:
 
 def check_lengths(network, clips, frames: int) -> None:
   """Refuses clips that the network cannot score."""
-  from walt_jax.metrics import feature_sets
   try:
     feature_sets.check_frames(network, frames, len(clips[0]))
   except ValueError as error:
@@ -363,9 +349,6 @@ def video_form(args: argparse.Namespace,
 
 def local_devices() -> list[Any]:
   """This process's devices, of the mesh that the program would make."""
-  import jax
-
-  from walt_jax.parallel import mesh as mesh_lib
   if jax.process_count() > 1:
     return jax.local_devices()
   return list(mesh_lib.make_mesh().devices.flat)

@@ -21,6 +21,7 @@ PREPROCESSING = 'tf1-bilinear-224'
 PREPROCESSING_64 = 'tf1-bilinear-64-224'
 # StyleGAN-V: PyTorch's bilinear interpolation, which has half-pixel centres.
 PREPROCESSING_TORCH = 'half-pixel-bilinear-224'
+MIN_FRAMES = i3d.MIN_FRAMES  # Fewer cannot be scored.
 PREPROCESSINGS = (PREPROCESSING, PREPROCESSING_64, PREPROCESSING_TORCH)
 
 resize_tf1_bilinear = functools.partial(resizing.resize, grid='tf1')

@@ -6,10 +6,10 @@ import numpy as np
 
 from walt_jax.builders import pipelines
 from walt_jax.builders import tokenizers
-from walt_jax.commands import evaluate
 from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.evaluation import reconstruct
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import baselines
 from walt_jax.metrics import reconstruction
@@ -68,7 +68,7 @@ def held_out(path: pathlib.Path) -> list[dict]:
 
 def _tokenizer(out, videos, entries, network) -> list[Score]:
   tokenizer = tokenizers.load_tokenizer(str(out / 'tokenizer'))
-  decoded = list(evaluate.reconstructions(tokenizer, videos))
+  decoded = list(reconstruct.reconstructions(tokenizer, videos))
   result = reconstruction.summary(videos, decoded, network)
   samples_lib.write_samples(
       out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], 8.0,

@@ -1,0 +1,82 @@
+"""`walt evaluate reconstruction`: clips beside what a tokenizer makes of them.
+"""
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from walt_jax.builders import tokenizers
+from walt_jax.core import errors
+from walt_jax.evaluation import sets
+from walt_jax.metrics import fvd
+from walt_jax.metrics import reconstruction
+from walt_jax.metrics import video_features
+from walt_jax.sampling import compiled_tokenizer
+
+
+def score(args) -> dict[str, Any]:
+  """Scores pairs of clips, or clips and what a tokenizer makes of them."""
+  real: Any = sets.open_clips(args, 'real')
+  other: Any
+  result: dict[str, Any] = {}
+  if args.workdir:
+    if len(args.workdir) != 1:
+      raise errors.UserError('reconstruction takes one --workdir, got '
+                             f'{",".join(args.workdir)}')
+    tokenizer = tokenizers.load_tokenizer(args.workdir[0])
+    other = list(reconstructions(tokenizer, real, args.batch_size or 8))
+    result['tokenizer_sha256'] = tokenizer.sha256
+    real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
+  else:
+    other = sets.open_clips(args, 'generated')
+    if len(other) != len(real):
+      raise errors.UserError(
+          f'--real holds {len(real)} clips and --generated {len(other)}; they '
+          'are compared in order and must be as many')
+    if other[0].shape != real[0].shape:
+      raise errors.UserError(
+          f'--real has clips of {sets.size_of(real[0])} and '
+          f'--generated of {sets.size_of(other[0])}; they must be '
+          'equal')
+  pairs = reconstruction.load_network()
+  result |= reconstruction.summary(real, other, pairs)
+  rfvd = None
+  frames = video_features.scored_frames(len(real[0]))
+  if frames >= video_features.MIN_FRAMES:
+    network = video_features.load_network(
+        args.network, **sets.video_form(args))
+    rfvd = fvd.compare(
+        *(fvd.feature_set(clips, network, label=name)
+          for name, clips in (('real', real), ('reconstructed', other))))
+  # The result's own network is that of the perceptual distance.
+  return dict(
+      metric='reconstruction', value=result['psnr'],
+      values=[result['psnr']], num_real=len(real), num_generated=len(other),
+      frames=len(real[0]), network=result.pop('perceptual_network'),
+      preprocessing='none', covariance=None, protocol=args.protocol,
+      comparable_to=[], rfvd=rfvd, **result)
+
+
+def reconstructions(tokenizer: Any, clips: Iterable[np.ndarray],
+                    batch_size: int = 8) -> Iterator[np.ndarray]:
+  """Encodes and decodes uint8 clips [T, H, W, 3] by a tokenizer.
+
+  The posterior's mean is decoded. Clips whose length is not 1 + a multiple
+  of f_t lose their last frames. The last batch is padded, so that all have
+  one shape.
+  """
+  codec = compiled_tokenizer.Codec(tokenizer)
+
+  def finish(batch):
+    pixels = np.stack(batch + [batch[-1]] * (batch_size - len(batch)))
+    return codec.decode(codec.encode(pixels))[:len(batch)]
+
+  batch: list[np.ndarray] = []
+  for clip in clips:
+    usable = 1 + (len(clip) - 1) // codec.f_t * codec.f_t
+    batch.append(clip[:usable])
+    if len(batch) == batch_size:
+      yield from finish(batch)
+      batch = []
+  if batch:
+    yield from finish(batch)

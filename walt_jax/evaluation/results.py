@@ -1,0 +1,69 @@
+"""Results of `walt evaluate`: JSON files, and which may be compared."""
+import json
+import os
+import pathlib
+from typing import Any
+
+from walt_jax.core import errors
+from walt_jax.core import files
+
+_SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance', 'root',
+         'protocol', 'real_content', 'given_frames', 'num_splits',
+         'split_size')
+_COUNTED = ('fvd', 'fid', 'is')  # Scores that depend on how many clips.
+
+
+def write(path: str | os.PathLike, result: dict[str, Any]) -> None:
+  """Writes a result as JSON, whole or not at all."""
+  text = json.dumps(result, indent=1, allow_nan=False) + '\n'
+  files.write_text(path, text)
+
+
+def compare(first: str, second: str) -> dict[str, Any]:
+  """Compares two results measured the same way.
+
+  Raises:
+    errors.UserError: They are not.
+  """
+  a, b = _read(first), _read(second)
+  for name in _SAME:
+    if _identity(a.get(name)) != _identity(b.get(name)):
+      raise errors.UserError(
+          f'{first} and {second} may not be compared: {name} is '
+          f'{_short(a.get(name))} in one and {_short(b.get(name))} in the '
+          'other; evaluate both the same way')
+  for name in ('num_real', 'num_generated'):
+    counted = str(a.get('metric')).split('-', 1)[0] in _COUNTED
+    if counted and a.get(name) != b.get(name):
+      raise errors.UserError(
+          f'{first} and {second} may not be compared: {name} is {a.get(name)} '
+          f'and {b.get(name)}, and {a["metric"]} depends on the number of '
+          'clips')
+  return dict(metric=a['metric'], values=[a['value'], b['value']],
+              value=b['value'] - a['value'], protocol=a.get('protocol'),
+              files=[str(first), str(second)])
+
+
+def _read(path: str) -> dict[str, Any]:
+  try:
+    result = json.loads(pathlib.Path(path).read_text())
+    result['metric'], result['value']  # Both must be there.
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise errors.UserError(
+        f'{path} is not a result of walt evaluate '
+        f'({type(error).__name__})') from None
+  return result
+
+
+def _identity(value: Any) -> Any:
+  """A network is the same wherever its weights came from."""
+  if isinstance(value, dict):
+    return {name: value.get(name) for name in ('name', 'sha256')}
+  return value
+
+
+def _short(value: Any) -> str:
+  if isinstance(value, dict):
+    return ' '.join(filter(None, (
+        value.get('name'), str(value.get('sha256') or '')[:12])))
+  return str(value)

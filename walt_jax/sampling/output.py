@@ -1,0 +1,134 @@
+"""Writing of samples: clips, `samples.json`, a contact sheet."""
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import walt_jax
+from walt_jax.core import progress
+from walt_jax.media import contact_sheet
+from walt_jax.media import samples as samples_lib
+from walt_jax.media import video
+from walt_jax.sampling import cascade
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import rollout
+
+SHEET_FILE = 'contact_sheet.png'
+_SHEET_CLIPS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+  """Where samples go.
+
+  Attributes:
+    folder: Gets clips, `samples.json` and a contact sheet.
+    animation: 'gif' or 'webp' to be written too, or None.
+    settings: What else `samples.json` is to say, JSON values.
+  """
+  folder: pathlib.Path
+  animation: str | None = None
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def draw(pipeline: pipeline_lib.Pipeline,
+         requests: Sequence[requests_lib.Request],
+         settings: Sequence[pipeline_lib.StageSettings], output: Output, *,
+         plan: rollout.Plan, given: cascade.Given, batch_size: int,
+         report: cascade.Report, release: bool = True) -> None:
+  """Draws all requests and writes them; see `cascade.run`."""
+  start = time.perf_counter()
+  outputs = cascade.run(
+      pipeline, requests, settings, batch_size=batch_size, plan=plan,
+      given=given, release=release, report=report)
+  writer = _Writer(output, pipeline, settings, outputs)
+  writer.write(requests, batch_size)
+  writer.finish(dict(output.settings, batch_size=batch_size), start)
+
+
+class _Writer:
+  """Decodes and writes every sample, with each stage's output beside it."""
+
+  def __init__(self, output: Output, pipeline: pipeline_lib.Pipeline,
+               settings: Sequence[pipeline_lib.StageSettings],
+               outputs: Sequence[cascade.StageOutput]):
+    self._out, self._animation = output.folder, output.animation
+    self._pipeline, self._settings = pipeline, settings
+    self._outputs = outputs
+    self._writer = samples_lib.SampleWriter(
+        self._out, fps=pipeline.frame_rate)
+    self._shapes: dict[str, tuple[int, ...]] = {}
+
+  def write(self, requests: Sequence[requests_lib.Request],
+            batch_size: int) -> None:
+    """Writes all clips, and the first ones on a contact sheet."""
+    names = [stage.name for stage in self._pipeline.stages]
+    decoded = [cascade.decode(self._pipeline, output, batch_size)
+               for output in self._outputs]
+    shown: list[np.ndarray] = []
+    clips_of_all = progress.track(
+        zip(requests, *decoded, strict=True), 'write', 'sample',
+        len(requests))
+    for number, (request, *clips) in enumerate(clips_of_all):
+      self._shapes = {name: np.shape(clip) for name, clip in
+                      zip(names, clips, strict=True)}
+      entry = samples_lib.Entry(
+          stem=f'{number:05d}', caption=request.prompt,
+          label=request.label or None, seed=request.seed,
+          index=request.index, prompts=request.prompts,
+          source=request.image or request.video or None)
+      self._writer.add(
+          entry, clips[-1],
+          stage_clips=dict(zip(names[:-1], clips[:-1], strict=True)))
+      if self._animation and len(clips[-1]) > 1:
+        video.write_animation(
+            self._out / f'{entry.stem}.{self._animation}', clips[-1],
+            self._pipeline.frame_rate)
+      if number < _SHEET_CLIPS:
+        shown.append(clips[-1])
+    video.write_png(self._out / SHEET_FILE, contact_sheet.contact_sheet(
+        shown, [_caption(r) for r in requests[:_SHEET_CLIPS]]))
+
+  def finish(self, settings: Mapping[str, Any], start: float) -> None:
+    """Writes `samples.json`: how each clip came to be."""
+    pipeline, plan = self._pipeline, self._outputs[0].plan
+    text = pipeline.text
+    settings = dict(
+        settings, num_frames=plan.num_frames, windows=plan.num_windows,
+        window_frames=plan.window_frames,
+        context_frames=plan.context_frames if plan.num_windows > 1 else 0,
+        text_encoder=None if text is None else dict(
+            name=text.name, sha256=text.sha256, max_tokens=text.max_tokens),
+        version=walt_jax.__version__, jax=jax.__version__)
+    self._writer.finish(
+        stages=[self._record(i) for i in range(len(pipeline.stages))],
+        settings=settings, seconds=time.perf_counter() - start)
+
+  def _record(self, index: int) -> samples_lib.StageRecord:
+    stage, setting = self._pipeline.stages[index], self._settings[index]
+    output = self._outputs[index]
+    return samples_lib.StageRecord(
+        name=stage.name, workdir=stage.workdir, step=stage.step,
+        sha256=stage.params.sha256, weights=stage.weights,
+        sampler=setting.options.sampler, steps=setting.options.num_steps,
+        guidance=setting.guidance.scales,
+        noise_level=(setting.noise_level
+                     if stage.sampler.denoiser.low_res_factor else None),
+        shape=tuple(self._shapes[stage.name]), seconds=output.seconds,
+        compile_seconds=output.compile_seconds,
+        tokenizer_sha256=self._pipeline.tokenizer.sha256,
+        sampler_options=dataclasses.asdict(setting.options),
+        windows=('' if output.plan.num_windows == 1 else
+                 'blended' if output.blend else 'continued'))
+
+
+def _caption(request: requests_lib.Request) -> str:
+  """What stands beside a clip on the contact sheet."""
+  if request.prompts:
+    return ' '.join(f'{frame}: {text}' for frame, text in request.prompts)
+  return request.prompt or request.label or f'seed {request.seed}'
