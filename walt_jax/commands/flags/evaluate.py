@@ -1,7 +1,9 @@
-"""Flags of `walt evaluate`; nothing heavy is imported."""
+"""Flags of `walt evaluate`."""
 import argparse
+from typing import Any
 
-from walt_jax.commands import flags
+from walt_jax.commands.flags import sampling
+from walt_jax.commands.flags import values
 
 METRICS = {
     'fvd': 'Frechet distance of I3D features of videos',
@@ -13,8 +15,14 @@ METRICS = {
 BESIDE = ('kvd', 'kid', 'precision_recall', 'is', 'sfid')
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-  """Adds a sub-command for each metric, and `compare`."""
+def add(commands: Any) -> None:
+  """Adds `walt evaluate`, with a sub-command for each metric and `compare`."""
+  parser = commands.add_parser(
+      'evaluate', help='score clips or a checkpoint',
+      description='Scores clips. A PATH is a folder of videos or images, an '
+      '.npy of uint8 [N, T, H, W, 3], an .npz with such an arr_0, or a '
+      'prepared data set: DIR[:SPLIT][:HEIGHTxWIDTH].')
+  parser.set_defaults(module='walt_jax.commands.evaluate')
   metrics = parser.add_subparsers(dest='metric', required=True,
                                   metavar='METRIC')
   for name, text in METRICS.items():
@@ -36,18 +44,18 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
        help='clips, or statistics written by --save_statistics')
   generated = parser.add_mutually_exclusive_group(required=True)
   generated.add_argument('--generated', metavar='PATH')
-  generated.add_argument('--workdir', type=flags.separated(str),
+  generated.add_argument('--workdir', type=values.separated(str),
                          metavar='BASE[,SR1,SR2]',
                          help='score samples of a checkpoint')
   add_('--json', required=True, metavar='FILE')
   add_('--protocol', metavar='NAME', default='quick')
-  add_('--frames', type=flags.positive_int, metavar='N',
+  add_('--frames', type=values.positive_int, metavar='N',
        help='score the first N frames')
   add_('--network', metavar='FILE[,FILE]',
        help='weights of the feature network')
-  add_('--batch_size', type=flags.positive_int, metavar='N',
+  add_('--batch_size', type=values.positive_int, metavar='N',
        help='clips computed at once; changes no result')
-  add_('--seed', type=flags.natural, default=0, metavar='S')
+  add_('--seed', type=values.natural, default=0, metavar='S')
 
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:
@@ -55,15 +63,15 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
   add_ = group.add_argument
   add_('--preprocessing', metavar='NAME',
        help="from pixels to the network's input; the protocol's by default")
-  add_('--also', type=flags.separated(str), default=[], metavar='LIST',
+  add_('--also', type=values.separated(str), default=[], metavar='LIST',
        help=f'scores beside: {", ".join(BESIDE)}')
-  add_('--interval', type=flags.positive_int, default=0, metavar='N',
+  add_('--interval', type=values.positive_int, default=0, metavar='N',
        help='95%% interval from N bootstrap resamples')
-  add_('--splits', type=flags.positive_int, default=10, metavar='N',
+  add_('--splits', type=values.positive_int, default=10, metavar='N',
        help='of the Inception Score (10)')
   add_('--real_split', metavar='NAME',
        help='what split the real clips are, where --real does not say so')
-  add_('--given_frames', type=flags.natural, default=0, metavar='N',
+  add_('--given_frames', type=values.natural, default=0, metavar='N',
        help='first frames of each clip that were given to the model; with '
        '--workdir they are taken of the clips of --real')
   add_('--save_statistics', metavar='FILE.npz',
@@ -73,22 +81,15 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('sampling from --workdir')
   add_ = group.add_argument
-  add_('--num_samples', type=flags.positive_int, metavar='N',
+  add_('--num_samples', type=values.positive_int, metavar='N',
        help="to draw; the protocol's by default")
-  add_('--repeats', type=flags.positive_int, metavar='N',
+  add_('--repeats', type=values.positive_int, metavar='N',
        help="sets of them, of seeds S, S + 1, ..; the protocol's by default")
   add_('--requests', metavar='FILE.jsonl',
        help='prompts or labels, taken in turn; else each class in turn')
-  add_('--step', type=flags.natural, metavar='N',
+  add_('--step', type=values.natural, metavar='N',
        help='checkpoint of the base; the newest by default')
-  add_('--steps', type=flags.separated(flags.positive_int),
-       metavar='50[,..]')
-  add_('--sampler', type=flags.separated(str), metavar='ddim[,..]')
-  add_('--factorized', action=argparse.BooleanOptionalAction)
-  add_('--guidance', type=flags.separated(flags.guidance, ';'),
-       metavar='text=7.5,label=1,frames=2[;..]')
-  add_('--noise_level', type=flags.separated(flags.noise_level),
-       metavar='A[,B]')
+  sampling.add(group)
   add_('--save_samples', metavar='FILE.npz',
        help='write the samples as the array arr_0')
 
@@ -102,5 +103,5 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
   add_('--follow', action='store_true',
        help='score every checkpoint that a training run writes, until its '
        'last; scores go to its TensorBoard and metrics.jsonl')
-  add_('--poll', type=flags.positive, default=30.0, metavar='SECONDS',
+  add_('--poll', type=values.positive, default=30.0, metavar='SECONDS',
        help='how often --follow looks for a new checkpoint (30)')

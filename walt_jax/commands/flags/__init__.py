@@ -1,0 +1,1 @@
+"""Flags of each sub-command; nothing heavy is imported."""

@@ -1,0 +1,10 @@
+"""The flag `--config`, of several sub-commands."""
+import argparse
+
+
+def add(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+  """Adds `--config` to a sub-command."""
+  parser.add_argument('--config', required=required, metavar='FILE[:variant]',
+                      help='a Python file with get_config; any key can be set '
+                      'with --config.KEY=VALUE')
+  parser.set_defaults(takes_overrides=True)

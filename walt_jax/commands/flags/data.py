@@ -1,0 +1,109 @@
+"""Flags of `walt data`."""
+from typing import Any
+
+from walt_jax.commands.flags import values
+
+
+def add(commands: Any) -> None:
+  """Adds `walt data`."""
+  parser = commands.add_parser('data', help='prepare, render or inspect data')
+  actions = parser.add_subparsers(dest='action', required=True,
+                                  metavar='ACTION')
+  _add_prepare(actions)
+  render = actions.add_parser(
+      'render', help='write clips of the embedded data')
+  render.add_argument('name', choices=('moving_digits',))
+  render.add_argument('--split', default='heldout', metavar='S')
+  render.add_argument('--num', type=values.positive_int, required=True,
+                      metavar='N')
+  render.add_argument('--output', required=True, metavar='DIR')
+  render.add_argument('--size', type=values.positive_int, default=32,
+                      metavar='N')
+  render.add_argument('--num_frames', type=values.positive_int, default=17,
+                      metavar='N')
+  render.add_argument('--difficulty', metavar='NAME',
+                      help='quick (default) or free')
+  render.add_argument('--heldout', type=values.natural, default=0, metavar='M',
+                      help='add a split of M clips of held-out digits')
+  render.add_argument('--labels', choices=('digit_direction', 'digit'),
+                      default='digit_direction', help='what labels name')
+  render.add_argument('--seed', type=values.natural, default=0, metavar='S')
+  render.add_argument('--clips', type=values.natural, metavar='N',
+                      help='clips also written as .npy and .mp4; default: all '
+                      'of a held-out split or of up to 64, else none')
+  inspect = actions.add_parser(
+      'inspect', help='summary and contact sheet of a data set')
+  inspect.add_argument('path', metavar='DIR')
+  inspect.add_argument('--out', metavar='FILE.png',
+                       help='default: DIR/contact_sheet.png')
+  inspect.add_argument('--clips', type=values.positive_int, default=16,
+                       metavar='N', help='clips on the contact sheet')
+  parser.set_defaults(module='walt_jax.commands.data')
+
+
+def _add_prepare(actions: Any) -> None:
+  parser = actions.add_parser(
+      'prepare', help='clips -> ArrayRecord data set with a manifest',
+      description='Reads videos, images and tar shards from a folder and '
+      'writes a sharded data set and manifest.json, where every file that '
+      'cannot be used is listed. A rerun goes on where it stopped.')
+  add = parser.add_argument
+  add('--input', required=True, metavar='DIR')
+  add('--output', required=True, metavar='DIR')
+  what = parser.add_argument_group('what is known of the files')
+  what.add_argument('--annotations', type=values.separated(str), metavar='PATH',
+                    help='captions (.jsonl, .csv, .parquet), Kinetics .csv '
+                    'lists, or the folder of UCF-101 split files; default: '
+                    'captions.* in the input')
+  what.add_argument('--ucf_split', type=int, choices=(1, 2, 3), default=1,
+                    help='which of the official splits')
+  what.add_argument('--split_folders', action='store_true',
+                    help='folders named train, val, test are the splits')
+  what.add_argument('--heldout', type=values.number, metavar='P',
+                    help='else, fraction of the groups of files that is held '
+                    'out (0.1)')
+  clip = parser.add_argument_group('clips')
+  clip.add_argument('--size', type=values.positive_int, metavar='N',
+                    help='shorter side of what is stored, in pixels (128)')
+  clip.add_argument('--fps', type=values.positive, metavar='F',
+                    help='resample to this rate')
+  clip.add_argument('--num_frames', type=values.positive_int, metavar='N',
+                    help='shortest clip to accept (17); 1 takes images')
+  clip.add_argument('--clip_frames', type=values.positive_int, metavar='N',
+                    help='cut longer videos into clips of N frames (128)')
+  clip.add_argument('--clip_stride', type=values.positive_int, metavar='N',
+                    help='frames from clip to clip (clip_frames)')
+  clip.add_argument('--codec', choices=('jpeg', 'png', 'h264'),
+                    help='how clips are stored: single frames or video (jpeg)')
+  clip.add_argument('--quality', type=values.positive_int, metavar='Q',
+                    help='1 to 100 (95)')
+  work = parser.add_argument_group('work')
+  work.add_argument('--num_shards', type=values.positive_int, metavar='N')
+  work.add_argument('--workers', type=values.positive_int, metavar='N',
+                    help='processes on this machine (all cores)')
+  work.add_argument('--beam_pipeline_options', default='', metavar='LIST',
+                    help="of Apache Beam: 'runner=FlinkRunner,..'")
+  latents = parser.add_argument_group('latent cache')
+  latents.add_argument('--latents', action='store_true',
+                       help='cache latents; of an input that is a data set '
+                       'already, only this is done')
+  latents.add_argument('--workdir', metavar='TOKENIZER')
+  latents.add_argument('--height', type=values.positive_int, metavar='N',
+                       help='of cached clips, with --width')
+  latents.add_argument('--width', type=values.positive_int, metavar='N')
+  latents.add_argument('--low_res_factor', type=values.natural, default=0,
+                       metavar='F', help='also cache latents of the clip '
+                       'downsampled by F, for super-resolution')
+  latents.add_argument('--images_per_clip', type=values.natural, default=0,
+                       metavar='N', help='frames of each clip also cached on '
+                       'their own, for image rows')
+  latents.add_argument('--text', choices=('minilm', 't5', 'none'),
+                       default='none', help='also cache text states of the '
+                       'captions')
+  latents.add_argument('--text_path', metavar='DIR',
+                       help='weights of the text encoder')
+  latents.add_argument('--max_tokens', type=values.positive_int, default=64,
+                       metavar='L')
+  latents.add_argument('--process', type=values.process, default=(0, 1),
+                       metavar='I/N', help='encode every N-th shard, from I; '
+                       'one such command a machine, same --output')

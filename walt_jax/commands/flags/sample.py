@@ -1,0 +1,39 @@
+"""Flags of `walt sample`."""
+from typing import Any
+
+from walt_jax.commands.flags import sampling
+from walt_jax.commands.flags import values
+
+
+def add(commands: Any) -> None:
+  """Adds `walt sample`."""
+  parser = commands.add_parser(
+      'sample', help='draw clips from trained stages',
+      description='Draws clips: an .mp4 and a lossless .npy each, and '
+      'samples.json. Lists by stage are separated by commas (guidance: '
+      'semicolons); one value serves all stages.')
+  parser.add_argument('--workdir', required=True,
+                      type=values.separated(str), metavar='BASE[,SR1,SR2]')
+  parser.add_argument('--out', required=True, metavar='DIR')
+  what = parser.add_mutually_exclusive_group()
+  what.add_argument('--prompt', metavar='TEXT')
+  what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
+  what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
+                    'line: prompt (or [[frame, prompt], ..]), label, image, '
+                    'video, seed')
+  given = parser.add_mutually_exclusive_group()
+  given.add_argument('--image', metavar='FILE', help='the first frame')
+  given.add_argument('--video', metavar='FILE',
+                     help='its last frames are the first ones')
+  parser.add_argument('--num_frames', type=values.positive_int, metavar='N',
+                      help='more than a window goes on from its last frames; '
+                      'fewer are cut off')
+  parser.add_argument('--num_samples', type=values.positive_int, default=None,
+                      metavar='N', help='for each prompt or label')
+  sampling.add(parser)
+  parser.add_argument('--seed', type=values.natural, default=0, metavar='S')
+  parser.add_argument('--batch_size', type=values.positive_int, metavar='N',
+                      help='samples drawn at once; changes no result')
+  parser.add_argument('--animation', choices=('gif', 'webp'),
+                      help='write this beside each .mp4')
+  parser.set_defaults(module='walt_jax.commands.sample')

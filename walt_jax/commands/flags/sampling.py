@@ -1,0 +1,22 @@
+"""Flags by which samples are drawn: of `walt sample` and `walt evaluate`."""
+import argparse
+from typing import Any
+
+from walt_jax.commands.flags import values
+
+
+def add(parser: Any) -> None:
+  """Adds what may be chosen for each stage to a parser or a group of it."""
+  add_ = parser.add_argument
+  add_('--steps', type=values.separated(values.positive_int),
+       metavar='50[,..]')
+  add_('--sampler', metavar='ddim[,..]', type=values.separated(str),
+       help='ddim, ddpm or dpmpp_2m')
+  add_('--factorized', action=argparse.BooleanOptionalAction,
+       help='base: draw the first frame alone, as an image, and then the clip '
+       'that begins with it')
+  add_('--guidance', type=values.separated(values.guidance, ';'),
+       metavar='text=7.5,label=1,frames=2[;..]')
+  add_('--noise_level', type=values.separated(values.noise_level),
+       metavar='A[,B]', help='noise on the low-resolution input, one a '
+       'super-resolution stage')
