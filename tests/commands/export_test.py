@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from walt_jax.builders import config as config_lib
 from walt_jax.commands import cli
 from walt_jax.core import exports
 from walt_jax.core import files
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import state as train_state
 
+QUICKSTART = pathlib.Path(__file__).parents[2] / 'configs' / 'quickstart.py'
 PARAMS = {'head': {'kernel': jnp.arange(6.0).reshape(2, 3)}}
 TOKENIZER = {'encoder': {'bias': np.zeros(2, np.float32)},
              'statistics': {'mean': np.ones(2, np.float32)}}
+
+
+def config_of(variant):
+  """What the `config.json` of a run of the quickstart says."""
+  return config_lib.to_dict(config_lib.load(f'{QUICKSTART}:{variant}'))
 
 
 class ExportTest(absltest.TestCase):
@@ -27,11 +34,11 @@ class ExportTest(absltest.TestCase):
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.workdir, self.out = self.root / 'run', self.root / 'out'
 
-  def write_run(self, steps=(3, 7), ema=(0.9, 0.99), **config):
+  def write_run(self, steps=(3, 7), ema=(0.9, 0.99)):
     """A run whose parameters at each step are those of step 0 plus it."""
-    checkpoints = checkpoints_lib.Checkpoints(self.workdir, dict(
-        stage='denoiser', ema=list(ema),
-        derived=dict(classes=['a']), **config))
+    checkpoints = checkpoints_lib.Checkpoints(
+        self.workdir, config_of('smoke') | dict(
+            ema=list(ema), derived=dict(classes=['a'])))
     checkpoints.write_config()
     for step in steps:
       state = train_state.create(PARAMS, optax.sgd(0.1), ema)
@@ -81,7 +88,7 @@ class ExportTest(absltest.TestCase):
   def test_tokenizer(self):
     self.workdir.mkdir()
     (self.workdir / 'config.json').write_text(
-        json.dumps(dict(stage='tokenizer')))
+        json.dumps(config_of('tokenizer')))
     self.assertEqual(self.export(), 2)  # Not trained to its end.
     self.assert_nothing_written()
     exports.save_export(self.workdir / 'export', TOKENIZER, dict(model={}))

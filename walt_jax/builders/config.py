@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 from ml_collections import config_dict
 
+from walt_jax.builders import schema
+from walt_jax.builders import sections
 from walt_jax.core import errors
 
 T = TypeVar('T')
@@ -176,3 +178,18 @@ def read_workdir(workdir: str) -> config_dict.ConfigDict:
         f'{workdir!r} is no work directory (it has no config.json); make one '
         'with: walt train --config FILE --workdir DIR')
   return from_dict(json.loads(path.read_text()))
+
+
+def check_workdirs(workdirs: Sequence[str]) -> None:
+  """Checks the configs of runs and exports, before anything is read of them.
+
+  Raises:
+    UserError: As `schema.of`, or if there is no config.
+  """
+  for workdir in workdirs:
+    values = read_workdir(workdir).to_dict()
+    if 'stage' not in values and 'model' in values:
+      sections.build(schema.TokenizerExport, values)
+    else:
+      values.pop(DERIVED, None)
+      schema.of(values)

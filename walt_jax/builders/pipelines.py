@@ -38,6 +38,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
     UserError: On a directory without a checkpoint, stages of different
       tokenizers, or stages that do not follow each other.
   """
+  config_lib.check_workdirs(workdirs)
   platform = mesh_lib.platform(mesh)
   configs = [config_lib.read_workdir(workdir) for workdir in workdirs]
   for workdir, config in zip(workdirs, configs, strict=True):

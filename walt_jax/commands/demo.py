@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
@@ -30,6 +31,7 @@ _SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt demo --help`."""
+  config_lib.check_workdirs(args.workdir)
   gradio = _import_gradio()
   mesh = mesh_lib.make_mesh()
   pipeline = pipelines.load_pipeline(args.workdir, mesh)

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 import warnings
 
+from walt_jax.builders import config as config_lib
 from walt_jax.core import errors
 from walt_jax.evaluation import checkpoint
 from walt_jax.evaluation import control
@@ -23,6 +24,7 @@ def run(args: argparse.Namespace) -> None:
   if args.metric == 'compare':
     _finish(results.compare(*args.files), args.json)
     return
+  config_lib.check_workdirs(args.workdir or ())
   protocols.get(args.protocol)
   if args.json:
     _check_writable(args.json)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.planning import gpu
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
   # Compiling for absent devices opens none.
   jax.config.update('jax_platforms', 'cpu')
   config = config_lib.load(args.config, args.overrides)
+  schema.of(config)
   plan = dict(config=args.config) | summary.plan(config)
   if args.topology:
     plan |= _on_topology(args, config, plan)

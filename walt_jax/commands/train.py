@@ -9,6 +9,7 @@ import jax
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
   """Trains in this process, one of those that are joined."""
   config = config_lib.load(args.config, args.overrides)
-  _check_stage(config)
+  schema.of(config)
   workdir = pathlib.Path(args.workdir)
   if workdir.exists() and not workdir.is_dir():
     raise errors.UserError(
@@ -97,7 +98,7 @@ def _replay(args: argparse.Namespace) -> None:
   config = config_lib.from_dict(
       {k: v for k, v in failure.config.items() if k != config_lib.DERIVED})
   config_lib.override(config, args.overrides)
-  _check_stage(config)
+  schema.of(config)
   mesh = mesh_lib.make_mesh(**config.mesh)
   # WORKDIR/replay/step_N.
   workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
@@ -120,19 +121,9 @@ def _replay(args: argparse.Namespace) -> None:
           flush=True)
 
 
-def _check_stage(config) -> None:
-  if config.stage not in _BUILDERS:
-    raise errors.UserError(
-        f'config key stage is {config.stage!r}; choose one of '
-        f'{", ".join(_BUILDERS)}')
-
-
 def _loop_options(config, profile: tuple[int, int] | None,
                   max_failures: int) -> loop.LoopOptions:
   """The part of `train` that the loop itself reads."""
-  config_lib.check_keys(
-      config.train, {'num_steps', 'log_every', 'save_every', 'eval_every',
-                     'eval_batches', 'eval_samples'}, 'train')
   first, last = profile or (None, 0)
   try:
     return loop.LoopOptions(

@@ -15,6 +15,17 @@ AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
 
+def check_axes(data: int, fsdp: int, tensor: int) -> None:
+  """Raises UserError for sizes of axes that fit no number of devices."""
+  shape = (data, fsdp, tensor)
+  if any(size < 1 and size != -1 for size in shape):
+    raise errors.UserError(
+        f'{_named(shape)}: an axis is a positive number, or -1 for all '
+        'remaining devices')
+  if shape.count(-1) > 1:
+    raise errors.UserError(f'{_named(shape)}: only one axis may be -1')
+
+
 def mesh_shape(
     data: int, fsdp: int, tensor: int, num_devices: int
 ) -> tuple[int, int, int]:
@@ -23,22 +34,20 @@ def mesh_shape(
   Raises:
     UserError: If the axes do not multiply to the number of devices.
   """
+  check_axes(data, fsdp, tensor)
   shape = (data, fsdp, tensor)
-  named = ', '.join(f'mesh.{n}={s}' for n, s in zip(AXES, shape, strict=True))
-  if any(size < 1 and size != -1 for size in shape):
-    raise errors.UserError(
-        f'{named}: an axis is a positive number, or -1 for all remaining '
-        'devices')
-  if shape.count(-1) > 1:
-    raise errors.UserError(f'{named}: only one axis may be -1')
   known = math.prod(size for size in shape if size != -1)
   if num_devices % known or (-1 not in shape and known != num_devices):
     raise errors.UserError(
-        f'{named} does not fill {num_devices} device(s); make the product of '
-        'the axes equal to the device count, or set one axis to -1')
+        f'{_named(shape)} does not fill {num_devices} device(s); make the '
+        'product of the axes equal to the device count, or set one axis to -1')
   data, fsdp, tensor = (
       num_devices // known if size == -1 else size for size in shape)
   return data, fsdp, tensor
+
+
+def _named(shape: tuple[int, int, int]) -> str:
+  return ', '.join(f'mesh.{n}={s}' for n, s in zip(AXES, shape, strict=True))
 
 
 def make_mesh(

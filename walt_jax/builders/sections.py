@@ -1,0 +1,195 @@
+"""Sections of a config as frozen dataclasses: keys, types, ranges, meanings.
+
+The annotation of a field says what its key takes: `bool`, `int`, `float` (also
+a whole number), `str`, a `Literal` of names, a tuple of these, another section,
+or one of these `| None` (an empty section means None too). `Annotated` with a
+`Range` adds bounds. The meaning of a key is its entry under `Attributes:` in
+the docstring of the section, or of the class that the section `configures`.
+"""
+from collections.abc import Mapping
+import dataclasses
+import inspect
+import math
+import re
+import types
+import typing
+from typing import Annotated, Any, Literal, TypeVar
+
+from walt_jax.core import errors
+
+T = TypeVar('T')
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """Bounds of a number, both included."""
+  least: float
+  most: float = math.inf
+
+  def __str__(self) -> str:
+    if self.most == math.inf:
+      return f'of {self.least:g} or more'
+    return f'from {self.least:g} to {self.most:g}'
+
+
+Natural = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+Rate = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+
+# In words: one, and many.
+_KINDS = {
+    bool: ('True or False', 'True or False'),
+    int: ('a whole number', 'whole numbers'),
+    float: ('a number', 'numbers'),
+    str: ('a text', 'texts'),
+}
+
+
+def build(section: type[T], values: Mapping[str, Any], where: str = '') -> T:
+  """Builds a section from plain values; lists count as tuples.
+
+  Args:
+    section: A frozen dataclass.
+    values: By key; a key that is left out has its default.
+    where: Dotted name of the section, for errors; '' for a whole config.
+
+  Raises:
+    UserError: On a key that is unknown or missing, or a value of a wrong type
+      or out of its range.
+  """
+  keys = fields(section)
+  unknown = sorted(set(values) - set(keys))
+  if unknown:
+    raise errors.UserError(
+        f'unknown config key {dotted(where, unknown[0])!r}; known'
+        f'{f" in {where}" if where else ""}: {", ".join(sorted(keys))}')
+  for name, field in keys.items():
+    if name not in values and is_required(field):
+      raise errors.UserError(
+          f'the config lacks the key {dotted(where, name)!r}')
+  typed = {name: _typed(annotations(section)[name], value,
+                        dotted(where, name))
+           for name, value in values.items()}
+  try:
+    return section(**typed)
+  except ValueError as e:
+    raise errors.UserError(f'config section {where}: {e}') from e
+
+
+def dotted(where: str, name: str) -> str:
+  """Such as 'model.width'."""
+  return f'{where}.{name}' if where else name
+
+
+def fields(section: Any) -> dict[str, dataclasses.Field[Any]]:
+  """The keys of a section, in order."""
+  return {field.name: field for field in dataclasses.fields(section)}
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+  """Whether a key has no default."""
+  return (field.default is dataclasses.MISSING
+          and field.default_factory is dataclasses.MISSING)
+
+
+def annotations(section: Any) -> dict[str, Any]:
+  """What each key of a section takes."""
+  return typing.get_type_hints(section, include_extras=True)
+
+
+def subsections(annotation: Any) -> tuple[type, ...]:
+  """The sections that a key may hold; none for a plain value."""
+  return tuple(kind for kind in _alternatives(annotation)
+               if isinstance(kind, type) and dataclasses.is_dataclass(kind))
+
+
+def meanings(section: type) -> dict[str, str]:
+  """What each key means, as the docstrings say."""
+  found: dict[str, str] = {}
+  for cls in (getattr(section, 'configures', object),
+              *reversed(section.__mro__)):
+    found |= _documented(cls)
+  return {name: found.get(name, '') for name in fields(section)}
+
+
+def describe(annotation: Any, *, plural: bool = False) -> str:
+  """What a key takes, in words."""
+  if annotation in _KINDS:
+    return _KINDS[annotation][plural]
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin is Annotated:
+    bounds = ' and '.join(map(str, arguments[1:]))
+    return f'{describe(arguments[0], plural=plural)} {bounds}'
+  if origin is Literal:
+    return f'one of {", ".join(map(repr, arguments))}'
+  if origin is tuple:
+    count = '' if arguments[-1] is Ellipsis else f'{len(arguments)} '
+    return (f'{"tuples" if plural else "a tuple"} of {count}'
+            f'{describe(arguments[0], plural=True)}')
+  if subsections(annotation):
+    return 'a section'
+  return ' or '.join('None' if kind is types.NoneType else describe(kind)
+                     for kind in _alternatives(annotation))
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+  if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+    return typing.get_args(annotation)
+  return (annotation,)
+
+
+def _typed(annotation: Any, value: Any, key: str) -> Any:
+  """Checks the value of a key; tuples and whole numbers become what it takes.
+  """
+  sections = subsections(annotation)
+  kinds = _alternatives(annotation)
+  if types.NoneType in kinds and (value is None or sections and value == {}):
+    return None
+  if sections:
+    if not isinstance(value, Mapping):
+      raise errors.UserError(
+          f'config key {key} is {value!r}; it is a section with the keys '
+          f'{", ".join(fields(sections[0]))}')
+    # Of several, the one that knows the most of the keys.
+    best = max(sections, key=lambda kind: len(set(value) & set(fields(kind))))
+    return build(best, value, key)
+  for kind in kinds:
+    fits, result = _fit(kind, value)
+    if fits:
+      return result
+  if typing.get_origin(annotation) is Literal:
+    raise errors.UserError(
+        f'config key {key} is {value!r}; choose one of '
+        f'{", ".join(repr(name) for name in typing.get_args(annotation))}')
+  raise errors.UserError(
+      f'config key {key} is {value!r}; give {describe(annotation)}')
+
+
+def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
+  """Whether a value is what an annotation says, and that value."""
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin is Annotated:
+    fits, value = _fit(arguments[0], value)
+    return fits and all(
+        bound.least <= value <= bound.most for bound in arguments[1:]), value
+  if origin is Literal:
+    return isinstance(value, str) and value in arguments, value
+  if origin is tuple:
+    if not isinstance(value, (tuple, list)):
+      return False, value
+    if arguments[-1] is Ellipsis:
+      arguments = (arguments[0],) * len(value)
+    parts = [_fit(*pair) for pair in zip(arguments, value, strict=False)]
+    return (len(arguments) == len(value) and all(fits for fits, _ in parts),
+            tuple(part for _, part in parts))
+  if annotation is float and type(value) is int:
+    return True, float(value)
+  return type(value) is annotation, value
+
+
+def _documented(cls: type) -> dict[str, str]:
+  """The entries under `Attributes:` of a class's own docstring."""
+  _, _, text = inspect.cleandoc(cls.__doc__ or '').partition('\nAttributes:\n')
+  entries = re.findall(r'^  (\w+): (.+(?:\n {4,}.+)*)', text, re.MULTILINE)
+  return {name: ' '.join(meaning.split()) for name, meaning in entries}
