@@ -1,4 +1,4 @@
-"""Speed and memory of the data pipeline: the figures in docs/data.md.
+"""Speed and memory of the data pipeline: docs/measurements/data.md.
 
   python -m benchmarks.data [--input VIDEOS] [--json FILE]
 

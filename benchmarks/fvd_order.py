@@ -3,8 +3,8 @@ measuring it matter? Both on the same real clips.
 
   python -m benchmarks.fvd_order --clips $WALT_TEST_DATA/ucf101 --out runs/order
 
-Prints the tables of docs/evaluation.md. Features are kept in --out, from
-which an interrupted run goes on.
+Prints the tables of docs/measurements/evaluation.md. Features are kept in
+--out, from which an interrupted run continues.
 """
 import argparse
 import collections

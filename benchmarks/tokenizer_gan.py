@@ -8,9 +8,9 @@ same seed, data and losses; the second also has a discriminator) and, every
 600 steps, reconstructs the same held-out clips with the averaged weights:
 PSNR, SSIM, perceptual distance, flicker and rFVD (I3D) over training, and the
 health of the GAN over its last 500 steps. `--config.*` flags go to both
-(`--config.seed=1`). A rerun goes on where it stopped; to train both at once,
-run it with `--train_only` for each, then without. The tables of
-docs/training.md are its `scores.json`, its pictures `sheet.png`.
+(`--config.seed=1`). A rerun continues where it stopped; to train both at
+once, run it with `--train_only` for each, then without. The tables of
+docs/measurements/tokenizer.md are its `scores.json`, its pictures `sheet.png`.
 """
 import argparse
 import json

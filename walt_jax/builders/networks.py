@@ -13,7 +13,8 @@ from walt_jax.tokenizer import feature_discriminator
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
-# The faster form by measurement (docs/training.md); 'native' elsewhere.
+# The faster form by measurement (docs/measurements/tokenizer.md); 'native'
+# elsewhere.
 _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
 _ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'cudnn', 'tpu': 'xla'}
 

@@ -20,7 +20,8 @@ _LARGEST_SHOWN = 12
 _MAX_TRIES = 10  # Compilations of the search for the largest batch.
 _LOW_EFFORT_NOTE = (
     'compiled at the lowest effort for speed; where the default was compiled '
-    'too, collectives were equal and memory within 2% (docs/scaling.md)')
+    'too, collectives were equal and memory within 2% '
+    '(docs/measurements/plans.md)')
 
 
 def topology_plan(

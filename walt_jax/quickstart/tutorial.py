@@ -63,7 +63,7 @@ SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
 LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
             'label=4.5,text=4.5', 32,
             # Fresh backgrounds take all gradients of a base that cannot draw
-            # digits yet (docs/training.md).
+            # digits yet (docs/measurements/training.md).
             WarmUp('quick', 4096, 3000))
 SIZES = (32, 64, 128)
 STAGES = ('base', 'sr1', 'sr2')

@@ -3,7 +3,7 @@
 Momentum is replaced by the nearest matrix with equal singular values, so that
 a layer learns in all directions at once and not in the few of its largest
 gradients. On moving digits it needs about half of AdamW's steps, each of them
-dearer (docs/training.md).
+dearer (docs/measurements/training.md).
 
 Partition rules say which axes of a leaf are layers, inputs and outputs.
 """
