@@ -161,20 +161,20 @@ def redraw(pipeline: pipeline_lib.Pipeline, latents: np.ndarray,
   """
   stage = pipeline.stages[0]
   sampler = stage.sampler
-  steps = samplers.step_table(sampler.schedule, stage.defaults)
-  chosen = np.flatnonzero(steps.timestep <= level)
+  steps = samplers.make(sampler.schedule, stage.defaults).rows()
+  chosen = np.flatnonzero(steps['timestep'] <= level)
   ids = {name: i for i, name in enumerate(stage.classes)}
   states, mask = pipeline.text.embed([r.prompt for r in requests])
 
   @jax.jit
   def draw(params, x, conditioning):
     for i in chosen:
-      timestep = jnp.full((x.shape[0], 1), steps.timestep[i], jnp.float32)
+      timestep = jnp.full((x.shape[0], 1), steps['timestep'][i], jnp.float32)
       out = sampler.denoiser.apply({'params': params}, x, timestep,
                                    conditioning)
       x_0 = sampler.prediction.x_0(
-          out, x, np.float32(steps.alpha[i]), np.float32(steps.sigma[i]))
-      x = steps.x_coef[i] * x + steps.x_0_coef[i] * x_0
+          out, x, np.float32(steps['alpha'][i]), np.float32(steps['sigma'][i]))
+      x = steps['x_coef'][i] * x + steps['x_0_coef'][i] * x_0
     return x
 
   made = []

@@ -45,7 +45,6 @@ NOT_YET = {
     'data/sources/mixture.py -> data.stream.order',
     'data/sources/tfds.py -> data.prepare.listing',
     'data/storage/shards.py -> data.sources.source',
-    'diffusion/loss.py imports flax.struct',
     'evaluation/checkpoint.py imports argparse',
     'evaluation/follow.py -> training.checkpoints',
     'evaluation/follow.py -> training.logging',

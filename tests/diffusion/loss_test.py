@@ -180,12 +180,6 @@ class LossTest(parameterized.TestCase):
       run(kind='eps')
     run(kind='eps', schedule=schedules.linear(zero_terminal_snr=False))
 
-  def test_quartile_means(self):
-    timestep = jnp.asarray([[0.001], [0.25], [0.251], [0.75], [1.0]])
-    values = jnp.asarray([[1.], [3.], [5.], [7.], [9.]])
-    np.testing.assert_array_equal(
-        loss.quartile_means(values, timestep), [2, 5, 7, 9])
-
   @parameterized.parameters(
       dict(self_condition_probability=1.5), dict(max_low_res_level=-0.1),
       dict(weighting='p2'),

@@ -1,6 +1,8 @@
 """Samplers against diffusers' trajectories of a fixed analytic model."""
 import functools
 import pathlib
+import sys
+import types as types_lib
 from unittest import mock
 
 from absl.testing import absltest
@@ -9,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import errors
 from walt_jax.core import types
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction
+from walt_jax.diffusion import sampler
 from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
 
@@ -74,6 +78,60 @@ class ParityTest(parameterized.TestCase):
           initial_noise=jnp.asarray(GOLDEN['x']))[1]
     np.testing.assert_allclose(
         ours, GOLDEN[f'{golden}/{tag}'], atol=1e-5, rtol=1e-5)
+
+
+class AveragedEstimates:
+  """A sampler of two passes a step, which remembers what it has seen."""
+
+  def __init__(self, path):
+    self._path = path
+
+  def rows(self):
+    return sampler.steps_of(self._path)
+
+  def init(self, x):
+    return sampler.State(x, jnp.zeros_like(x), history=jnp.zeros((), int))
+
+  def step(self, state, row, estimate, noise):
+    first = estimate(state.x, row, state.x_0)
+    x_0 = (first + estimate(state.x, row, first)) / 2 + 0 * noise()
+    return sampler.State(x_0, x_0, state.history + 2)
+
+
+class OwnSamplerTest(absltest.TestCase):
+
+  def test_a_class_of_the_users_own_takes_the_steps(self):
+    own = types_lib.ModuleType('own_sampler_of_this_test')
+    own.Averaged = AveragedEstimates
+    self.enterContext(mock.patch.dict(sys.modules, {own.__name__: own}))
+    passes = []
+
+    def model(x_t, timestep, conditioning):
+      jax.debug.callback(
+          lambda t, c: passes.append((float(t[0, 0]), np.asarray(c))),
+          timestep, conditioning.self_cond, ordered=True)
+      return analytic_model(x_t, timestep, conditioning)
+
+    _, steps = samplers.sample_trajectory(
+        model, noise.row_keys(jax.random.key(0), 1), SHAPE,
+        schedule=schedules.linear(), self_condition=True,
+        options=samplers.SamplerOptions(f'{own.__name__}:Averaged', 2))
+    jax.effects_barrier()
+    np.testing.assert_allclose([time for time, _ in passes],
+                               [1, 1, 0.5, 0.5])
+    np.testing.assert_array_equal(passes[0][1], 0 * passes[0][1])
+    # The second pass sees the estimate of the first one, the next step what
+    # the sampler says was its last.
+    self.assertGreater(np.abs(passes[1][1]).max(), 0.1)
+    np.testing.assert_array_equal(passes[2][1], steps[0])
+
+  def test_a_class_that_is_none_is_refused(self):
+    own = types_lib.ModuleType('own_sampler_of_this_test')
+    own.Half = absltest.TestCase
+    self.enterContext(mock.patch.dict(sys.modules, {own.__name__: own}))
+    with self.assertRaisesRegex(
+        errors.UserError, 'lacks init, rows, step; write what .*Sampler'):
+      samplers.SamplerOptions(f'{own.__name__}:Half')
 
 
 class SampleTest(parameterized.TestCase):

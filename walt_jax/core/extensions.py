@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 import importlib
 import inspect
 import re
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from walt_jax.core import errors
-
-T = TypeVar('T')
 
 _NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*')
 _SEPARATORS = re.compile(r'[\s,;]+')
@@ -28,7 +26,7 @@ def is_name(text: Any) -> bool:
   return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
-def load(name: str, protocol: type[T], where: str) -> type[T]:
+def load(name: str, protocol: type, where: str) -> Any:
   """Imports the class called `name` and checks it against a protocol.
 
   Args:
@@ -62,7 +60,7 @@ def load(name: str, protocol: type[T], where: str) -> type[T]:
     raise errors.UserError(
         f'{where} is {name!r}, but the class lacks {", ".join(missing)}; '
         f'write what {protocol.__module__}.{protocol.__qualname__} describes')
-  return cast(type[T], found)
+  return found
 
 
 def members(protocol: type) -> set[str]:

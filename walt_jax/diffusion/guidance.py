@@ -94,8 +94,8 @@ def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
     if not scales:
       return denoise_fn(x_t, timestep, conditioning)
     if conditioning.text is not None:
-      conditioning = conditioning.replace(
-          text_mask=conditions.text_mask(conditioning))
+      conditioning = dataclasses.replace(
+          conditioning, text_mask=conditions.text_mask(conditioning))
     variants = [conditioning] + [
         conditions.null(
             conditioning, name, null_label=guidance.null_label)

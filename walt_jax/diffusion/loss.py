@@ -3,7 +3,6 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +16,6 @@ from walt_jax.diffusion import schedules
 ParamDenoiseFn = Callable[
     [Any, jax.Array, jax.Array, types.Conditioning], jax.Array]
 WEIGHTINGS = ('mse', 'min_snr')
-NUM_QUARTILES = 4
 # Uses of a row's key; changing one changes every run's random numbers.
 _DRAWS, _NOISE, _LOW_RES_NOISE, _DROP = range(4)
 # The columns of the uniform draws, all made at once.
@@ -64,7 +62,8 @@ class LossOptions:
                        f'{self.frame_condition_lengths}.')
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class LossParts:
   """What the mean hides; arrays [B, F], as the timesteps are.
 
@@ -116,11 +115,8 @@ def diffusion_loss(
 
   uniform = noise.uniform(
       noise.fold(keys, _DRAWS), (num_draws, _NUM_DRAWS))
-  step = jnp.floor(
-      conditions.per_row(uniform[..., _TIMESTEP], is_image)
-      * schedule.num_steps)
-  step = jnp.minimum(step, schedule.num_steps - 1)
-  timestep = (step + 1) / schedule.num_steps
+  timestep = schedule.training_timestep(
+      conditions.per_row(uniform[..., _TIMESTEP], is_image))
   alpha, sigma = schedule.alpha_sigma(timestep[..., None, None, None])
   eps = noise.normal(noise.fold(keys, _NOISE), latents.shape[1:])
   x_t = alpha * latents + sigma * eps
@@ -153,18 +149,6 @@ def diffusion_loss(
     loss = mse * prediction.min_snr_weight(
         alpha[..., 0, 0, 0] ** 2, sigma[..., 0, 0, 0] ** 2, options.snr_cap)
   return loss.mean(), LossParts(loss=loss, mse=mse, timestep=timestep)
-
-
-def quartile_means(values: jax.Array, timestep: jax.Array) -> jax.Array:
-  """Means [4] of `values` by quartile of timestep; NaN where there is none.
-
-  Args:
-    values: Any shape.
-    timestep: The same shape, in (0, 1]; (0, 1/4] is the first quartile.
-  """
-  quartile = jnp.ceil(timestep * NUM_QUARTILES).astype(jnp.int32) - 1
-  member = quartile.reshape(-1, 1) == jnp.arange(NUM_QUARTILES)
-  return (values.reshape(-1, 1) * member).sum(0) / member.sum(0)
 
 
 def _give_frames(uniform, latents, conditioning, options):

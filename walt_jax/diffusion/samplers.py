@@ -1,26 +1,20 @@
-"""Samplers: from noise to latents in one `lax.scan`.
-
-Every sampler here is linear in what a step knows: the current x, the new
-estimate of x_0, the one before it, and fresh noise. A sampler is therefore a
-table of four coefficients a step, computed on the host in float64.
-"""
-from collections.abc import Sequence
+"""Samplers by name, and the `lax.scan` that takes one from noise to latents."""
+from collections.abc import Callable, Sequence
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from walt_jax.core import extensions
 from walt_jax.core import types
+from walt_jax.diffusion import ddim
+from walt_jax.diffusion import dpm_solver
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
+from walt_jax.diffusion import sampler as sampler_lib
 from walt_jax.diffusion import schedules
 
-SAMPLERS = ('ddim', 'ddpm', 'dpmpp_2m')
-# Stands for zero signal power in DPM-Solver++, whose log-SNR must be finite
-# (the value that diffusers uses).
-DPM_LEAST_GAMMA = 2.0 ** -24
 V_PREDICTION = prediction_lib.Prediction('v')
 NO_GUIDANCE = guidance_lib.Guidance()
 _INITIAL, _STEPS = 0, 1  # Uses of a row's key.
@@ -31,7 +25,8 @@ class SamplerOptions:
   """How to sample.
 
   Attributes:
-    sampler: 'ddim', 'ddpm' (ancestral) or 'dpmpp_2m' (DPM-Solver++ 2M).
+    sampler: One of `SAMPLERS`: 'ddim', 'ddpm' (ancestral) or 'dpmpp_2m'
+      (DPM-Solver++ 2M); or `module:Class` of your own (`sampler.Sampler`).
     num_steps: Passes of the network, on trailing timesteps.
     eta: Noise of DDIM: 0 deterministic, 1 ancestral.
     clip: If given, every estimate of x_0 is clipped to [-clip, clip].
@@ -50,8 +45,7 @@ class SamplerOptions:
 
   def __post_init__(self):
     if self.sampler not in SAMPLERS:
-      raise ValueError(
-          f'Unknown sampler {self.sampler!r}; choose of {SAMPLERS}.')
+      _own(self.sampler)
     if self.num_steps < 1:
       raise ValueError(f'num_steps must be positive, not {self.num_steps}.')
     if not 0 <= self.eta <= 1 or (self.eta and self.sampler != 'ddim'):
@@ -66,57 +60,35 @@ class SamplerOptions:
           f'{self.threshold_quantile} with clip={self.clip}.')
 
 
+# How each is made of a path.
+Maker = Callable[[schedules.Path, SamplerOptions], sampler_lib.Sampler]
+SAMPLERS: dict[str, Maker] = {
+    'ddim': lambda path, options: ddim.ddim(path, options.eta),
+    'ddpm': lambda path, options: ddim.ddim(path, eta=1.0),
+    'dpmpp_2m': lambda path, options: dpm_solver.dpmpp_2m(path),
+}
 DDIM_50 = SamplerOptions()  # Section 5.2.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StepTable:
-  """Arrays [num_steps], noisiest step first, float64.
+def make(schedule: schedules.Schedule,
+         options: SamplerOptions) -> sampler_lib.Sampler:
+  """Builds the sampler that the options name, for this schedule.
 
-  x <- x_coef x + x_0_coef x_0 + old_coef (the previous x_0) + noise_coef z.
+  Raises:
+    ValueError: The schedule has no path of so many steps.
   """
-  timestep: np.ndarray
-  alpha: np.ndarray
-  sigma: np.ndarray
-  x_coef: np.ndarray
-  x_0_coef: np.ndarray
-  old_coef: np.ndarray
-  noise_coef: np.ndarray
+  path = schedule.path(options.num_steps)
+  if options.sampler in SAMPLERS:
+    return SAMPLERS[options.sampler](path, options)
+  return _own(options.sampler)(path)
 
 
-def step_table(
-    schedule: schedules.Schedule, options: SamplerOptions) -> StepTable:
-  """Coefficients of every step of the sampler."""
-  steps = schedules.trailing_steps(schedule.num_steps, options.num_steps)
-  index = np.append(steps + 1, 0)
-  gammas, noise_powers = schedule.gammas[index], schedule.noise_powers[index]
-  if options.sampler == 'dpmpp_2m' and gammas[0] == 0:
-    gammas[0], noise_powers[0] = DPM_LEAST_GAMMA, 1 - DPM_LEAST_GAMMA
-  alpha, sigma = np.sqrt(gammas), np.sqrt(noise_powers)
-  alpha, next_alpha = alpha[:-1], alpha[1:]
-  sigma, next_sigma = sigma[:-1], sigma[1:]
-  zeros = np.zeros_like(alpha)
-  if options.sampler == 'dpmpp_2m':
-    x_coef = next_sigma / sigma
-    scale = next_alpha - alpha * x_coef  # alpha' (1 - exp(-h)).
-    log_snr = np.log(alpha / sigma)
-    # Second order needs a previous estimate and a finite last log-SNR: the
-    # first and the last step are of first order.
-    half_ratio = zeros.copy()
-    if len(steps) > 2:
-      h = np.diff(log_snr)
-      half_ratio[1:-1] = 0.5 * h[1:] / h[:-1]
-    coefs = (x_coef, scale * (1 + half_ratio), -scale * half_ratio, zeros)
-  else:
-    # DDIM, Song et al. 2010.02502, equations 12 and 16; ancestral sampling
-    # (DDPM with the posterior's variance) is its case eta = 1.
-    eta = 1.0 if options.sampler == 'ddpm' else options.eta
-    ratio = gammas[:-1] / gammas[1:]
-    noise_coef = eta * next_sigma / sigma * np.sqrt(1 - ratio)
-    direction = np.sqrt(np.maximum(next_sigma ** 2 - noise_coef ** 2, 0))
-    x_coef = direction / sigma
-    coefs = (x_coef, next_alpha - alpha * x_coef, zeros, noise_coef)
-  return StepTable((steps + 1) / schedule.num_steps, alpha, sigma, *coefs)
+def _own(name: str) -> Callable[[schedules.Path], sampler_lib.Sampler]:
+  """A sampler class of the user's own."""
+  if not extensions.is_name(name):
+    raise ValueError(f'Unknown sampler {name!r}; choose of {tuple(SAMPLERS)}, '
+                     'or write one of your own as module:Class.')
+  return extensions.load(name, sampler_lib.Sampler, 'the sampler')
 
 
 def sample(
@@ -181,30 +153,29 @@ def sample_trajectory(
   if x.shape != (num_rows, *shape):
     raise ValueError(f'The initial noise has shape {x.shape}, expected '
                      f'{(num_rows, *shape)}.')
-  table = step_table(schedule, options)
-  is_noisy = bool(table.noise_coef.any())
+  sampler = make(schedule, options)
   step_keys = noise.fold(keys, _STEPS)
   denoise = guidance_lib.guided(denoise_fn, guidance)
 
-  def step(carry, inputs):
-    x, old_x_0 = carry
-    number, row = inputs
-    timestep = jnp.broadcast_to(row['timestep'], (num_rows, 1))
-    seen = (conditioning.replace(self_cond=old_x_0)
+  def estimate(x, where, old_x_0):
+    timestep = jnp.broadcast_to(where['timestep'], (num_rows, 1))
+    seen = (dataclasses.replace(conditioning, self_cond=old_x_0)
             if self_condition else conditioning)
     output = denoise(x, timestep, seen).astype(jnp.float32)
-    x_0 = prediction.x_0(output, x, row['alpha'], row['sigma'])
-    x_0 = _limit(x_0, options)
-    x = (row['x_coef'] * x + row['x_0_coef'] * x_0 + row['old_coef'] * old_x_0)
-    if is_noisy:
-      fresh = noise.normal(noise.fold(step_keys, number), shape)
-      x = x + row['noise_coef'] * fresh
-    return (x, x_0), (x if keep_steps else None)
+    return _limit(
+        prediction.x_0(output, x, where['alpha'], where['sigma']), options)
+
+  def step(state, inputs):
+    number, row = inputs
+    fresh = lambda: noise.normal(noise.fold(step_keys, number), shape)
+    state = sampler.step(state, row, estimate, fresh)
+    return state, (state.x if keep_steps else None)
 
   rows = {name: jnp.asarray(column, jnp.float32)
-          for name, column in dataclasses.asdict(table).items()}
+          for name, column in sampler.rows().items()}
   numbers = jnp.arange(options.num_steps)
-  (x, _), steps = jax.lax.scan(step, (x, jnp.zeros_like(x)), (numbers, rows))
+  state, steps = jax.lax.scan(step, sampler.init(x), (numbers, rows))
+  x = state.x
   if conditioning.frame_mask is not None:
     given = conditioning.frame_mask[..., None, None, None] > 0
     x = jnp.where(given, conditioning.frame_cond.astype(x.dtype), x)

@@ -1,10 +1,11 @@
-"""Noise schedules: how much of the signal is left at each timestep.
+"""Noise schedules: how much signal and noise there is at each timestep.
 
-x_t = sqrt(gamma) x_0 + sqrt(1 - gamma) eps (W.A.L.T, section 3). `timestep`
-is (i + 1) / num_steps for the discrete step i, so gamma(0) = 1 is clean data
-and timestep 1 is the noisiest step.
+x_t = alpha x_0 + sigma eps, where `timestep` runs from 0, clean data, to 1, the
+noisiest. The paper's schedules keep alpha^2 + sigma^2 = 1 and write gamma for
+alpha^2 (W.A.L.T, section 3).
 """
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,49 @@ COSINE_MAX_BETA = 0.999
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Schedule:
-  """Signal and noise power at every discrete step, tabulated in float64.
+class Path:
+  """The places that a sampler visits, noisiest first, ending in clean data.
+
+  Attributes:
+    timestep: float64 [num_steps + 1], falling to 0.
+    alpha: float64 [num_steps + 1], what the signal is multiplied by.
+    sigma: float64 [num_steps + 1], what the noise is multiplied by.
+  """
+  timestep: np.ndarray
+  alpha: np.ndarray
+  sigma: np.ndarray
+
+
+class Schedule(Protocol):
+  """Signal and noise as functions of time, and which times are used."""
+
+  @property
+  def has_zero_terminal_snr(self) -> bool:
+    """Whether alpha is 0 at timestep 1."""
+
+  def alpha_sigma(self, timestep: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Alpha and sigma, float32 in the shape of `timestep`, in [0, 1]."""
+
+  def training_timestep(self, uniform: jax.Array) -> jax.Array:
+    """Turns draws from [0, 1), of any shape, into timesteps to train at."""
+
+  def path(self, num_steps: int) -> Path:
+    """The way of a sampler of so many steps.
+
+    Raises:
+      ValueError: The schedule has no such path.
+    """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Discrete:
+  """A schedule of num_steps discrete steps, tabulated in float64.
+
+  `timestep` is (i + 1) / num_steps for the discrete step i.
 
   Attributes:
     name: For messages.
-    gammas: [num_steps + 1], falling from gammas[0] = 1.
+    gammas: [num_steps + 1], signal power, falling from gammas[0] = 1.
     noise_powers: [num_steps + 1], 1 - gammas without its rounding error.
   """
   name: str
@@ -55,6 +93,18 @@ class Schedule:
     gamma, noise_power = self._powers(timestep)
     return jnp.log(gamma) - jnp.log(noise_power)
 
+  def training_timestep(self, uniform: jax.Array) -> jax.Array:
+    """Every discrete step alike; `uniform` in [0, 1), of any shape."""
+    step = jnp.minimum(
+        jnp.floor(uniform * self.num_steps), self.num_steps - 1)
+    return (step + 1) / self.num_steps
+
+  def path(self, num_steps: int) -> Path:
+    """The trailing steps (`trailing_steps`), then clean data."""
+    index = np.append(trailing_steps(self.num_steps, num_steps) + 1, 0)
+    return Path(index / self.num_steps, np.sqrt(self.gammas[index]),
+                np.sqrt(self.noise_powers[index]))
+
   def _powers(self, timestep: jax.Array) -> tuple[jax.Array, jax.Array]:
     position = jnp.asarray(timestep, jnp.float32) * self.num_steps
     # Discrete steps are exact in spite of the rounding of (i + 1) / num_steps.
@@ -78,13 +128,13 @@ def linear(
     num_steps: int = 1000,
     first_beta: float = 1e-4,
     last_beta: float = 0.02,
-) -> Schedule:
+) -> Discrete:
   """Linear betas (Ho et al. 2020), the paper's schedule (section 5.2)."""
   betas = np.linspace(first_beta, last_beta, num_steps, dtype=np.float64)
   return _from_betas('linear', betas, zero_terminal_snr)
 
 
-def cosine(zero_terminal_snr: bool = True, num_steps: int = 1000) -> Schedule:
+def cosine(zero_terminal_snr: bool = True, num_steps: int = 1000) -> Discrete:
   """Cosine gammas (Nichol and Dhariwal 2021), betas capped at 0.999."""
   time = np.arange(num_steps + 1, dtype=np.float64) / num_steps
   angle = (time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * np.pi / 2
@@ -104,7 +154,7 @@ def make_schedule(
 
 
 def _from_betas(
-    name: str, betas: np.ndarray, zero_terminal_snr: bool) -> Schedule:
+    name: str, betas: np.ndarray, zero_terminal_snr: bool) -> Discrete:
   gammas = np.cumprod(1 - betas)
   noise_powers = 1 - gammas
   if zero_terminal_snr:
@@ -112,7 +162,7 @@ def _from_betas(
     roots = np.sqrt(gammas)
     roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
     gammas, noise_powers = roots ** 2, (1 - roots) * (1 + roots)
-  return Schedule(name, np.concatenate([[1.], gammas]),
+  return Discrete(name, np.concatenate([[1.], gammas]),
                   np.concatenate([[0.], noise_powers]))
 
 
