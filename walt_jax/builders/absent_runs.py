@@ -31,9 +31,9 @@ class AbsentRun:
     stage: What is trained; it takes the batch as it is.
     mesh: The devices.
     state: Shapes of the train state.
-    shardings: Of the state.
+    shardings: Shardings of the state.
     batch: Shapes of a global batch, as the train step takes it.
-    frozen_shardings: Of the stage's frozen parameters.
+    frozen_shardings: Shardings of the stage's frozen parameters.
     draw: `draw(params, ..)` of the sampler; a tokenizer decodes.
     draw_inputs: Shapes of its inputs beside the parameters; all but scalars
       are rows of the samples.
@@ -75,8 +75,8 @@ def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
   """Builds the programs of a config.
 
   Args:
-    config: Of any stage.
-    mesh: Of absent devices, or abstract: then nothing can be lowered.
+    config: Config of any stage.
+    mesh: Mesh of absent devices; with an abstract one nothing can be lowered.
     platform: Decides the programs' forms; by default the mesh's own.
 
   Raises:

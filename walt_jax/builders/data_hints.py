@@ -37,9 +37,9 @@ def command(config: config_dict.ConfigDict, output: str = 'DIR', *,
   """The command line that prepares what a config trains on.
 
   Args:
-    config: Of any stage.
+    config: Config of any stage.
     output: Folder of the result.
-    images: For `data.image_path`, not `data.path`.
+    images: Whether the hint is for `data.image_path`, not `data.path`.
   """
   data = config.data
   frames = 1 if images else data.num_frames

@@ -41,8 +41,8 @@ class Data:
   """One split of a config's data.
 
   Attributes:
-    videos: Of video rows.
-    images: Of image rows, where these do not show frames of the videos.
+    videos: Source of video rows.
+    images: Source of image rows that do not show frames of the videos.
     classes: Names by label id, of both.
     split: 'train' or 'heldout'.
   """
@@ -61,7 +61,7 @@ def source(config: config_dict.ConfigDict, split: str,
   """Opens one split of the config's data.
 
   Args:
-    config: Its `data` section is read.
+    config: Config whose `data` section is read.
     split: 'train' or 'heldout'.
     tokenizer_sha256: The tokenizer that a latent cache must come from.
     text_sha256: The text encoder it must come from, if any.

@@ -110,7 +110,7 @@ class BareStage(NamedTuple):
     objective: The denoiser and its loss.
     stage: Takes latents: it has no `encode`.
     create: `create(params) -> TrainState` at step 0.
-    shapes: Of the parameters.
+    shapes: Shapes of the parameters.
   """
   objective: denoiser_step.DenoiserObjective
   stage: stage_lib.Stage
@@ -248,8 +248,8 @@ def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
   """Where the tokenizer is: as given, already in `workdir`, or a random one.
 
   Args:
-    config: Its `tokenizer` section is read.
-    workdir: Of the run.
+    config: Config whose `tokenizer` section is read.
+    workdir: Work directory of the run.
     scratch: Gets the random tokenizer of a new run.
   """
   section = config.tokenizer

@@ -51,7 +51,7 @@ def build(section: type[T], values: Mapping[str, Any], where: str = '') -> T:
 
   Args:
     section: A frozen dataclass.
-    values: By key; a key that is left out has its default.
+    values: Values by key; a key that is left out has its default.
     where: Dotted name of the section, for errors; '' for a whole config.
 
   Raises:

@@ -65,7 +65,7 @@ def load(workdir: str, text_name: str = '', text_path: str | None = None,
   """Loads the encoders.
 
   Args:
-    workdir: Of a tokenizer or denoiser run, or a tokenizer's export.
+    workdir: A tokenizer's or denoiser's run, or a tokenizer's export.
     text_name: 'minilm', 't5', or '' for no text.
     text_path: Folder of the text encoder's weights, if not packaged.
     max_tokens: L; longer captions are cut.

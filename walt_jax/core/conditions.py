@@ -118,8 +118,8 @@ def drop_conditions(
 
   Args:
     keys: Random keys [B], one a row.
-    conditioning: As for the model.
-    probabilities: Of leaving out.
+    conditioning: The model's conditions.
+    probabilities: Probability of leaving each condition out.
     null_label: The label id that means none (`num_classes`).
   """
   sources = dict(label=conditioning.label, text=conditioning.text,

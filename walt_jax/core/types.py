@@ -17,7 +17,7 @@ class Posterior:
 
   Attributes:
     mean: [B, 1+t, h, w, c].
-    logvar: As mean, or None for a plain autoencoder.
+    logvar: Same shape as mean, or None for a plain autoencoder.
   """
   mean: Array
   logvar: Array | None = None

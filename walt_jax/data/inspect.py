@@ -25,7 +25,7 @@ def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
   Args:
     path: Folder of a dataset or of a latent cache.
     out: The sheet's file; default `path`/contact_sheet.png.
-    num_clips: On the sheet.
+    num_clips: Number of clips on the sheet.
 
   Returns:
     Lines of text.

@@ -9,7 +9,7 @@ def ddim(path: schedules.Path, eta: float = 0.0) -> sampler.Linear:
   """DDIM (Song et al. 2010.02502, equations 12 and 16).
 
   Args:
-    path: Of a schedule with alpha^2 + sigma^2 = 1.
+    path: Path of a schedule with alpha^2 + sigma^2 = 1.
     eta: Noise: 0 deterministic, 1 ancestral sampling, which is DDPM with the
       posterior's variance.
   """

@@ -59,7 +59,7 @@ class Sampler(Protocol):
     """One step.
 
     Args:
-      state: Before it.
+      state: State before the step.
       row: This step's entry of each of the `rows`.
       estimate: A pass of the network; call it once or more.
       noise: Draws noise; called again, it gives the same.
@@ -86,10 +86,10 @@ class Linear:
 
   Attributes:
     path: Where it goes along.
-    x_coef: Of the latents.
-    x_0_coef: Of the new estimate.
-    old_coef: Of the estimate before it.
-    noise_coef: Of fresh noise.
+    x_coef: Coefficient of the latents.
+    x_0_coef: Coefficient of the new estimate.
+    old_coef: Coefficient of the estimate before it.
+    noise_coef: Coefficient of fresh noise.
   """
   path: schedules.Path
   x_coef: np.ndarray

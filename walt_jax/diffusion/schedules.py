@@ -57,7 +57,7 @@ class Discrete:
   `timestep` is (i + 1) / num_steps for the discrete step i.
 
   Attributes:
-    name: For messages.
+    name: Name in messages.
     gammas: [num_steps + 1], signal power, falling from gammas[0] = 1.
     noise_powers: [num_steps + 1], 1 - gammas without its rounding error.
   """

@@ -207,8 +207,8 @@ class _Job:
 
   Attributes:
     drawer: Draws them.
-    network: Of the features.
-    seed: Of the samples.
+    network: Network that computes the features.
+    seed: Random seed of the samples.
     count: How many.
     frames: Scored of each.
     cache: Folder of the chunks' files.

@@ -180,7 +180,7 @@ def score(reading: Reading, digits: Sequence[int] | np.ndarray,
   """Accuracies of what was read against what was asked.
 
   Args:
-    reading: Of N clips.
+    reading: Reading of N clips.
     digits: Asked digit of each clip.
     directions: Asked direction, or None where none was asked.
 
@@ -221,11 +221,11 @@ def reader_accuracy(
   """What the readers themselves score, to be shown beside every result.
 
   Args:
-    reader: From `train_reader`.
+    reader: Result of `train_reader`.
     size: Pixels a side of the clips that are scored.
     num_frames: Their frames.
     count: Real held-out clips.
-    difficulty: Of the data.
+    difficulty: Difficulty of the data.
     reconstruct: Maps clips to a tokenizer's reconstructions of them, or None.
 
   Returns:

@@ -101,7 +101,7 @@ class SampleSet:
     directory: The folder.
     kind: One of `KINDS`.
     fps: Frames a second.
-    entries: In order.
+    entries: The clips, in order.
     stages: How each stage was run (generated clips).
     settings: Any other flag or setting of the run, JSON values.
     seconds: Wall time of the whole run, or None.

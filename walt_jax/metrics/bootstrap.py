@@ -16,7 +16,7 @@ class Interval:
     low: Lower end of the 95% interval.
     high: Upper end.
     std: Standard deviation of the score over the resamples.
-    resamples: How many were drawn.
+    resamples: Number of resamples drawn.
   """
   low: float
   high: float

@@ -29,7 +29,7 @@ class FeatureSet:
     moments: Mean and scatter of the features.
     frames: Frames scored of each clip.
     network: Name, source and sha256 of the feature network.
-    preprocessing: From uint8 clip to the network's input, by name.
+    preprocessing: Name of the way from uint8 clip to the network's input.
     others: Statistics of further outputs, such as sFID's.
     kept: Outputs [N, D] themselves, in the order of the clips, of those that
       were asked for.
@@ -210,10 +210,10 @@ def collect(
 
   Args:
     clips: uint8 [N, T, H, W, 3], or an iterable of [T, H, W, 3] of one shape.
-    network: Of the features.
+    network: Network that computes the features.
     frames: First frames to score; None is `video_features.scored_frames`.
     keep: Outputs to keep, for scores that need more than statistics.
-    label: For the progress bar.
+    label: Text of the progress bar.
 
   Raises:
     ValueError: Another type or shape, or too few frames for the network.

@@ -93,7 +93,7 @@ def gaussian_distance(
     cov_a: [D, D].
     mean_b: [D].
     cov_b: [D, D].
-    root: How the trace of the root is found. Both agree to rounding where
+    root: Way to find the trace of the root. Both agree to rounding where
       the covariances are regular; 'sqrtm' loses digits where they are not.
   """
   cov_a, cov_b = np.asarray(cov_a, np.float64), np.asarray(cov_b, np.float64)

@@ -39,7 +39,7 @@ def fvd(
   Args:
     real: Real clips; compute their `feature_set` once to score many sets.
     generated: The clips to score.
-    network: From `video_features.load_network`; None loads the default.
+    network: Result of `video_features.load_network`; None loads the default.
     frames: First frames to score; None is `video_features.scored_frames`.
     protocol: A name of `protocols`.
   """

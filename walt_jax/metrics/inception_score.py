@@ -35,7 +35,7 @@ def inception_score(
 
   Args:
     logits: [N, C].
-    num_splits: As many consecutive parts, from i N // S on (10 in the paper
+    num_splits: Number S of consecutive parts, from i N // S on (10 in the paper
       and in TGAN's UCF-101 score; 1 in MAGVIT's).
     split_size: Or parts of so many samples (5,000 in guided-diffusion's
       evaluator); the last may be smaller.

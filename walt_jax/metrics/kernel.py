@@ -20,7 +20,7 @@ class KernelDistance:
     value: Mean over the subsets of the unbiased squared discrepancy.
     std: Standard deviation over the subsets; 0 of one.
     subset_size: Features of each set in a subset.
-    num_subsets: How many were drawn; 1 is the two whole sets.
+    num_subsets: Number of subsets drawn; 1 is the two whole sets.
   """
   value: float
   std: float
@@ -51,8 +51,8 @@ def kernel_distance(
     b: Features of the other.
     subset_size: Drawn of each set for every subset, without replacement, as
       KID is reported (1,000); None takes all pairs of the whole sets.
-    num_subsets: Of that size.
-    seed: Of the drawing.
+    num_subsets: Number of subsets of that size.
+    seed: Random seed of the subsets.
   """
   if subset_size is None:
     return KernelDistance(

@@ -1,4 +1,4 @@
-"""Evaluation protocols by name: what makes a score stand beside another."""
+"""Evaluation protocols by name: what makes scores comparable."""
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -16,22 +16,22 @@ class Protocol:
   """Conditions under which published scores were measured.
 
   Attributes:
-    name: As given to `--protocol`.
+    name: Name that `--protocol` takes.
     metric: 'fvd', 'fid', .., or None for any.
     num_generated: Samples a repeat, or None for any number.
     repeats: Independent sets of samples whose scores are averaged.
     num_real: Fewest real clips, or None for any number.
-    real_split: Which real clips, or None for any.
+    real_split: Split of the real clips, or None for any.
     frames: Frames scored, or None for any.
-    given_frames: Of these, how many first frames were given to the model.
+    given_frames: Number of first frames that the model was given.
     network: Name of the feature network, or None for any.
-    preprocessing: From uint8 pixels to the network's input, or None for the
+    preprocessing: Way from uint8 pixels to the network's input, or None for the
       network's default.
     covariance: Divisor of the covariances.
-    root: How the distance's root is found.
-    also: Scores that are reported beside.
-    split_size: Samples of a split of the Inception Score beside.
-    comparable_to: Published numbers that a result may stand beside.
+    root: Way to find the distance's root.
+    also: Scores that are reported along with it.
+    split_size: Samples in a split of the Inception Score reported with it.
+    comparable_to: Published numbers that a result may be compared with.
   """
   name: str
   metric: str | None = None
@@ -107,7 +107,7 @@ class Conditions:
     num_generated: Samples in each repeat; None while they are not known.
     repeats: Sets of samples.
     num_real: Real clips; None for statistics of another program.
-    real_split: What the data set or the user says the real clips are.
+    real_split: Split that the data set or the user says the real clips are.
     frames: Frames scored.
     given_frames: First frames given to the model.
     network: Name of the feature network.

@@ -95,7 +95,7 @@ class PerceptualNetwork:
   """EfficientNet-Lite0 ready to run.
 
   Attributes:
-    params: From `efficientnet.load`.
+    params: Result of `efficientnet.load`.
     info: Name, source and hash, for the result.
   """
   params: efficientnet.Params
@@ -116,9 +116,9 @@ def compare_clips(
 
   Args:
     real: uint8 clips [T, H, W, 3] (or one array [N, T, H, W, 3]).
-    other: As many, of the same shapes.
-    network: For the perceptual distance.
-    label: For the progress bar.
+    other: As many clips, of the same shapes.
+    network: Network of the perceptual distance.
+    label: Text of the progress bar.
 
   Returns:
     psnr (dB), ssim, perceptual, flicker (share of the pixel range) and l1.

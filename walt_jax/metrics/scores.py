@@ -17,7 +17,7 @@ from walt_jax.metrics import protocols
 
 FeatureSet = feature_sets.FeatureSet
 
-# What may stand beside a Frechet distance -> the outputs it needs kept.
+# Score reported with a Frechet distance -> the outputs it needs kept.
 BESIDE = {
     'kvd': (feature_network.FEATURES,), 'kid': (feature_network.FEATURES,),
     'precision_recall': (feature_network.FEATURES,),
@@ -32,11 +32,11 @@ class Options:
   """How sets are scored.
 
   Attributes:
-    protocol: Its covariance and root are used.
-    also: Scores beside, of `BESIDE`.
-    resamples: Of the bootstrap interval; 0 leaves it out.
-    num_splits: Of the Inception Score, where the protocol names no size.
-    seed: Of drawing subsets and resamples.
+    protocol: Protocol whose covariance and root are used.
+    also: Further scores, of `BESIDE`.
+    resamples: Resamples of the bootstrap interval; 0 leaves it out.
+    num_splits: Splits of the Inception Score, where the protocol names no size.
+    seed: Random seed of subsets and resamples.
   """
   protocol: protocols.Protocol
   also: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def attend(
   Args:
     query: [..., L, K, d], any leading axes (batch, windows).
     key: [..., S, K, d].
-    value: As key.
+    value: Values, of the keys' shape.
     bias: [K, L, S], added to the logits of every window.
     mask: bool [..., S], true at keys that may be seen.
     form: One of `FORMS`.

@@ -28,7 +28,7 @@ HIDDEN_AXES = ('batch', 'frames', 'rows', 'columns', 'mlp')
 
 @struct.dataclass
 class LayerContext:
-  """What every layer sees beside the tokens.
+  """What every layer sees besides the tokens.
 
   Attributes:
     embedding: SiLU of the embedding of time and global condition [B, F, D].

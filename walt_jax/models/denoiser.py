@@ -42,11 +42,11 @@ class Denoiser(nn.Module):
     lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
     use_qk_norm: LayerNorm of queries and keys.
     use_relative_bias: A bias per head and relative offset in every window.
-    position_init_scale: Of the position tables; a short run of a small model
+    position_init_scale: Scale of position tables; a short run of a small model
       needs about 1 to tell places apart from its first steps on.
     activation: 'gelu' (paper) or 'relu2'.
     attention_form: One of `attention.FORMS`.
-    scan_unroll: How many pairs a step of the loop over layers executes.
+    scan_unroll: Number of pairs that a step of the loop over layers executes.
     remat_policy: A name of `remat.POLICIES`.
     dtype: Type of matrix products and of the tokens between layers;
       parameters, norms, modulation and output are float32.

@@ -1,6 +1,6 @@
 """Position tables of a trained denoiser, fitted to another grid and window.
 
-A model trained on square frames goes on at 9:16 (section 4.5): its tables are
+A model trained on square frames continues at 9:16 (section 4.5): its tables are
 stretched over the new grid by linear interpolation. Rows and columns are cells
 of a frame that keeps its edges, so that a relative offset shrinks by the same
 factor as the distance of two cells. Frames keep the first one in its place,

@@ -13,7 +13,7 @@ def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 def on_rows(x: jax.Array) -> jax.Array:
   """Keeps [B, ...] where its rows are.
 
-  Vectors of a row are small beside the weights that make them. Without this
+  Vectors of a row are small next to the weights that make them. Without this
   the compiler would rather send the vectors about than gather the weights.
   """
   return nn.with_logical_constraint(x, ('batch', *(None,) * (x.ndim - 1)))
@@ -32,9 +32,9 @@ def linear_modulation(embedding: jax.Array, num_vectors: int, width: int,
 
   Args:
     embedding: [B, F, D].
-    num_vectors: How many vectors come out.
-    width: Of each.
-    name: Of the layer, in the module that calls this.
+    num_vectors: Number of vectors that come out.
+    width: Width of each vector.
+    name: Name of the layer, in the module that calls this.
 
   Returns:
     [B, F, num_vectors * width], float32.
@@ -51,7 +51,7 @@ class LowRankModulation(nn.Module):
 
   Attributes:
     rank: r.
-    num_vectors: How many vectors of the embedding's width come out.
+    num_vectors: Number of vectors of the embedding's width that come out.
   """
   rank: int
   num_vectors: int = NUM_VECTORS

@@ -10,7 +10,7 @@ class LatentUpscaler(nn.Module):
   """A depth-to-space convolution, each latent frame on its own.
 
   Attributes:
-    factor: How many times more rows and columns come out.
+    factor: Factor by which rows and columns grow.
   """
   factor: int
 

@@ -29,7 +29,7 @@ def joined(hosts: hosts_lib.Hosts | None, *, seconds: float = 60.0,
   Args:
     hosts: The run; None: this process is the only one, and nothing is done.
     seconds: Silence after which a process counts as lost.
-    start_seconds: How long to wait for the others.
+    start_seconds: Time to wait for the others.
 
   Raises:
     UserError: If the others do not come.
@@ -71,11 +71,11 @@ def _leave_at_once() -> None:
 
 
 def barrier(name: str, seconds: float = 600.0) -> None:
-  """Waits until every process is here; one process goes on at once.
+  """Waits until every process is here; a single process continues at once.
 
   Args:
-    name: Of the place, once in a run.
-    seconds: Then whoever waits gives up.
+    name: Name of the barrier, unique within a run.
+    seconds: Time after which a process gives up waiting.
 
   Raises:
     TimeoutError: Says which barrier it was.

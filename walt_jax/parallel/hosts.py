@@ -27,7 +27,7 @@ class Hosts:
 
   Attributes:
     coordinator: 'HOST:PORT' of process 0. The port after it is used too.
-    num_processes: Of the run.
+    num_processes: Number of processes of the run.
     process_id: This one's, from 0.
     source: Where this was read, for messages.
     names: Hosts by process, where they are known.
@@ -56,7 +56,7 @@ def find(environment: Mapping[str, str], *, coordinator: str | None = None,
   an indexed Kubernetes Job.
 
   Args:
-    environment: Of the process.
+    environment: Environment variables of the process.
     coordinator: The flag.
     process: The flag (process, number of processes).
     fetch: Reads a metadata address.

@@ -41,13 +41,13 @@ Event = tuple[str, Any]
 
 def run(hosts: hosts_lib.Hosts, command: Sequence[str], *,
         seconds: float = 60.0, start_seconds: float = 300.0) -> int:
-  """Runs a command in a child beside the other hosts' children.
+  """Runs a command in a child, together with the other hosts' children.
 
   Args:
     hosts: The run.
     command: Program and arguments; `CHILD` is set in its environment.
     seconds: Silence after which a host counts as lost.
-    start_seconds: How long to wait for all hosts.
+    start_seconds: Time to wait for all hosts.
 
   Returns:
     The exit code: the child's own, or `EXIT_HOST_LOST`.

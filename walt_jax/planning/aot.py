@@ -30,8 +30,8 @@ class Compiled:
   """What is known of one compiled program; bytes are of one device.
 
   Attributes:
-    seconds: Of compiling.
-    needed_bytes: Of arguments, results and temporaries together.
+    seconds: Time of compiling.
+    needed_bytes: Bytes of arguments, results and temporaries together.
     temporary_bytes: Beside arguments and results; None where the program does
       not fit, and the compiler only tells the sum.
     collectives: What it sends; empty where it does not fit.
@@ -50,7 +50,7 @@ def compile_program(lowered: jax.stages.Lowered,
 
   Args:
     lowered: The program.
-    effort: Of the compiler for speed, in [-1, 1].
+    effort: Effort of the compiler for speed, in [-1, 1].
   """
   began = time.perf_counter()
   # Numbers are as good as the strings that JAX's signature asks for.

@@ -36,12 +36,12 @@ class Collective:
 
   Attributes:
     kind: One of `KINDS`.
-    shape: Of its largest tensor, such as 'bf16[1792,9216]': what an all-gather
+    shape: Shape of its largest tensor, 'bf16[1792,9216]': what an all-gather
       makes, what a reduce-scatter takes.
-    largest_bytes: Of that tensor.
-    bytes: Of all tensors of one call together.
+    largest_bytes: Bytes of that tensor.
+    bytes: Bytes of all tensors of one call together.
     group_size: Devices that take part in each exchange; 0 when not stated.
-    count: How often a step calls it.
+    count: Number of calls in a step.
     op_name: Where it comes from in the model.
   """
   kind: str

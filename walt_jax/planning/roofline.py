@@ -20,8 +20,8 @@ class Roofline:
   """Estimates for one train step.
 
   Attributes:
-    compute_seconds: Of all arithmetic, recomputation included.
-    communication_seconds: Of all collectives, one after the other.
+    compute_seconds: Time of all arithmetic, recomputation included.
+    communication_seconds: Time of all collectives, one after the other.
     step_seconds: The longer of the two.
     slow_step_seconds: Their sum.
     mfu: Model FLOPs (no recomputation) over peak in `step_seconds`.
@@ -42,9 +42,9 @@ def roofline(
   """Estimates a step.
 
   Args:
-    chip: Of the slice.
-    num_chips: Of the slice.
-    model_flops: That the model needs for the step, whole slice.
+    chip: Chip of the slice.
+    num_chips: Number of chips of the slice.
+    model_flops: FLOPs that the model needs for the step, whole slice.
     executed_flops: Those with recomputation.
     moved: Collectives of one device.
   """

@@ -26,8 +26,8 @@ class Candidate:
   Attributes:
     mesh: Sizes of data, fsdp and tensor.
     remat_policy: See `topology_plans.remat_policy`.
-    estimated_bytes: Of a chip, from the trace.
-    estimated_seconds: Of a step: arithmetic, and what the layout must send.
+    estimated_bytes: Memory of a chip, from the trace.
+    estimated_seconds: Time of a step: arithmetic, and what the layout sends.
   """
   mesh: tuple[int, int, int]
   remat_policy: str
@@ -44,8 +44,8 @@ def sweep(config: config_dict.ConfigDict, name: str, figures: dict[str, Any],
   compiled, and the fastest that fits is recommended.
 
   Args:
-    config: Its mesh and remat policy are varied, its batch stays.
-    name: Of the slice.
+    config: Config whose mesh and remat policy are varied; its batch stays.
+    name: Name of the slice.
     figures: What `plans.plan` found of the config.
     num_compiled: How many layouts to compile, at most.
     report: Called with a line before long work.

@@ -23,7 +23,7 @@ class Chip:
   """Figures of one chip; per chip, not per JAX device.
 
   Attributes:
-    name: As in a topology's name.
+    name: Name of the chip, as topologies write it.
     library_name: What libtpu calls it.
     num_devices: JAX devices that a chip shows.
     peak_flops: Dense bfloat16 operations/s, as published.
@@ -31,7 +31,7 @@ class Chip:
     hbm_bandwidth: Bytes/s, as published.
     link_bandwidth: Bytes/s of one inter-chip link in one direction; a chip has
       two links a torus axis.
-    torus_axes: Of the interconnect.
+    torus_axes: Axes of the interconnect's torus.
   """
   name: str
   library_name: str

@@ -32,7 +32,7 @@ def topology_plan(
   """Compiles a config's programs for an absent slice.
 
   Args:
-    config: Of any stage.
+    config: Config of any stage.
     name: Such as 'v5p:4x4x4'.
     figures: What `plans.plan` found of the config.
     with_train_step: Whether to compile the train step.
@@ -105,8 +105,8 @@ def largest_global_batch(
   compilation. What it returns was seen to fit.
 
   Args:
-    config: As for `topology_plan`; its batch is known to fit.
-    name: Of the slice.
+    config: Config, as for `topology_plan`, whose batch is known to fit.
+    name: Name of the slice.
     first_guess: Where to begin, see `largest_global_batch_estimate`.
     report: Called with a line before each compilation.
   """

@@ -104,7 +104,7 @@ def features(
   """Feature maps at each resolution, for perceptual distances.
 
   Args:
-    params: From `load`.
+    params: Result of `load`.
     images: [B, H, W, 3], uint8 or float in [-1, 1].
     depthwise_form: See `DepthwiseForm`.
     num_maps: Stop after this many maps; later ones see more and cost little.

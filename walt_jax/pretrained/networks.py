@@ -8,7 +8,7 @@ class NetworkInfo:
 
     name: Such as 'i3d-kinetics-400'; scores of unlike networks never mix.
     source: Package and version, or 'path' for a file the user gave.
-    sha256: Of the weight file.
+    sha256: Sha256 of the weight file.
   """
   name: str
   source: str

@@ -70,7 +70,7 @@ def run(
   Args:
     stream: Positioned at a pickle.
     source: The file's name, for messages.
-    load_storage: What turns PyTorch's persistent ids into flat arrays.
+    load_storage: Function that turns PyTorch's persistent ids into flat arrays.
 
   Raises:
     errors.UserError: The pickle names a global that is not plain data.

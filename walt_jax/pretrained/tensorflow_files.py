@@ -47,7 +47,7 @@ def read_checkpoint(index: pathlib.Path) -> dict[str, np.ndarray]:
   """Tensors of a checkpoint by name.
 
   Args:
-    index: Its `.index` file; the `.data-*` files lie beside it.
+    index: Path of its `.index` file; the `.data-*` files lie beside it.
   """
   data = index.read_bytes()
   entries = dict(_table(data))

@@ -34,7 +34,7 @@ def measure(out: pathlib.Path, fvd_clips: int,
   Args:
     out: The quickstart's folder, all commands done.
     fvd_clips: Clips of each set that FVD compares.
-    difficulty: Of the moving digits, for the notes.
+    difficulty: Difficulty of the moving digits, for the notes.
   """
   real = held_out(out / 'data' / '32')
   entries = [samples_lib.Entry(stem=f'{i:05d}', caption=e['caption'],

@@ -25,12 +25,12 @@ class Plan:
   """How much of everything.
 
   Attributes:
-    suffix: Of the config's variants.
-    difficulty: Of the moving digits.
+    suffix: Suffix of the config's variants.
+    difficulty: Difficulty of the moving digits.
     train_clips: Clips to train on at 32, 64 and 128 pixels.
     held_out_clips: Held-out clips likewise.
     num_control_samples: Base samples whose digit and direction are read.
-    guidance: Of the base, in the form of `walt sample --guidance`.
+    guidance: Guidance of the base, in the form of `walt sample --guidance`.
     fvd_clips: Clips of each set that FVD compares.
     warm_up: Where the base begins; None: at random parameters.
   """
@@ -49,7 +49,7 @@ class WarmUp:
   """An easier task that the base learns first.
 
   Attributes:
-    difficulty: Of its moving digits.
+    difficulty: Difficulty of its moving digits.
     train_clips: Clips to train on.
     num_steps: Training steps.
   """

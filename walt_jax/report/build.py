@@ -29,7 +29,7 @@ class Found:
 
   Attributes:
     workdirs: Folders with `metrics.jsonl`, in the order of training.
-    sample_sets: Of folders with `samples.json`.
+    sample_sets: Sample sets of folders with `samples.json`.
     scores: Folder with `scores.json`, or None.
     problems: Files that were there but could not be read, one line each.
   """

@@ -18,7 +18,7 @@ class Series:
   """One line of a chart.
 
   Attributes:
-    name: For the legend.
+    name: Name in the legend.
     steps: x.
     values: y; values that are not finite are left out.
     noisy: Draw a running mean over the faint values.
@@ -45,8 +45,8 @@ def line_chart(series: Sequence[Series], *, label: str) -> str:
   """Draws series over training steps as a figure with a legend.
 
   Args:
-    series: At least one; those without a finite value are left out.
-    label: For screen readers and as the heading.
+    series: One line or more; those without a finite value are left out.
+    label: Text for screen readers, and the heading.
 
   Returns:
     A `<figure>`; '' if nothing can be drawn.

@@ -34,7 +34,7 @@ class Score:
     count: Clips or samples measured.
     better: 'higher' or 'lower'.
     target: Value to reach, or None.
-    yardsticks: The same measure of known things.
+    yardsticks: Baselines: the same measure of known things.
     note: One sentence for the reader.
   """
   name: str

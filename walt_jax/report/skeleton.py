@@ -207,7 +207,7 @@ def page(title: str, sections: list[tuple[str, str, str]], before: str,
   """Assembles the document.
 
   Args:
-    title: Of the page; plain text.
+    title: Title of the page; plain text.
     sections: (anchor, heading as plain text, HTML) from top to bottom.
     before: HTML above the sections.
     after: HTML of the footer.

@@ -38,12 +38,12 @@ class StageOutput:
 
   Attributes:
     latents: float32 [N, windows, 1+t, h, w, c], normalised.
-    plan: Of the clips.
+    plan: Windows of the clips.
     blend: Whether windows were drawn on their own.
-    kept: Of each request, the given pixels [g, H, W, 3] that the stage went
+    kept: For each request, the given pixels [g, H, W, 3] that the stage went
       on from, or None; they stand in the clip as they are.
     seconds: Wall time, compiling included.
-    compile_seconds: Of the first batch's compilation.
+    compile_seconds: Time of the first batch's compilation.
   """
   latents: np.ndarray
   plan: rollout.Plan
@@ -67,7 +67,7 @@ def run(pipeline: pipeline_lib.Pipeline,
     requests: One a sample.
     settings: One a stage.
     batch_size: Samples at once.
-    plan: Of the clips; one window by default.
+    plan: Windows of the clips; one by default.
     given: Pixels that each clip begins with, at the last stage's size.
     release: Gives each stage's parameters back before the next one starts.
     report: Told of progress.
@@ -104,7 +104,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
     settings: Sampler, guidance and noise level.
     low_res: [N, windows, 1+t, h/f, w/f, c] latents of the stage before.
     batch_size: Samples at once.
-    plan: Of the clips; one window by default.
+    plan: Windows of the clips; one by default.
     given: Pixels that each clip begins with, at this stage's size.
     report: Called with the number of windows done, and of all.
   """
@@ -166,7 +166,7 @@ class Program:
   """A function compiled once a shape, which knows how long that took.
 
   Attributes:
-    compile_seconds: Of all compilations so far.
+    compile_seconds: Time of all compilations so far.
   """
 
   def __init__(self, function: Callable):
@@ -201,7 +201,7 @@ class _Context:
 
   Attributes:
     blend: Whether the stage draws the windows of a clip on their own.
-    kept: Of each request, the given pixels that the stage goes on from.
+    kept: For each request, the given pixels that the stage continues from.
   """
 
   def __init__(self, pipeline, stage, plan: rollout.Plan, given: Given):

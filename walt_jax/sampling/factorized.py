@@ -23,7 +23,7 @@ def begin_with_image(
 
   Args:
     draw_image: `(conditioning=..) -> [B, 1, h, w, c]`.
-    conditioning: Of the clips.
+    conditioning: Conditions of the clips.
     num_frames: 1+t.
 
   Returns:

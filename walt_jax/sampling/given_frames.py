@@ -22,8 +22,8 @@ def read(request: requests_lib.Request, size: Size, num_frames: int,
   """Reads what a request gives.
 
   Args:
-    request: With `image`, `video` or neither.
-    size: Of the last stage; the largest window of that shape is cut out of
+    request: Request with `image`, `video` or neither.
+    size: Size of the last stage; the largest window of that shape is cut out of
       the middle and resized.
     num_frames: Frames taken of a video: its last ones.
     frame_rate: Frames a second that the model was trained at, to which a

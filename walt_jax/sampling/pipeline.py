@@ -100,7 +100,7 @@ class StageSettings:
   Attributes:
     options: Sampler and steps.
     guidance: Scales by condition.
-    noise_level: Of the low-resolution input, in [0, 1].
+    noise_level: Noise level of the low-resolution input, in [0, 1].
   """
   options: samplers.SamplerOptions
   guidance: guidance_lib.Guidance
@@ -170,7 +170,7 @@ def check_requests(pipeline: Pipeline, requests: Sequence[Request],
   Args:
     pipeline: Loaded stages.
     requests: One a sample.
-    plan: Of the clips; one window by default.
+    plan: Windows of the clips; one by default.
   """
   base, plan = pipeline.stages[0], plan or pipeline.plan()
   prompts = [prompt for r in requests for prompt in r.all_prompts]

@@ -71,7 +71,7 @@ def _known_scales(stage: pipeline_lib.TrainedStage,
 
   Args:
     stage: It.
-    scales: By condition.
+    scales: Guidance scale by condition.
     lenient: Whether one list is for all stages: each takes what it knows.
   """
   for name in scales:
@@ -103,9 +103,9 @@ def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str,
   """Spreads a flag over the stages of a pipeline.
 
   Args:
-    values: As parsed; one value serves all stages, None means `default`.
+    values: Parsed values; one serves all stages, None means `default`.
     num_stages: Stages in the pipeline.
-    flag: Its name, for the message.
+    flag: Name of the flag, for the message.
     default: Where the flag was not given.
 
   Raises:

@@ -41,7 +41,7 @@ class T5Config:
     mlp_width: Width of the MLPs' hidden layer.
     num_buckets: Rows of the relative position bias.
     max_distance: Offsets from here on share one bucket.
-    epsilon: Of the norms.
+    epsilon: Epsilon of the norms.
     feed_forward: 'relu' (T5), 'gated-gelu' (v1.1), 'gelu' or 'gated-silu'.
   """
   vocabulary: int

@@ -17,7 +17,7 @@ def pad_time(x: jax.Array, count: int, context: jax.Array | None) -> jax.Array:
 
   Args:
     x: [B, T, H, W, C].
-    count: How often the first frame is repeated where nothing came before.
+    count: Number of repeats of the first frame where nothing came before.
     context: Frames [B, T', H, W, C] that came just before, or None at the
       start of a clip.
 
@@ -90,7 +90,7 @@ def causal_conv(x: jax.Array, kernel: jax.Array, *,
     kernel: [kt, kh, kw, C, D], in the type of `x`; kt is at least the time
       stride.
     strides: Strides in time, rows and columns.
-    form: As in `convolve`.
+    form: Form of the convolution, as in `convolve`.
     context: The last kt - stride frames before `x`, or None at the start.
 
   Returns:
@@ -129,7 +129,7 @@ class CausalConv(nn.Module):
     features: D.
     kernel_size: Extent in frames, rows and columns.
     strides: Strides in frames, rows and columns.
-    form: As in `convolve`.
+    form: Form of the convolution, as in `convolve`.
     dtype: Compute type; parameters stay float32.
     kernel_init: Initialiser of the kernel.
   """

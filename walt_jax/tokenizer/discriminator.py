@@ -45,7 +45,7 @@ class Conv(nn.Module):
     features: D.
     kernel_size: Extent in frames, rows and columns, odd.
     use_bias: Whether to add one.
-    form: As in `causal_conv.convolve`.
+    form: Form of the convolutions, as in `causal_conv.convolve`.
     dtype: Compute type; parameters stay float32.
   """
   features: int

@@ -61,7 +61,7 @@ class FeatureDiscriminator(nn.Module):
   Attributes:
     kind: 'video', convolutions over space and time, or 'image', frames on
       their own.
-    feature_maps: How many of the network's maps are judged, the finest first.
+    feature_maps: Number of the network's maps to judge, the finest first.
     base_channels: Channels of each source's projection, and of all that
       follows.
     cell: Rows and columns of pixels to a logit.

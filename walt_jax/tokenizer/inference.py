@@ -27,9 +27,9 @@ class Tokenizer:
   Attributes:
     module: The network.
     params: Its float32 parameters.
-    statistics: Of the latents of the data it was trained on.
+    statistics: Statistics of the latents of the data it was trained on.
     config: What `module` was built from, plain JSON values.
-    sha256: Of the file that the weights came from.
+    sha256: Sha256 of the file that the weights came from.
   """
   module: Autoencoder
   params: Params

@@ -108,8 +108,8 @@ class AdaptiveNorm(nn.Module):
   still depends on a bounded neighbourhood.
 
   Attributes:
-    kind: As in `Norm`.
-    num_groups: As in `Norm`.
+    kind: Kind of norm, as in `Norm`.
+    num_groups: Groups of channels, as in `Norm`.
   """
   kind: str = 'group'
   num_groups: int = 32
@@ -145,9 +145,9 @@ class ResidualBlock(nn.Module):
   Attributes:
     features: Output channels.
     kernel_size: Extent of both convolutions.
-    norm: As in `Norm`.
-    num_groups: As in `Norm`.
-    form: As in `causal_conv`.
+    norm: Kind of norm, as in `Norm`.
+    num_groups: Groups of channels, as in `Norm`.
+    form: Form of the convolutions, as in `causal_conv`.
     dtype: Compute type.
   """
   features: int

@@ -102,8 +102,8 @@ def lecam(real_logits: jax.Array, fake_logits: jax.Array,
   """LeCam regularisation (Tseng et al., 2104.03310, equation 3).
 
   Args:
-    real_logits: Of real patches.
-    fake_logits: Of decoded patches.
+    real_logits: Logits of real patches.
+    fake_logits: Logits of decoded patches.
     real_mean: Moving average of the real logits' mean, a scalar.
     fake_mean: The same of the fake ones.
   """

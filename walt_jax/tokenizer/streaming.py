@@ -84,10 +84,10 @@ def encode(step: Step, params: Params, pixels: np.ndarray, *, f_t: int,
 
   Args:
     step: `make_step(module, 'encode')`, kept for further clips.
-    params: Of the autoencoder.
+    params: Parameters of the autoencoder.
     pixels: uint8 or in [-1, 1]; where T is not 1 + n f_t the last frame is
       repeated, and `decode` told T drops what that adds.
-    f_t: Of the autoencoder.
+    f_t: Temporal compression of the autoencoder.
     latent_frames: Latent frames a chunk.
   """
   chunks = frame_chunks(pad_frames(pixels, f_t), f_t, latent_frames)
@@ -102,7 +102,7 @@ def decode(step: Step, params: Params, latents: np.ndarray, *,
 
   Args:
     step: `make_step(module, 'decode')`.
-    params: Of the autoencoder.
+    params: Parameters of the autoencoder.
     latents: Not normalised.
     num_frames: Frames to keep; None keeps all.
     latent_frames: Latent frames a chunk.

@@ -94,7 +94,7 @@ def exact(apply: Apply, module: autoencoder_lib.Autoencoder, method: str,
   """Encodes or decodes frames tile by tile, equal to the whole.
 
   Args:
-    apply: What would be applied to the whole: pixels [B, 1+T, H, W, 3] to
+    apply: Function that would map the whole: pixels [B, 1+T, H, W, 3] to
       latents, or latents [B, 1+t, h, w, c] to pixels.
     module: The network in it, with norm 'position'.
     method: 'encode' or 'decode'.
@@ -128,7 +128,7 @@ def blend(apply: Apply, module: autoencoder_lib.Autoencoder, method: str,
   the paper's decoder) is dear, with an error that the caller should measure.
 
   Args:
-    apply: As in `exact`.
+    apply: Function of the whole, as in `exact`.
     module: The network in it.
     method: 'encode' or 'decode'.
     x: Pixels or latents.

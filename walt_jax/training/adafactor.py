@@ -24,7 +24,7 @@ class AdafactorState:
 
   Attributes:
     count: int32 [], updates so far.
-    moments: As the parameters, each leaf a dict: `row` and `column` of a
+    moments: Tree of the parameters, each leaf a dict: `row` and `column` of a
       factored matrix, else `full`.
   """
   count: jax.Array

@@ -22,11 +22,11 @@ class Programs:
   Attributes:
     stage: The stage.
     mesh: Devices it runs on.
-    init_key: For the initial parameters.
-    train_key: For all steps; each folds its own number into it.
-    eval_key: For evaluations.
+    init_key: Random key of the initial parameters.
+    train_key: Random key of all steps; each folds its own number into it.
+    eval_key: Random key of evaluations.
     frozen: The stage's frozen parameters, on the mesh.
-    shardings: Of the state.
+    shardings: Shardings of the state.
     abstract: Shapes, types and shardings of the state.
   """
 
@@ -37,7 +37,7 @@ class Programs:
     Args:
       stage: What to run.
       mesh: Where.
-      seed: Of the three keys.
+      seed: Random seed of the three keys.
       on_compiled: Called with the seconds that a compilation took.
     """
     self.stage = stage

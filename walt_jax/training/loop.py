@@ -41,7 +41,7 @@ class LoopOptions:
     save_every: Steps between checkpoints; 0: only at the end.
     eval_every: Steps between evaluations; 0: none. Otherwise the initial and
       the last state are evaluated too.
-    seed: Of initial parameters and of every step's noise.
+    seed: Random seed of initial parameters and of every step's noise.
     profile_start: First step of a profiler trace, or None.
     profile_steps: Steps that the trace holds.
     max_failures: Steps in a row whose loss or gradients are not finite before

@@ -76,8 +76,8 @@ def scale_by_muon(
 
   Args:
     rules: Partition rules of the parameters, all of them matrices.
-    scale: At 1 an update has the root mean square of Adam's.
-    decay: Of the momentum.
+    scale: Scale of an update; at 1 it has the root mean square of Adam's.
+    decay: Decay of the momentum.
   """
   def direction(path, momentum, gradient):
     front, rows, _ = _axes(path, gradient, rules)

@@ -30,7 +30,7 @@ class Failure:
     batch: Number of its global batch.
     key: The run's training key as `jax.random.key_data` gives it.
     metrics: What it computed, finite or not.
-    config: Of the run, as in `config.json`.
+    config: Config of the run, as in `config.json`.
   """
   step: int
   batch: int
@@ -74,7 +74,7 @@ def save(path: pathlib.Path, failure: Failure, state: PyTree,
   Args:
     path: A folder that need not exist.
     failure: What happened.
-    state: Before the step, on the mesh.
+    state: State before the step, on the mesh.
     batch: The global batch, on the mesh.
   """
   leaves = leaves_by_path(batch)

@@ -33,8 +33,8 @@ class Opening:
   convolutions in a branch many times slower on CPUs.
 
   Attributes:
-    num_steps: How many.
-    train_step: As the stage's, on the same state; metrics may differ.
+    num_steps: Number of steps.
+    train_step: Step on the stage's state; metrics may differ from the stage's.
   """
   num_steps: int
   train_step: Callable[..., tuple[TrainState, Metrics]]

@@ -32,18 +32,18 @@ class TokenizerLosses:
 
   Attributes:
     reconstruction: 'l1' or 'l2'.
-    kl_weight: Of the KL divergence ('kl' bottleneck).
-    perceptual_weight: Of the perceptual distance; 0 for none.
+    kl_weight: Weight of the KL divergence ('kl' bottleneck).
+    perceptual_weight: Weight of the perceptual distance; 0 for none.
     perceptual_frames: Frames of each clip that it is measured on, drawn anew
       each step.
     adversarial: 'hinge' or 'non_saturating'.
-    adversarial_weight: Of the adversarial loss.
+    adversarial_weight: Weight of the adversarial loss.
     adaptive_weight: Whether that weight is further multiplied so that both
       gradients at the decoded pixels are equally long.
     adversarial_start: First step with discriminators in play; up to it, runs
       train by a step that is made without them (`Stage.opening`).
-    lecam_weight: Of LeCam regularisation; 0 for none.
-    r1_weight: Of the gradient penalty at real clips; 0 for none.
+    lecam_weight: Weight of LeCam regularisation; 0 for none.
+    r1_weight: Weight of the gradient penalty at real clips; 0 for none.
   """
   reconstruction: str = 'l1'
   kl_weight: float = 1e-6
@@ -84,12 +84,12 @@ def create_state(
   Args:
     key: Draws the parameters.
     autoencoder: The network.
-    optimizer: Of the autoencoder.
-    discriminators: By the kind of rows they judge, 'videos' and/or 'images'.
-    discriminator_optimizer: Of all discriminators.
+    optimizer: Optimizer of the autoencoder.
+    discriminators: Discriminators by the rows they judge, 'videos', 'images'.
+    discriminator_optimizer: Optimizer of all discriminators.
     ema_decays: One average of the autoencoder for each.
     clip_shape: Frames, rows and columns of any clip that fits.
-    map_shapes: Of the frozen network, for discriminators with feature maps.
+    map_shapes: Shapes of the feature maps of the frozen network, where used.
   """
   discriminators = dict(discriminators or {})
   keys = jax.random.split(key, 1 + len(discriminators))
@@ -148,11 +148,11 @@ def make_tokenizer_step(
   Args:
     autoencoder: The network.
     options: Losses and their weights.
-    optimizer: Of the autoencoder.
-    discriminators: By kind of rows, 'videos' and/or 'images'; None trains
+    optimizer: Optimizer of the autoencoder.
+    discriminators: Discriminators by rows, 'videos' or 'images'; None trains
       without a GAN, and leaves those of the state as they are. A kind of rows
       without discriminator has no GAN loss.
-    discriminator_optimizer: Of all discriminators.
+    discriminator_optimizer: Optimizer of all discriminators.
     features: Network of the perceptual loss and of discriminators with feature
       maps; its parameters are the step's last argument.
 

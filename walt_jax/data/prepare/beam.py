@@ -32,7 +32,7 @@ def run(task: Task, items: Sequence[Any], *, done: Callable[[], int],
 
   Args:
     task: A function (or partial of one) that worker processes can import.
-    items: Its arguments; they are pickled.
+    items: Arguments of the task, one a call; they are pickled.
     done: Units of work that are done by now, for progress.
     total: Units in all.
     label: What is being done.

@@ -34,7 +34,7 @@ class InputFile:
     split: Where it must go; None leaves that to a hash of the group.
     start: Seconds where the segment starts; None is the file's start.
     end: Seconds where it ends; None is the file's end.
-    offset: Of its bytes in the tar shard that holds it.
+    offset: Offset of its bytes in the tar shard that holds it.
     copy: Which of several descriptions of the same segment this is.
   """
   path: str

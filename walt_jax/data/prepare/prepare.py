@@ -42,7 +42,7 @@ class Engine:
   Attributes:
     workers: Processes on this machine; None is one a core, where there are
       files enough.
-    pipeline_options: Of Beam, 'name=value,..'; `runner=` moves the work.
+    pipeline_options: Beam's options, 'name=value,..'; `runner=` moves the work.
   """
   workers: int | None = None
   pipeline_options: str = ''
@@ -117,7 +117,7 @@ def finish(unfinished: shards.Unfinished, manifest: dict,
   Args:
     unfinished: The set; part n has `reports[n]`.
     manifest: All but the shards.
-    reports: Of the parts: `split` and `counts['records']`.
+    reports: Reports of the parts: `split` and `counts['records']`.
   """
   for split, entry in manifest['splits'].items():
     numbers = [number for number, report in enumerate(reports)

@@ -43,7 +43,7 @@ class Settings:
     clip_stride: Frames from one clip's start to the next one's; None is
       `clip_frames`.
     codec: One of `codecs.CODECS`.
-    quality: Of the codec, 1 to 100.
+    quality: Quality of the codec, 1 to 100.
     heldout: Fraction of the groups of files that go to split `heldout`, where
       nothing else says which do.
     num_shards: Shards in all, about; None chooses by the number of files. A

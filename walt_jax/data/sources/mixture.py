@@ -67,7 +67,7 @@ class Mixture:
     Args:
       members: Sorted indices that may be shown; None is all. A part with no
         member gives its share to the others.
-      seed: Of all orders.
+      seed: Random seed of all orders.
       shuffle: False keeps each part in its order.
     """
     orders, weights = [], []

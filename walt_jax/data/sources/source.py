@@ -113,7 +113,7 @@ class PreparedDataset:
   """One split of what `walt data prepare` or `walt data render` wrote.
 
   Attributes:
-    manifest: Of the whole set.
+    manifest: Manifest of the whole set.
     classes: Names by label id.
     index: A table of `example_index.DTYPE`, a row for each example.
   """

@@ -31,7 +31,7 @@ def encode_clip(clip: np.ndarray, codec: str, quality: int,
   """Compresses uint8 [T, H, W, 3]: a list of frames, or of one video.
 
   Args:
-    clip: At most 16384 pixels wide and high.
+    clip: Frames of at most 16384 pixels in width and height.
     codec: One of CODECS.
     quality: 1 to 100, of JPEG; 100 is the best of h264 too.
     fps: Frames/s; only written down.

@@ -23,7 +23,7 @@ def write(unfinished: shards.Unfinished, name: str, codec: str,
     name: First part of the names of its shards.
     codec: How clips are stored.
     classes: Names by label id.
-    splits: As in the manifest.
+    splits: The manifest's splits.
   """
   for file, content in (
       ('features.json', _features(codec, len(classes))),

@@ -55,7 +55,7 @@ class BatchOptions:
     random_crop: Crops at random places; otherwise the centre.
     shuffle: Training order: every epoch shuffled, clips at random offsets.
       False is evaluation: examples in order, the middle clip of each.
-    seed: Of order, offsets, flips and crops.
+    seed: Random seed of order, offsets, flips and crops.
     num_threads: Batches that are made at once.
     prefetch: Batches that may wait.
     num_workers: Processes that make batches; 0 makes them in this one.

@@ -15,7 +15,7 @@ def long_enough(source: source_lib.Source, num_frames: int, fps: float | None,
   """Indices of the examples that hold `num_frames` frames.
 
   Args:
-    source: With a table `index`, or without: then nothing is known.
+    source: Source of clips; without a table `index` nothing is known.
     num_frames: Frames wanted.
     fps: Their rate, frames/s; None takes every stride-th frame.
     stride: Times that distance.
@@ -52,9 +52,9 @@ def buckets(source: source_lib.Source, members: np.ndarray | None,
   """Sorts examples by the shape whose aspect ratio is nearest.
 
   Args:
-    source: With a table `index`, if there are several shapes.
+    source: Source of clips; with a table `index` if there are several shapes.
     members: Indices to sort; None is all.
-    shapes: To choose from.
+    shapes: Shapes to choose from.
 
   Returns:
     For each shape, sorted indices; None is all.
