@@ -13,6 +13,7 @@ from ml_collections import config_dict
 from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.core import errors
+from walt_jax.core import extensions
 
 T = TypeVar('T')
 
@@ -151,8 +152,22 @@ def to_dict(config: config_dict.ConfigDict) -> dict[str, Any]:
   return json.loads(config.to_json())
 
 
-def from_dict(values: dict[str, Any]) -> config_dict.ConfigDict:
-  """The inverse of `to_dict`: JSON lists become tuples."""
+def from_dict(values: dict[str, Any], where: str = 'the config', *,
+              allow_code: bool = False) -> config_dict.ConfigDict:
+  """The inverse of `to_dict`: JSON lists become tuples.
+
+  All configs that were not typed for this command come through here.
+
+  Args:
+    values: As JSON holds them.
+    where: The file they come from, for errors.
+    allow_code: Whether they may name classes of someone's own to import.
+
+  Raises:
+    UserError: If they do, and may not.
+  """
+  if not allow_code:
+    extensions.refuse(values, where)
 
   def revive(value):
     if isinstance(value, dict):
@@ -166,28 +181,32 @@ def from_dict(values: dict[str, Any]) -> config_dict.ConfigDict:
   return config
 
 
-def read_workdir(workdir: str) -> config_dict.ConfigDict:
+def read_workdir(workdir: str, *,
+                 allow_code: bool = False) -> config_dict.ConfigDict:
   """Reads the `config.json` of a work directory or an export.
 
   Raises:
-    UserError: If there is none.
+    UserError: If there is none, or it names classes to import and
+      `allow_code` is False.
   """
   path = pathlib.Path(workdir) / 'config.json'
   if not path.is_file():
     raise errors.UserError(
         f'{workdir!r} is no work directory (it has no config.json); make one '
         'with: walt train --config FILE --workdir DIR')
-  return from_dict(json.loads(path.read_text()))
+  return from_dict(
+      json.loads(path.read_text()), str(path), allow_code=allow_code)
 
 
-def check_workdirs(workdirs: Sequence[str]) -> None:
+def check_workdirs(workdirs: Sequence[str], *,
+                   allow_code: bool = False) -> None:
   """Checks the configs of runs and exports, before anything is read of them.
 
   Raises:
-    UserError: As `schema.of`, or if there is no config.
+    UserError: As `schema.of` and `read_workdir`.
   """
   for workdir in workdirs:
-    values = read_workdir(workdir).to_dict()
+    values = read_workdir(workdir, allow_code=allow_code).to_dict()
     if 'stage' not in values and 'model' in values:
       sections.build(schema.TokenizerExport, values)
     else:

@@ -23,7 +23,8 @@ DEFAULT_FRAME_RATE = 8.0
 
 def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
                   step: int | None = None,
-                  low_res_given: bool = False) -> pipeline_lib.Pipeline:
+                  low_res_given: bool = False,
+                  allow_code: bool = False) -> pipeline_lib.Pipeline:
   """Loads base and super-resolution stages that share one tokenizer.
 
   Args:
@@ -33,14 +34,16 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
     step: Checkpoint of the base; the newest by default, and of the others.
     low_res_given: Whether the first is a super-resolution stage, whose
       low-resolution latents the caller will give.
+    allow_code: Whether their configs may name classes to import.
 
   Raises:
     UserError: On a directory without a checkpoint, stages of different
       tokenizers, or stages that do not follow each other.
   """
-  config_lib.check_workdirs(workdirs)
+  config_lib.check_workdirs(workdirs, allow_code=allow_code)
   platform = mesh_lib.platform(mesh)
-  configs = [config_lib.read_workdir(workdir) for workdir in workdirs]
+  configs = [config_lib.read_workdir(workdir, allow_code=allow_code)
+             for workdir in workdirs]
   for workdir, config in zip(workdirs, configs, strict=True):
     if config.stage == 'tokenizer':
       raise errors.UserError(

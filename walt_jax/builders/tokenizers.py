@@ -1,5 +1,7 @@
 """Where a denoiser's frozen tokenizer comes from."""
+import functools
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ from walt_jax.builders import networks
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
 
@@ -33,13 +36,19 @@ def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
   root = pathlib.Path(workdir)
   for directory in (root / EXPORT_DIR, root / COPY_DIR, root):
     if (directory / exports.MODEL_FILE).is_file():
-      return inference.load_tokenizer(
-          directory, lambda config: networks.autoencoder(
-              config_lib.from_dict(config['model']), platform))
+      return inference.load_tokenizer(directory, functools.partial(
+          _network, str(directory / exports.CONFIG_FILE), platform))
   raise errors.UserError(
       f'{workdir!r} holds no trained tokenizer (no {EXPORT_DIR}/'
       f'{exports.MODEL_FILE}); train one with: walt train --config '
       'configs/tokenizer_video.py --workdir DIR')
+
+
+def _network(file: str, platform: str,
+             config: dict[str, Any]) -> autoencoder_lib.Autoencoder:
+  """Builds the network that an export's config file describes."""
+  return networks.autoencoder(
+      config_lib.from_dict(config['model'], file), platform)
 
 
 def copy_tokenizer(source: str, workdir: str) -> None:

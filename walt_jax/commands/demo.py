@@ -31,10 +31,11 @@ _SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt demo --help`."""
-  config_lib.check_workdirs(args.workdir)
+  config_lib.check_workdirs(args.workdir, allow_code=args.allow_code)
   gradio = _import_gradio()
   mesh = mesh_lib.make_mesh()
-  pipeline = pipelines.load_pipeline(args.workdir, mesh)
+  pipeline = pipelines.load_pipeline(
+      args.workdir, mesh, allow_code=args.allow_code)
   with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:
     server = serve(gradio, Drawer(pipeline, mesh, pathlib.Path(folder)),
                    args.host, args.port)

@@ -15,7 +15,7 @@ from walt_jax.training import checkpoints
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt export --help`."""
   workdir, out = pathlib.Path(args.workdir), pathlib.Path(args.out)
-  config_lib.check_workdirs([args.workdir])
+  config_lib.check_workdirs([args.workdir], allow_code=args.allow_code)
   config = checkpoints.read_config(workdir)
   assert config is not None  # `missing_ok` was not asked for.
   if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt sample --help`."""
   start = time.perf_counter()
   mesh = mesh_lib.make_mesh()
-  pipeline = pipelines.load_pipeline(args.workdir, mesh)
+  pipeline = pipelines.load_pipeline(
+      args.workdir, mesh, allow_code=args.allow_code)
   requests = _requests(args, pipeline)
   plan = settings_lib.plan_of(pipeline, args.num_frames)
   pipeline_lib.check_requests(pipeline, requests, plan)

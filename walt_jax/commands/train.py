@@ -96,7 +96,8 @@ def _replay(args: argparse.Namespace) -> None:
           'run; set single keys with --config.KEY=VALUE')
   failure = replay_bundles.read_failure(args.replay)
   config = config_lib.from_dict(
-      {k: v for k, v in failure.config.items() if k != config_lib.DERIVED})
+      {k: v for k, v in failure.config.items() if k != config_lib.DERIVED},
+      args.replay, allow_code=args.allow_code)
   config_lib.override(config, args.overrides)
   schema.of(config)
   mesh = mesh_lib.make_mesh(**config.mesh)

@@ -1,6 +1,7 @@
 """Flags of `walt demo`."""
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import values
 
 
@@ -17,4 +18,5 @@ def add(commands: Any) -> None:
                       'can reach it')
   parser.add_argument('--port', type=values.natural, default=7860, metavar='N',
                       help='0: any free one')
+  code.add(parser)
   parser.set_defaults(module='walt_jax.commands.demo')

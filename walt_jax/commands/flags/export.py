@@ -1,6 +1,7 @@
 """Flags of `walt export`."""
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import values
 
 
@@ -15,4 +16,5 @@ def add(commands: Any) -> None:
                       help='a new folder')
   parser.add_argument('--step', type=values.natural, metavar='N',
                       help='checkpoint to export; the newest by default')
+  code.add(parser)
   parser.set_defaults(module='walt_jax.commands.export')

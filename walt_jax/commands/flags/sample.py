@@ -1,6 +1,7 @@
 """Flags of `walt sample`."""
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -36,4 +37,5 @@ def add(commands: Any) -> None:
                       help='samples drawn at once; changes no result')
   parser.add_argument('--animation', choices=('gif', 'webp'),
                       help='write this beside each .mp4')
+  code.add(parser)
   parser.set_defaults(module='walt_jax.commands.sample')

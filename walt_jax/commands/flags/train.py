@@ -1,6 +1,7 @@
 """Flags of `walt train`."""
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import config
 from walt_jax.commands.flags import values
 
@@ -24,6 +25,7 @@ def add(commands: Any) -> None:
   parser.add_argument('--profile', type=values.frame_range,
                       metavar='FIRST:LAST',
                       help='write a profiler trace of these steps')
+  code.add(parser)
   hosts = parser.add_argument_group(
       'several hosts', 'The same command runs on each. Where the environment '
       'tells (GKE, XPK, SLURM, WALT_COORDINATOR; docs/scaling.md), no flag is '
