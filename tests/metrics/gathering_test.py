@@ -22,6 +22,7 @@ import numpy as np
 from tests.metrics import feature_sets_test
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import gathering
+from walt_jax.parallel import multihost
 clips = np.random.default_rng(1).integers(
     0, 256, (23, 9, 4, 4, 3)).astype(np.uint8)
 network = feature_sets_test.make_network(2, jax.local_devices())
@@ -30,7 +31,7 @@ rows = np.arange(process * 100, process * 100 + 7 - 3 * process)[:, None]
 np.savez(out, mean=found.moments.mean, scatter=found.moments.scatter,
          count=found.count, content=found.content, frames=found.frames,
          kept=found.kept['features'], chunks=gathering.interleave(rows, 4),
-         scalars=gathering.gather(np.float64(process + 0.1)))
+         scalars=multihost.gather(np.float64(process + 0.1)))
 jax.distributed.shutdown()
 """
 

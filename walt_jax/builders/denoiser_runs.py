@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
-import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import datasets
@@ -19,11 +18,8 @@ from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.builders import warm_start
 from walt_jax.core import errors
-from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
-from walt_jax.diffusion import noise
-from walt_jax.media import contact_sheet
 from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
@@ -89,11 +85,14 @@ def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
     frozen['text'] = text.params
   stage = dataclasses.replace(
       bare, encode=encode,
-      evaluate=DenoiserEvaluation(
-          config, objective, encode, tokenizer, train.classes,
+      evaluate=denoiser_eval.DenoiserEvaluation(
+          objective, encode, tokenizer.module,
+          objectives.stage_sampler_of(objective, config).make(
+              objectives.sampler_options(config), guidance_lib.Guidance()),
           [multihost.global_batch(batch, mesh) for batch in
            datasets.held_out_batches(config, mesh, held_out, tokenize)],
-          mesh_lib.replicated(mesh)),
+          mesh_lib.replicated(mesh), classes=train.classes,
+          num_samples=config.train.eval_samples),
       frozen=frozen, frozen_rules=rules.FROZEN_RULES,
       warm_start=warm_start.denoiser_warm_start(
           config.init_from, shapes, create))
@@ -181,66 +180,6 @@ def example_latents(config) -> types.LatentBatch:
       text_mask=(struct((1, frames, text.max_tokens), jnp.bool_)
                  if text.name else None),
       low_res=struct(low, jnp.float32) if factor else None)
-
-
-class DenoiserEvaluation:
-  """Held-out loss by quartile of time, and a grid of EMA samples."""
-
-  def __init__(self, config, objective, encode, tokenizer, classes, batches,
-               everywhere: jax.sharding.NamedSharding):
-    self._num_samples = config.train.eval_samples
-    self._objective = objective
-    self._classes = classes
-    self._batches = batches
-    self._encode = jax.jit(encode)
-    self._losses = jax.jit(
-        functools.partial(
-            denoiser_eval.quartile_sums, objective.held_out_loss),
-        out_shardings=everywhere)
-    draw = objectives.stage_sampler_of(objective, config).make(
-        objectives.sampler_options(config), guidance_lib.Guidance())
-    module = tokenizer.module
-
-    def clips(params, frozen, conditioning, keys):
-      latents = draw(params, keys, conditioning, jnp.float32(0))
-      pixels = inference.decode_pixels(
-          module, frozen['tokenizer']['params'],
-          frozen['tokenizer']['statistics'], latents)
-      return pixels_lib.to_uint8(pixels)
-
-    self._clips = jax.jit(clips)
-
-  def __call__(self, state, frozen, key):
-    params = (state.ema[max(state.ema, key=float)] if state.ema
-              else state.params)
-    sums, count, first = np.zeros(denoiser_eval.NUM_QUARTILES), 0, None
-    for index, batch in enumerate(self._batches):
-      batch_key = jax.random.fold_in(key, index)
-      latents = self._encode(frozen, batch, batch_key)
-      sums += np.asarray(self._losses(params, latents, batch_key))
-      count += latents.latents.shape[0]
-      first = latents if first is None else first
-    if first is None:
-      return {}, {}
-    return (denoiser_eval.metrics(sums / count),
-            self._samples(params, frozen, first, key))
-
-  def _samples(self, params, frozen, batch, key) -> dict[str, np.ndarray]:
-    count = min(self._num_samples, batch.latents.shape[0])
-    if count == 0 or jax.process_count() > 1:
-      return {}  # A picture is for one host to look at.
-    chosen = np.argsort(np.asarray(batch.row))[:count]
-    first = jax.tree.map(lambda x: x[chosen], batch)
-    clips = np.asarray(self._clips(
-        params, frozen, self._objective.conditioning(first),
-        noise.row_keys(key, count)))
-    return {'samples': contact_sheet.contact_sheet(
-        clips, self._captions(first))}
-
-  def _captions(self, batch) -> list[str]:
-    if batch.label is None or not self._classes:
-      return [str(i) for i in range(batch.latents.shape[0])]
-    return [self._classes[int(i)] for i in np.asarray(batch.label)[:, 0]]
 
 
 def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,

@@ -11,7 +11,6 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.evaluation import checkpoint
 from walt_jax.evaluation import results
-from walt_jax.metrics import gathering
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
 from walt_jax.training import checkpoints
@@ -72,7 +71,7 @@ def _next(base: pathlib.Path, records: '_Records',
   found = np.array([min(waiting, default=-1),
                     newest is not None and newest >= last], np.int64)
   if jax.process_count() > 1:
-    found = gathering.gather(found)[0]
+    found = multihost.gather(found)[0]
   return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
 
 

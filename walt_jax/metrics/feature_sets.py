@@ -14,7 +14,9 @@ from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import frechet
+from walt_jax.metrics import gathering
 from walt_jax.metrics import video_features
+from walt_jax.parallel import multihost
 
 FORMAT = 1
 _CONTENT_BYTES = 16
@@ -178,11 +180,10 @@ class Collector:
         for name, parts in self._kept.items()}
     content, frames = self._content, self.frames
     if jax.process_count() > 1:
-      from walt_jax.metrics import gathering
       moments = {name: gathering.merge(m) for name, m in moments.items()}
       kept = {name: gathering.interleave(v, chunk) for name, v in kept.items()}
-      content = gathering.total(content) % 2 ** (8 * _CONTENT_BYTES)
-      frames = gathering.largest(frames)
+      content = multihost.total(content) % 2 ** (8 * _CONTENT_BYTES)
+      frames = multihost.largest(frames)
     main = moments[feature_network.FEATURES]
     if not main.count:
       raise ValueError('A score of an empty set of clips.')

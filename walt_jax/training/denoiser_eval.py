@@ -1,12 +1,19 @@
-"""Held-out scores of a denoiser: v-loss by quartile of time."""
-from collections.abc import Callable
+"""Held-out scores of a denoiser: v-loss by quartile of time; samples."""
+from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
+from walt_jax.diffusion import noise
+from walt_jax.media import contact_sheet
+from walt_jax.tokenizer import autoencoder
+from walt_jax.tokenizer import inference
+from walt_jax.training import denoiser_step
 
 NUM_QUARTILES = 4
 NUM_TIMESTEPS = 1000
@@ -48,3 +55,74 @@ def metrics(losses: np.ndarray) -> dict[str, float]:
   """Names the quartiles for the log: q1 is nearly clean, q4 nearly noise."""
   named = {f'v_loss_q{i + 1}': float(x) for i, x in enumerate(losses)}
   return named | {'v_loss': float(np.mean(losses))}
+
+
+class DenoiserEvaluation:
+  """Held-out loss by quartile of time, and a grid of EMA samples."""
+
+  def __init__(
+      self, objective: denoiser_step.DenoiserObjective, encode: Callable,
+      tokenizer: autoencoder.Autoencoder, draw: Callable,
+      batches: Sequence[types.Batch], everywhere: jax.sharding.NamedSharding,
+      *, classes: Sequence[str] = (), num_samples: int = 0):
+    """Compiles nothing yet.
+
+    Args:
+      objective: The denoiser and its loss.
+      encode: `encode(frozen, batch, key) -> LatentBatch`.
+      tokenizer: Decodes the samples, with parameters from `frozen`.
+      draw: `draw(params, keys, conditioning, noise_level) -> latents`.
+      batches: Held-out rows of all processes.
+      everywhere: Sharding of what each process reads.
+      classes: Names of the labels.
+      num_samples: Samples in the grid.
+    """
+    self._num_samples = num_samples
+    self._objective = objective
+    self._classes = classes
+    self._batches = batches
+    self._encode = jax.jit(encode)
+    self._losses = jax.jit(
+        functools.partial(quartile_sums, objective.held_out_loss),
+        out_shardings=everywhere)
+
+    def clips(params, frozen, conditioning, keys):
+      latents = draw(params, keys, conditioning, jnp.float32(0))
+      pixels = inference.decode_pixels(
+          tokenizer, frozen['tokenizer']['params'],
+          frozen['tokenizer']['statistics'], latents)
+      return pixels_lib.to_uint8(pixels)
+
+    self._clips = jax.jit(clips)
+
+  def __call__(self, state, frozen, key):
+    params = (state.ema[max(state.ema, key=float)] if state.ema
+              else state.params)
+    sums, count, first = np.zeros(NUM_QUARTILES), 0, None
+    for index, batch in enumerate(self._batches):
+      batch_key = jax.random.fold_in(key, index)
+      latents = self._encode(frozen, batch, batch_key)
+      sums += np.asarray(self._losses(params, latents, batch_key))
+      count += latents.latents.shape[0]
+      first = latents if first is None else first
+    if first is None:
+      return {}, {}
+    return (metrics(sums / count),
+            self._samples(params, frozen, first, key))
+
+  def _samples(self, params, frozen, batch, key) -> dict[str, np.ndarray]:
+    count = min(self._num_samples, batch.latents.shape[0])
+    if count == 0 or jax.process_count() > 1:
+      return {}  # A picture is for one host to look at.
+    chosen = np.argsort(np.asarray(batch.row))[:count]
+    first = jax.tree.map(lambda x: x[chosen], batch)
+    clips = np.asarray(self._clips(
+        params, frozen, self._objective.conditioning(first),
+        noise.row_keys(key, count)))
+    return {'samples': contact_sheet.contact_sheet(
+        clips, self._captions(first))}
+
+  def _captions(self, batch) -> list[str]:
+    if batch.label is None or not self._classes:
+      return [str(i) for i in range(batch.latents.shape[0])]
+    return [self._classes[int(i)] for i in np.asarray(batch.label)[:, 0]]

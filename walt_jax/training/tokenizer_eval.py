@@ -1,0 +1,63 @@
+"""Held-out scores of a tokenizer, and a picture of what it reconstructs."""
+from typing import Any
+
+import jax
+import numpy as np
+
+from walt_jax.core import pixels as pixels_lib
+from walt_jax.core import types
+from walt_jax.media import contact_sheet
+from walt_jax.tokenizer import autoencoder as autoencoder_lib
+from walt_jax.tokenizer import losses as losses_lib
+from walt_jax.training import state as train_state
+from walt_jax.training import tokenizer_step
+
+
+class TokenizerEvaluation:
+  """Held-out PSNR and perceptual picture of an EMA tokenizer."""
+
+  def __init__(self, module: autoencoder_lib.Autoencoder,
+               batches: list[types.Batch], num_samples: int):
+    self._batches = batches
+    self._num_samples = num_samples
+
+    def reconstruct(params, batch):
+      clips = tokenizer_step.clips_of(batch)
+      decoded = {
+          kind: module.apply({'params': params}, pixels)[0]
+          for kind, pixels in clips.items()}
+      psnr = {kind: losses_lib.psnr(decoded[kind], pixels)
+              for kind, pixels in clips.items()}
+      return psnr, {k: pixels_lib.to_uint8(v) for k, v in decoded.items()}
+
+    self._reconstruct = jax.jit(reconstruct)
+
+  def __call__(self, state, frozen, key):
+    del frozen, key
+    params = best_params(state)
+    scores: dict[str, list[np.ndarray]] = {}
+    images: dict[str, np.ndarray] = {}
+    for batch in self._batches:
+      psnr, decoded = self._reconstruct(params, batch)
+      for kind, values in psnr.items():
+        scores.setdefault(kind, []).append(float(values.mean()))
+      if not images and self._num_samples and batch.videos is not None and (
+          jax.process_count() == 1):
+        images = {'reconstructions': self._sheet(batch, decoded['videos'])}
+    names = {'videos': 'psnr', 'images': 'image_psnr'}
+    return {names[k]: float(np.mean(v)) for k, v in scores.items()}, images
+
+  def _sheet(self, batch, decoded) -> np.ndarray:
+    """Real clips, each above its reconstruction."""
+    real = np.asarray(batch.videos.pixels[:self._num_samples])
+    decoded = np.asarray(decoded[:self._num_samples])
+    clips = [clip for pair in zip(real, decoded, strict=True) for clip in pair]
+    names = ['real', 'reconstruction'] * len(real)
+    return contact_sheet.contact_sheet(clips, names)
+
+
+def best_params(state: train_state.TrainState) -> Any:
+  """The autoencoder's average of the longest memory, or its parameters."""
+  if state.ema:
+    return state.ema[max(state.ema, key=float)]
+  return state.params['autoencoder']
