@@ -17,7 +17,8 @@ from walt_jax.core import errors
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
-from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import job as job_lib
+from walt_jax.sampling import settings
 
 PROMPT = 'a seven moves left'
 FRAMES = 9
@@ -50,19 +51,19 @@ class DrawerTest(absltest.TestCase):
     super().setUp()
     self.drawer = load(self.enterContext(tempfile.TemporaryDirectory()))
 
-  def choice(self, **changed):
-    return demo.StageChoice(**dict(
-        steps=2, sampler='ddim', guidance={'text': 2.0},
-        noise_level=0.0) | changed)
+  def job(self, frames=9, steps=2, scale=2.0, **changed):
+    return job_lib.SamplingJob(**dict(
+        prompt=PROMPT, num_frames=frames, choice=settings.SamplerChoice(
+            steps=[steps], sampler=['ddim'], guidance=[{'text': scale}])
+        ) | changed)
 
   def test_a_clip_is_what_walt_sample_draws(self):
     told = []
-    request = requests_lib.Request(prompt=PROMPT, seed=3)
-    out = self.drawer.draw(
-        request, 12, [self.choice()], lambda *values: told.append(values))
+    job = self.job(frames=12, seed=3)
+    out = self.drawer.draw(job, lambda *values: told.append(values))
     self.assertEqual(told, [('base', 1, 2), ('base', 2, 2)])
     drawn = samples_lib.read_samples(out)
-    same = self.drawer.draw(request, 12, [self.choice()], lambda *_: None)
+    same = self.drawer.draw(job, lambda *_: None)
     np.testing.assert_array_equal(
         drawn.clips(), samples_lib.read_samples(same).clips())
     # The second clip was drawn by the programs of the first.
@@ -79,15 +80,15 @@ class DrawerTest(absltest.TestCase):
       self.assertLessEqual(np.abs(difference).max(), 1)
 
   def test_refusals(self):
-    request = requests_lib.Request(prompt=PROMPT)
-    for frames, choice, said in (
-        (0, self.choice(), '0'), (9, self.choice(steps=0), 'num_steps'),
-        (9, self.choice(guidance={'text': float('nan')}), 'nan')):
+    for changed, said in (
+        (dict(frames=0), '0'), (dict(steps=0), 'num_steps'),
+        (dict(scale=float('nan')), 'nan')):
       with self.assertRaisesRegex(errors.UserError, said):
-        self.drawer.draw(request, frames, [choice], lambda *_: None)
+        self.drawer.draw(self.job(**changed), lambda *_: None)
+    fields = [2, 'ddim', 1.0, 1.0, 1.0]
     for value in (None, 1.5, -1):
       with self.assertRaisesRegex(errors.UserError, 'Seed'):
-        demo._request('', None, None, value)
+        demo._job(self.drawer.pipeline, ['', None, None, 9, value], [fields])
 
   def test_without_the_library(self):
     with mock.patch.dict(sys.modules, {'gradio': None}):

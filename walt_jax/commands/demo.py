@@ -3,6 +3,7 @@ import argparse
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import tempfile
 from typing import Any
@@ -12,14 +13,13 @@ import jax
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
-from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
+from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import output as output_lib
 from walt_jax.sampling import pipeline as pipeline_lib
-from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import settings as settings_lib
 
 TITLE = 'walt_jax'
@@ -59,15 +59,6 @@ def _import_gradio() -> Any:
   return gradio
 
 
-@dataclasses.dataclass(frozen=True)
-class StageChoice:
-  """What the page lets one choose for a stage."""
-  steps: int
-  sampler: str
-  guidance: dict[str, Any]
-  noise_level: float
-
-
 class Drawer:
   """Draws one clip after the other with loaded stages.
 
@@ -79,46 +70,27 @@ class Drawer:
     """Draws nothing yet; clips go to new folders inside `folder`."""
     self.pipeline, self._mesh, self._folder = pipeline, mesh, folder
 
-  def draw(self, request: requests_lib.Request, num_frames: int | None,
-           choices: Sequence[StageChoice], report: cascade.Report
+  def draw(self, job: job_lib.SamplingJob, report: cascade.Report
            ) -> pathlib.Path:
-    """Draws one clip.
+    """Draws a job's clips, one at a time.
 
     Args:
-      request: Prompt, label, image, seed.
-      num_frames: N, or None for one window.
-      choices: One a stage.
+      job: What is asked for.
       report: Told of progress.
 
     Returns:
-      A folder as `walt sample` writes it, of one sample.
+      A folder as `walt sample` writes it.
 
     Raises:
       UserError: For what the stages cannot do.
     """
-    plan = settings_lib.plan_of(self.pipeline, num_frames)
-    pipeline_lib.check_requests(self.pipeline, [request], plan)
-    given = pipeline_lib.read_given(self.pipeline, [request])
-    settings = [_settings(stage, choice) for stage, choice in zip(
-        self.pipeline.stages, choices, strict=True)]
+    prepared = job_lib.prepare(
+        dataclasses.replace(job, batch_size=1), self.pipeline)
     out = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
     with rules.activate(self._mesh):
-      output_lib.draw(
-          self.pipeline, [request], settings, output_lib.Output(out),
-          plan=plan, given=given, batch_size=1, release=False, report=report)
+      output_lib.draw(self.pipeline, prepared, output_lib.Output(out),
+                      report=report, release=False)
     return out
-
-
-def _settings(stage: pipeline_lib.TrainedStage,
-              choice: StageChoice) -> pipeline_lib.StageSettings:
-  try:
-    return pipeline_lib.StageSettings(
-        options=dataclasses.replace(
-            stage.defaults, num_steps=choice.steps, sampler=choice.sampler),
-        guidance=guidance_lib.Guidance(**choice.guidance),
-        noise_level=choice.noise_level)
-  except ValueError as e:
-    raise errors.UserError(f'stage {stage.name}: {e}') from e
 
 
 def serve(gradio: Any, drawer: Drawer, host: str, port: int) -> Any:
@@ -170,11 +142,11 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
           seed = gradio.Number(
               0, precision=0, minimum=0, label='Seed', elem_id='seed')
         inputs = [prompt, label, image, frames, seed]
-        widths = []
+        borders = [len(inputs)]
         for index, stage in enumerate(pipeline.stages):
           fields = _stage_fields(gradio, stage, first=index == 0)
           inputs += fields
-          widths.append(len(fields))
+          borders.append(len(inputs))
         button = gradio.Button('Draw', variant='primary', elem_id='draw')
       with gradio.Column():
         clip = gradio.Video(
@@ -183,16 +155,11 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
 
     # Gradio fills in `progress` by its default, among positional arguments.
     def draw(progress=gradio.Progress(), *values):  # noqa: B008
-      asked, rest = values[:5], list(values[5:])
       try:
-        choices = []
-        for stage, width in zip(pipeline.stages, widths, strict=True):
-          choices.append(_choice(stage, rest[:width]))
-          del rest[:width]
-        out = drawer.draw(
-            _request(*asked[:3], asked[4]), _whole(asked[3], 'Frames', 1),
-            choices, lambda stage, done, total: progress(
-                (done, total), desc=stage, unit='windows'))
+        job = _job(pipeline, values[:5], [
+            values[begin:end] for begin, end in itertools.pairwise(borders)])
+        out = drawer.draw(job, lambda stage, done, total: progress(
+            (done, total), desc=stage, unit='windows'))
       except errors.UserError as e:
         raise gradio.Error(str(e), print_exception=False) from e
       shown = out / '00000.mp4'
@@ -224,26 +191,36 @@ def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
   return fields
 
 
-def _choice(stage: pipeline_lib.TrainedStage,
-            values: Sequence[Any]) -> StageChoice:
-  """Reads the values of `_stage_fields`."""
-  conditions = sorted(stage.conditions)
-  level = (float(values[-1]) if stage.sampler.denoiser.low_res_factor
-           else 0.0)
-  return StageChoice(
-      steps=_whole(values[0], f'Steps of {stage.name}', 1), sampler=values[1],
-      guidance={name: float(value) for name, value in
-                zip(conditions, values[2:], strict=False)
-                if value is not None},
-      noise_level=level)
+def _job(pipeline: pipeline_lib.Pipeline, asked: Sequence[Any],
+         fields: Sequence[Sequence[Any]]) -> job_lib.SamplingJob:
+  """What the page asks for.
 
-
-def _request(prompt: str | None, label: str | None, image: str | None,
-             seed: float | None) -> requests_lib.Request:
-  return requests_lib.Request(
+  Args:
+    pipeline: Its stages.
+    asked: Prompt, label, first frame, frames and seed.
+    fields: Values of each stage's `_stage_fields`.
+  """
+  prompt, label, image, frames, seed = asked
+  stages = pipeline.stages
+  return job_lib.SamplingJob(
       prompt=(prompt or '').strip(),
-      label='' if label in (None, NO_LABEL) else label,
-      seed=_whole(seed, 'Seed', 0), image=image or '')
+      label='' if label in (None, NO_LABEL) else label, image=image or '',
+      num_frames=_whole(frames, 'Frames', 1), seed=_whole(seed, 'Seed', 0),
+      choice=settings_lib.SamplerChoice(
+          steps=[_whole(values[0], f'Steps of {stage.name}', 1)
+                 for stage, values in zip(stages, fields, strict=True)],
+          sampler=[values[1] for values in fields],
+          guidance=[_scales(stage, values[2:])
+                    for stage, values in zip(stages, fields, strict=True)],
+          noise_level=[float(values[-1]) for values in fields[1:]] or None))
+
+
+def _scales(stage: pipeline_lib.TrainedStage,
+            values: Sequence[Any]) -> dict[str, float]:
+  """Guidance scales, in the order of `_stage_fields`."""
+  return {name: float(value)
+          for name, value in zip(sorted(stage.conditions), values,
+                                 strict=False) if value is not None}
 
 
 def _whole(value: float | None, name: str, least: int) -> int:

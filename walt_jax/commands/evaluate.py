@@ -1,6 +1,7 @@
 """`walt evaluate`: scores clips and writes one JSON result."""
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import contextlib
 import os
 import pathlib
 import sys
@@ -8,15 +9,19 @@ from typing import Any
 import warnings
 
 from walt_jax.builders import config as config_lib
+from walt_jax.commands import requests
+from walt_jax.commands.flags import evaluate as evaluate_flags
 from walt_jax.core import errors
 from walt_jax.evaluation import checkpoint
 from walt_jax.evaluation import control
 from walt_jax.evaluation import follow
 from walt_jax.evaluation import reconstruct
+from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.evaluation import results
 from walt_jax.evaluation import sets
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
+from walt_jax.training import logging as logging_lib
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
   with warnings.catch_warnings():
     warnings.simplefilter('always')
     warnings.showwarning = _show_warning
-    result = _METRICS[args.metric](args)
+    result = _evaluate(args)
   if multihost.is_main():
     _finish(result, args.json)
 
@@ -43,20 +48,28 @@ def _finish(result: dict[str, Any], path: str | None) -> None:
   _print(result)
 
 
-def _scores(args: argparse.Namespace) -> dict[str, Any]:
-  """FVD, FID or IS: of sets, of a checkpoint, or of all to come."""
-  if not args.workdir:
-    if args.follow:
-      raise errors.UserError('--follow needs the --workdir of a training run')
-    return sets.score(args)
-  if args.follow:
-    return follow.follow(args)
-  return checkpoint.score(args)
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+  """Scores clips, a checkpoint, or all checkpoints to come."""
+  request = requests.evaluation_request(args)
+  if request.metric not in evaluate_flags.DRAWN:
+    return _METRICS[request.metric](request)
+  if not args.follow:
+    return (checkpoint if request.workdirs else sets).score(request)
+  if not request.workdirs:
+    raise errors.UserError('--follow needs the --workdir of a training run')
+  return follow.follow(request, poll=args.poll, write_scalars=_write_scalars)
 
 
-_METRICS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    'fvd': _scores, 'fid': _scores, 'is': _scores,
-    'reconstruction': reconstruct.score, 'control': control.score}
+_METRICS: dict[str, Callable[
+    [evaluation_requests.EvaluationRequest], dict[str, Any]]] = {
+        'reconstruction': reconstruct.score, 'control': control.score}
+
+
+def _write_scalars(workdir: pathlib.Path, step: int,
+                   scalars: Mapping[str, float]) -> None:
+  """Adds scores to the metrics of a training run."""
+  with contextlib.closing(logging_lib.Writer(workdir)) as writer:
+    writer.write_scalars(step, scalars)
 
 
 def _check_writable(path: str):

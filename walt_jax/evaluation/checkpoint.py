@@ -6,7 +6,6 @@ of thousands of samples goes on where it stopped; a sample depends on its seed
 and index alone. With several processes each draws every P-th chunk on its own
 devices, into the folder that all of them share.
 """
-import argparse
 from collections.abc import Iterator, Sequence
 import dataclasses
 import hashlib
@@ -22,6 +21,7 @@ from walt_jax.builders import pipelines
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import progress
+from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.evaluation import sets as sets_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
@@ -40,23 +40,22 @@ _CHUNK = 128  # Samples whose features are one file of the cache.
 _CLIPS = 'clips'  # Of a chunk whose samples are to be written too.
 
 
-def score(args: argparse.Namespace, *, step: int | None = None
-          ) -> dict[str, Any]:
-  """Scores samples of `--workdir`; `step` overrides `--step`."""
-  step = args.step if step is None else step
-  plan = sets_lib.Plan.of(args)
-  _check_step(args.workdir[0], step)
+def score(request: evaluation_requests.EvaluationRequest) -> dict[str, Any]:
+  """Scores samples of the checkpoints in `request.workdirs`."""
+  drawing, step = request.drawing, request.drawing.step
+  plan = sets_lib.Plan.of(request)
+  _check_step(request.workdirs[0], step)
   mesh = _mesh()
-  pipeline = pipelines.load_pipeline(args.workdir, mesh, step=step)
-  frames = _frames(args, plan, pipeline)
-  network = plan.network(args, is_video=pipeline.plan().num_frames > 1,
+  pipeline = pipelines.load_pipeline(request.workdirs, mesh, step=step)
+  frames = _frames(plan, pipeline)
+  network = plan.network(is_video=pipeline.plan().num_frames > 1,
                          devices=list(mesh.local_devices))
   real = (None if plan.metric == 'is' else
-          sets_lib.Real.open(args, plan, network))
+          sets_lib.Real.open(request, network))
   protocol = plan.protocol
-  count = args.num_samples or protocol.num_generated or DEFAULT_SAMPLES
-  repeats = args.repeats or protocol.repeats
-  plan.check(args, network, real, num_generated=count, repeats=repeats,
+  count = drawing.num_samples or protocol.num_generated or DEFAULT_SAMPLES
+  repeats = drawing.repeats or protocol.repeats
+  plan.check(network, real, num_generated=count, repeats=repeats,
              frames=frames)
   size = pipeline.size(-1)
   if real is not None and real.clips is not None and (
@@ -65,21 +64,20 @@ def score(args: argparse.Namespace, *, step: int | None = None
         f'--real has frames of {sets_lib.size_of(real.clips[0])} and '
         f'the samples are {size.height}x{size.width}; prepare the real clips '
         'at that size')
-  options = plan.options(args)
-  reference = real and real.feature_set(args, plan, network, frames, options)
-  drawer = _Drawer.of(args, pipeline, mesh, real)
+  reference = real and real.feature_set(plan, network, frames)
+  drawer = _Drawer.of(request, pipeline, mesh, real)
   sets = []
   for repeat in range(repeats):
-    job = _Job(drawer, network, args.seed + repeat, count, frames,
-               sets_lib.cache_folder(args),
-               keep_clips=bool(args.save_samples and repeat == 0))
-    sets.append(job.run(plan.keep(options)))
+    job = _Job(drawer, network, request.seed + repeat, count, frames,
+               sets_lib.cache_folder(request),
+               keep_clips=bool(drawing.save_samples and repeat == 0))
+    sets.append(job.run(plan.keep))
     if job.keep_clips and multihost.is_main():
-      job.write_samples(pathlib.Path(args.save_samples))
-  result = plan.result(args, reference, sets, network)
-  result['real_split'] = args.real_split or (real and real.split)
+      job.write_samples(pathlib.Path(drawing.save_samples))
+  result = plan.result(reference, sets, network)
+  result['real_split'] = request.measure.real_split or (real and real.split)
   return result | dict(samples=drawer.describe() | dict(
-      seeds=[args.seed + repeat for repeat in range(repeats)]))
+      seeds=[request.seed + repeat for repeat in range(repeats)]))
 
 
 def _check_step(workdir: str, step: int | None) -> None:
@@ -98,13 +96,14 @@ def _mesh() -> jax.sharding.Mesh:
   return mesh_lib.make_mesh(devices=jax.local_devices())
 
 
-def _frames(args, plan, pipeline) -> int:
+def _frames(plan, pipeline) -> int:
   drawn = pipeline.plan().num_frames
-  frames = args.frames or plan.protocol.frames or (
+  request = plan.request
+  frames = request.frames or plan.protocol.frames or (
       video_features.scored_frames(drawn))
   if frames > drawn:
     raise errors.UserError(
-        f'{frames} frames are to be scored, but {args.workdir[-1]} draws '
+        f'{frames} frames are to be scored, but {request.workdirs[-1]} draws '
         f'{drawn}; give --frames {drawn} or less')
   return frames
 
@@ -131,20 +130,24 @@ class _Drawer:
   batch_size: int
 
   @classmethod
-  def of(cls, args, pipeline, mesh, real) -> '_Drawer':
-    if args.requests:
-      requests = requests_lib.read(args.requests, args.seed)
+  def of(cls, request, pipeline, mesh, real) -> '_Drawer':
+    if request.drawing.requests_file:
+      requests = requests_lib.read(
+          request.drawing.requests_file, request.seed)
     else:
       classes = pipeline.stages[0].classes
       requests = [requests_lib.Request(label=name) for name in classes] or [
           requests_lib.Request()]
     pipeline_lib.check_requests(pipeline, requests)
-    if args.given_frames:
-      _check_given(args, pipeline, real)
-    batch_size = args.batch_size or settings_lib.DEFAULT_BATCH_SIZE
-    return cls(pipeline, mesh, settings_lib.stage_settings(args, pipeline),
-               requests, real.clips if args.given_frames else None,
-               args.given_frames, batch_size)
+    given_frames = request.measure.given_frames
+    if given_frames:
+      _check_given(request, pipeline, real)
+    batch_size = request.batch_size or settings_lib.DEFAULT_BATCH_SIZE
+    return cls(
+        pipeline, mesh,
+        settings_lib.stage_settings(request.drawing.choice, pipeline),
+        requests, real.clips if given_frames else None, given_frames,
+        batch_size)
 
   def draw(self, seed: int, indices: range) -> Iterator[np.ndarray]:
     """Clips uint8 [T, H, W, 3] of the last stage."""
@@ -188,16 +191,16 @@ class _Drawer:
                            for r in self.requests]]
 
 
-def _check_given(args, pipeline, real) -> None:
+def _check_given(request, pipeline, real) -> None:
   shared = pipeline.plan().context_frames
   if real is None or real.clips is None:
     raise errors.UserError(
         '--given_frames takes them of the clips of --real; give clips, not '
         'statistics')
-  base = pipeline.stages[0]
-  if args.given_frames not in (1, shared) or not base.frame_lengths:
+  base, given = pipeline.stages[0], request.measure.given_frames
+  if given not in (1, shared) or not base.frame_lengths:
     raise errors.UserError(
-        f'--given_frames {args.given_frames}: {base.workdir} goes on from '
+        f'--given_frames {given}: {base.workdir} goes on from '
         + (f'1 or {shared} frames' if base.frame_lengths else 'none'))
 
 

@@ -10,14 +10,15 @@ from walt_jax.core import errors
 from walt_jax.data.sources import moving_digits
 from walt_jax.evaluation import digit_reader
 from walt_jax.evaluation import reconstruct
+from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import sets
 
 _HELD_OUT_CLIPS = 320  # Real clips on which the readers show what they can.
 
 
-def score(args) -> dict[str, Any]:
+def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
   """Reads clips of moving digits and counts what is as it was asked for."""
-  generated = sets.open_clips(args, 'generated')
+  generated = sets.open_clips(request, 'generated')
   digits, directions = [], []
   if not generated.entries:
     raise errors.UserError(
@@ -53,7 +54,7 @@ def score(args) -> dict[str, Any]:
       num_generated=len(clips), frames=clips.shape[1],
       network=dict(name='moving-digits-readers', source='trained here',
                    sha256=''), preprocessing='none', covariance=None,
-      protocol=args.protocol, comparable_to=[], readers=readers, **result)
+      protocol=request.protocol, comparable_to=[], readers=readers, **result)
 
 
 def _reconstruct_fn(tokenizer: Any) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,5 +1,6 @@
 """`walt evaluate .. --follow`: scores the checkpoints of a run as they come."""
-import argparse
+from collections.abc import Callable, Mapping
+import dataclasses
 import json
 import pathlib
 import time
@@ -10,36 +11,45 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.evaluation import checkpoint
+from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import results
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
 from walt_jax.training import checkpoints
-from walt_jax.training import logging as logging_lib
+
+WriteScalars = Callable[[pathlib.Path, int, Mapping[str, float]], None]
 
 
-def follow(args: argparse.Namespace) -> dict[str, Any]:
+def follow(request: requests_lib.EvaluationRequest, *, poll: float,
+           write_scalars: WriteScalars) -> dict[str, Any]:
   """Scores every checkpoint until the last that the run will write.
 
   Each score becomes `eval/METRIC` of its step in the run's TensorBoard and
   `metrics.jsonl`, and a file in its `evaluation/`, by which a rerun knows what
   is done. A checkpoint that training removes first is passed over.
 
+  Args:
+    request: Its `workdirs` are scored, at every step of the base.
+    poll: Seconds between looks for a new checkpoint.
+    write_scalars: `write_scalars(workdir, step, scalars)` adds them to the
+      metrics of a run.
+
   Returns:
     The last result, with the `history` of all.
   """
-  if args.step is not None:
+  if request.drawing.step is not None:
     raise errors.UserError(
-        f'--step {args.step} with --follow: it scores every checkpoint; leave '
-        'one of them out')
-  base = pathlib.Path(args.workdir[0])
+        f'--step {request.drawing.step} with --follow: it scores every '
+        'checkpoint; leave one of them out')
+  base = pathlib.Path(request.workdirs[0])
   config = checkpoints.read_config(base)
   last = int(config['train']['num_steps'])
-  records = _Records(args, base)
+  records = _Records(request, base, write_scalars)
   told = False
   while True:
     step, is_over = _next(base, records, last)
     if step is not None:
-      result = _score(args, base, step)
+      result = _score(request, base, step)
       if result is None:
         records.skipped.add(step)
       else:
@@ -51,7 +61,7 @@ def follow(args: argparse.Namespace) -> dict[str, Any]:
         print(f'waiting for checkpoints of {base} up to step {last}',
               flush=True)
       told = True
-      time.sleep(args.poll)
+      time.sleep(poll)
   if not records.history:
     raise errors.UserError(
         f'{base} had no checkpoint to score at its last step {last}; set '
@@ -83,11 +93,12 @@ def _steps(workdir: pathlib.Path) -> list[int]:
                 if path.name.isdigit())
 
 
-def _score(args: argparse.Namespace, base: pathlib.Path,
+def _score(request: requests_lib.EvaluationRequest, base: pathlib.Path,
            step: int) -> dict[str, Any] | None:
   """The result of one checkpoint; None where it is gone by now."""
   try:
-    return checkpoint.score(args, step=step)
+    return checkpoint.score(dataclasses.replace(
+        request, drawing=dataclasses.replace(request.drawing, step=step)))
   except (errors.UserError, OSError, ValueError):
     if step in _steps(base):
       raise
@@ -103,14 +114,17 @@ class _Records:
     skipped: Steps that were gone too soon.
   """
 
-  def __init__(self, args: argparse.Namespace, base: pathlib.Path):
+  def __init__(self, request: requests_lib.EvaluationRequest,
+               base: pathlib.Path, write_scalars: WriteScalars):
+    self._write_scalars = write_scalars
     self._folder, self._base = base / 'evaluation', base
-    self._name = f'{args.metric}_{protocols.get(args.protocol).name}'
+    self._name = f'{request.metric}_{protocols.get(request.protocol).name}'
     self._folder.mkdir(parents=True, exist_ok=True)
     self.skipped: set[int] = set()
     self.history: dict[int, dict[str, Any]] = {}
-    wanted = dict(num_samples=args.num_samples, seed=args.seed,
-                  steps=args.steps, guidance=args.guidance)
+    drawing, choice = request.drawing, request.drawing.choice
+    wanted = dict(num_samples=drawing.num_samples, seed=request.seed,
+                  steps=choice.steps, guidance=choice.guidance)
     self._wanted = json.loads(json.dumps(wanted))
     for path in sorted(self._folder.glob(f'{self._name}_step_*.json')):
       record = json.loads(path.read_text())
@@ -124,13 +138,11 @@ class _Records:
     self.history[step] = record
     if not multihost.is_main():
       return
-    writer = logging_lib.Writer(self._base)
     scalars = {f'eval/{result["metric"]}': result['value']}
     for name in ('sfid', 'precision', 'recall'):
       if name in result:
         scalars[f'eval/{name}'] = result[name]
-    writer.write_scalars(step, scalars)
-    writer.close()
+    self._write_scalars(self._base, step, scalars)
     results.write(
         self._folder / f'{self._name}_step_{step:08d}.json', record)
     print(f'step {step}: {result["metric"]} {result["value"]:.4g}',

@@ -7,6 +7,7 @@ import numpy as np
 
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
+from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import sets
 from walt_jax.metrics import fvd
 from walt_jax.metrics import reconstruction
@@ -14,21 +15,21 @@ from walt_jax.metrics import video_features
 from walt_jax.sampling import compiled_tokenizer
 
 
-def score(args) -> dict[str, Any]:
+def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
   """Scores pairs of clips, or clips and what a tokenizer makes of them."""
-  real: Any = sets.open_clips(args, 'real')
+  real: Any = sets.open_clips(request, 'real')
   other: Any
   result: dict[str, Any] = {}
-  if args.workdir:
-    if len(args.workdir) != 1:
+  if request.workdirs:
+    if len(request.workdirs) != 1:
       raise errors.UserError('reconstruction takes one --workdir, got '
-                             f'{",".join(args.workdir)}')
-    tokenizer = tokenizers.load_tokenizer(args.workdir[0])
-    other = list(reconstructions(tokenizer, real, args.batch_size or 8))
+                             f'{",".join(request.workdirs)}')
+    tokenizer = tokenizers.load_tokenizer(request.workdirs[0])
+    other = list(reconstructions(tokenizer, real, request.batch_size or 8))
     result['tokenizer_sha256'] = tokenizer.sha256
     real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
   else:
-    other = sets.open_clips(args, 'generated')
+    other = sets.open_clips(request, 'generated')
     if len(other) != len(real):
       raise errors.UserError(
           f'--real holds {len(real)} clips and --generated {len(other)}; they '
@@ -44,7 +45,7 @@ def score(args) -> dict[str, Any]:
   frames = video_features.scored_frames(len(real[0]))
   if frames >= video_features.MIN_FRAMES:
     network = video_features.load_network(
-        args.network, **sets.video_form(args))
+        request.network, **sets.video_form(request))
     rfvd = fvd.compare(
         *(fvd.feature_set(clips, network, label=name)
           for name, clips in (('real', real), ('reconstructed', other))))
@@ -53,7 +54,7 @@ def score(args) -> dict[str, Any]:
       metric='reconstruction', value=result['psnr'],
       values=[result['psnr']], num_real=len(real), num_generated=len(other),
       frames=len(real[0]), network=result.pop('perceptual_network'),
-      preprocessing='none', covariance=None, protocol=args.protocol,
+      preprocessing='none', covariance=None, protocol=request.protocol,
       comparable_to=[], rfvd=rfvd, **result)
 
 

@@ -1,5 +1,4 @@
-"""FVD, FID and IS of clips on disk: what the flags name, opened and checked."""
-import argparse
+"""FVD, FID and IS of clips on disk: opened, checked and scored."""
 from collections.abc import Sequence
 import dataclasses
 import hashlib
@@ -15,6 +14,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
 from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import requests as requests_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import image_features
@@ -28,31 +28,30 @@ _ACCELERATOR_BATCH = 16
 _MOST_AT_ONCE = 64  # Clips that a device gets, however large --batch_size.
 
 
-def score(args: argparse.Namespace) -> dict[str, Any]:
+def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
   """Scores `--generated` against `--real`."""
-  plan = Plan.of(args)
-  generated = open_clips(args, 'generated')
-  frames = _frames(args, plan, generated)
+  plan = Plan.of(request)
+  generated = open_clips(request, 'generated')
+  frames = _frames(plan, generated)
   repeats = _repeats(plan.protocol, len(generated))
   each = len(generated) // repeats
-  network = plan.network(args, is_video=len(generated[0]) > 1 and
-                         args.frames != 1)
-  real = None if plan.metric == 'is' else Real.open(args, plan, network)
-  plan.check(args, network, real, num_generated=each, repeats=repeats,
+  network = plan.network(is_video=len(generated[0]) > 1 and
+                         request.frames != 1)
+  real = None if plan.metric == 'is' else Real.open(request, network)
+  plan.check(network, real, num_generated=each, repeats=repeats,
              frames=frames)
   if real is not None:
     real.check_size(generated)
-  generated = clip_sets.open_clips(args.generated, frames=frames)
+  generated = clip_sets.open_clips(request.generated, frames=frames)
   check_lengths(network, generated, frames)
-  options = plan.options(args)
   sets = [
       plan.collect(clip_sets.Part(generated, i * each, (i + 1) * each),
-                   network, frames, options,
+                   network, frames,
                    'generated' if repeats == 1 else f'generated, set {i + 1}')
       for i in range(repeats)]
-  reference = real and real.feature_set(args, plan, network, frames, options)
-  return plan.result(args, reference, sets, network) | dict(
-      real_split=args.real_split or (real and real.split))
+  reference = real and real.feature_set(plan, network, frames)
+  return plan.result(reference, sets, network) | dict(
+      real_split=request.measure.real_split or (real and real.split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,47 +59,54 @@ class Plan:
   """What is to be measured, and under which protocol.
 
   Attributes:
-    metric: 'fvd', 'fid' or 'is'.
+    request: Names the metric: 'fvd', 'fid' or 'is'.
     protocol: Its conditions.
     also: Scores beside.
   """
-  metric: str
+  request: requests_lib.EvaluationRequest
   protocol: protocols.Protocol
   also: tuple[str, ...]
 
+  @property
+  def metric(self) -> str:
+    """'fvd', 'fid' or 'is'."""
+    return self.request.metric
+
   @classmethod
-  def of(cls, args: argparse.Namespace) -> 'Plan':
-    protocol = protocols.get(args.protocol)
-    also = tuple(dict.fromkeys((*protocol.also, *args.also)))
+  def of(cls, request: requests_lib.EvaluationRequest) -> 'Plan':
+    """Looks the protocol up and checks that it is for the metric."""
+    protocol, measure = protocols.get(request.protocol), request.measure
+    also = tuple(dict.fromkeys((*protocol.also, *measure.also)))
     allowed = dict(fvd=('kvd', 'precision_recall'), fid=tuple(scores.BESIDE))
     for name in also:
-      if name not in allowed.get(args.metric, ()):
+      if name not in allowed.get(request.metric, ()):
         raise errors.UserError(
-            f'--also {name}: not beside {args.metric}; choose of '
-            f'{", ".join(allowed.get(args.metric, ())) or "none"}')
-    if protocol.metric not in (None, args.metric):
+            f'--also {name}: not beside {request.metric}; choose of '
+            f'{", ".join(allowed.get(request.metric, ())) or "none"}')
+    if protocol.metric not in (None, request.metric):
       raise errors.UserError(
           f'protocol {protocol.name} is for {protocol.metric}, not '
-          f'{args.metric}; use --protocol quick')
-    if (protocol.preprocessing and args.preprocessing
-        and args.preprocessing != protocol.preprocessing):
+          f'{request.metric}; use --protocol quick')
+    if (protocol.preprocessing and measure.preprocessing
+        and measure.preprocessing != protocol.preprocessing):
       raise errors.UserError(
           f'protocol {protocol.name} preprocesses by '
-          f'{protocol.preprocessing}, not {args.preprocessing}; leave '
+          f'{protocol.preprocessing}, not {measure.preprocessing}; leave '
           '--preprocessing out or use --protocol quick')
-    return cls(args.metric, protocol, also)
+    return cls(request, protocol, also)
 
-  def network(self, args: argparse.Namespace, *, is_video: bool,
+  def network(self, *, is_video: bool,
               devices: Sequence[Any] | None = None) -> Any:
-    """Loads the feature network that the flags name."""
-    name = args.preprocessing or self.protocol.preprocessing
-    files = args.network.split(',') if args.network else []
+    """Loads the feature network that the request names."""
+    request = self.request
+    name = request.measure.preprocessing or self.protocol.preprocessing
+    files = request.network.split(',') if request.network else []
     form: dict[str, Any] = dict(
-        devices=devices or local_devices(), batch_size=batch_size(args))
+        devices=devices or local_devices(), batch_size=batch_size(request))
     if self.metric == 'fvd':
       return video_features.load_network(
-          args.network, preprocessing=name or video_features.PREPROCESSING,
-          **video_form(args, devices))
+          request.network, preprocessing=name or video_features.PREPROCESSING,
+          **video_form(request, devices))
     if self.metric == 'is' and is_video:
       if not files:
         raise errors.UserError(
@@ -120,40 +126,45 @@ class Plan:
         'number', stacklevel=2)
     return image_features.load_efficientnet(**form)
 
-  def check(self, args: argparse.Namespace, network, real: 'Real | None', *,
+  def check(self, network, real: 'Real | None', *,
             num_generated: int | None, repeats: int, frames: int) -> None:
     """Refuses what the protocol or the network does not allow, before work."""
-    self._check_outputs(args, network)
+    self._check_outputs(network)
+    measure = self.request.measure
     known = real.split if real else None
-    if args.real_split and known not in (None, args.real_split):
+    if measure.real_split and known not in (None, measure.real_split):
       raise errors.UserError(
-          f'--real_split {args.real_split}: {args.real} says that it is the '
-          f'split {known!r}; leave --real_split out')
+          f'--real_split {measure.real_split}: {self.request.real} says that '
+          f'it is the split {known!r}; leave --real_split out')
     protocols.check(self.protocol, protocols.Conditions(
         self.metric, num_generated, repeats,
         num_real=None if real is None else real.count,
-        real_split=args.real_split or known,
-        frames=frames, given_frames=args.given_frames,
+        real_split=measure.real_split or known,
+        frames=frames, given_frames=measure.given_frames,
         network=network.info.name,
         real_is_reference=bool(real and real.is_external)))
 
-  def options(self, args: argparse.Namespace) -> Any:
-    return scores.Options(self.protocol, self.also, args.interval,
-                          args.splits, args.seed)
+  @property
+  def options(self) -> scores.Options:
+    """How sets of features are scored."""
+    measure = self.request.measure
+    return scores.Options(self.protocol, self.also, measure.resamples,
+                          measure.num_splits, self.request.seed)
 
-  def keep(self, options) -> tuple[str, ...]:
+  @property
+  def keep(self) -> tuple[str, ...]:
     """Outputs of which more than statistics is needed."""
     if self.metric == 'is':
       return (feature_network.LOGITS,)
-    return options.keep()
+    return self.options.keep()
 
-  def collect(self, clips, network, frames, options, label: str) -> Any:
+  def collect(self, clips, network, frames, label: str) -> Any:
     """Streams clips through the network."""
     return feature_sets.collect(clips, network, frames=frames,
-                                keep=self.keep(options), label=label)
+                                keep=self.keep, label=label)
 
-  def _check_outputs(self, args, network) -> None:
-    wanted = set(self.keep(self.options(args)))
+  def _check_outputs(self, network) -> None:
+    wanted = set(self.keep)
     if 'sfid' in self.also:
       wanted.add(feature_network.SPATIAL)
     missing = sorted(wanted - set(network.widths))
@@ -162,17 +173,16 @@ class Plan:
           f'{network.info.name} has no {missing[0]} output; leave the score '
           'that needs it out of --also')
 
-  def result(self, args, real, generated, network) -> dict[str, Any]:
+  def result(self, real, generated, network) -> dict[str, Any]:
     """The finished result."""
     name = self.metric
     if network.info.name == 'efficientnet-lite0':
       name = f'{name}-{network.info.name}'
-    options = self.options(args)
     if self.metric == 'is':
-      result = scores.inception_result(name, generated, options)
+      result = scores.inception_result(name, generated, self.options)
     else:
-      result = scores.frechet_result(name, real, generated, options)
-    return result | dict(given_frames=args.given_frames)
+      result = scores.frechet_result(name, real, generated, self.options)
+    return result | dict(given_frames=self.request.measure.given_frames)
 
 
 class Real:
@@ -189,14 +199,16 @@ class Real:
     self.split = getattr(clips, 'split', None)
 
   @classmethod
-  def open(cls, args: argparse.Namespace, plan: Plan, network) -> 'Real':
-    if args.real is None:
-      raise errors.UserError(f'{args.metric} needs --real PATH')
-    if os.path.isfile(args.real) and feature_sets.is_statistics(args.real):
-      return cls(args.real, None, feature_sets.load(
-          args.real, network=dataclasses.asdict(network.info),
+  def open(cls, request: requests_lib.EvaluationRequest,
+           network) -> 'Real':
+    """Opens `request.real`."""
+    if request.real is None:
+      raise errors.UserError(f'{request.metric} needs --real PATH')
+    if _is_statistics(request.real):
+      return cls(request.real, None, feature_sets.load(
+          request.real, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing))
-    return cls(args.real, open_clips(args, 'real'), None)
+    return cls(request.real, open_clips(request, 'real'), None)
 
   @property
   def is_external(self) -> bool:
@@ -216,34 +228,34 @@ class Real:
           f'--real has frames of {size_of(self.clips[0])} and --generated of '
           f'{size_of(generated[0])}; bring both to one size')
 
-  def feature_set(self, args, plan: Plan, network, frames: int,
-                  options) -> Any:
+  def feature_set(self, plan: Plan, network, frames: int) -> Any:
     """Its statistics, read again where they were computed before."""
     if self.statistics is not None:
-      return self._of_file(plan, network, frames, options)
+      return self._of_file(plan, network, frames)
     clips = clip_sets.open_clips(self.path, frames=frames)
     check_lengths(network, clips, frames)
-    cached = self._cache_file(args, network, frames)
-    known = cached and cached.is_file() and not plan.keep(options)
+    cached = self._cache_file(plan.request, network, frames)
+    known = cached and cached.is_file() and not plan.keep
     if known:
       found = feature_sets.load(
           cached, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
     else:
-      found = plan.collect(clips, network, frames, options, 'real')
-    for path in (None if known else cached, args.save_statistics):
+      found = plan.collect(clips, network, frames, 'real')
+    for path in (None if known else cached,
+                 plan.request.measure.save_statistics):
       if path and multihost.is_main():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
     return found
 
-  def _of_file(self, plan, network, frames, options):
+  def _of_file(self, plan, network, frames):
     found = self.statistics
     if found.frames != frames:
       raise errors.UserError(
           f'{self.path} holds statistics of {found.frames} frames, the '
           f'samples have {frames}; give --frames or other statistics')
-    if not plan.keep(options):
+    if not plan.keep:
       return found
     # Guidance's reference files hold images beside the statistics.
     with np.load(self.path, allow_pickle=False) as file:
@@ -254,10 +266,10 @@ class Real:
           f'{",".join(plan.also)} and --interval need real images or clips')
     images = clip_sets.open_clips(self.path)
     return dataclasses.replace(found, kept=plan.collect(
-        images, network, frames, options, 'reference').kept)
+        images, network, frames, 'reference').kept)
 
-  def _cache_file(self, args, network, frames: int) -> pathlib.Path | None:
-    folder = cache_folder(args)
+  def _cache_file(self, request, network, frames: int) -> pathlib.Path | None:
+    folder = cache_folder(request)
     if folder is None:
       return None
     key = json.dumps([
@@ -267,12 +279,17 @@ class Real:
     return folder / f'real_{name}.npz'
 
 
-def cache_folder(args: argparse.Namespace) -> pathlib.Path | None:
+def _is_statistics(path: str) -> bool:
+  return os.path.isfile(path) and feature_sets.is_statistics(path)
+
+
+def cache_folder(request: requests_lib.EvaluationRequest
+                 ) -> pathlib.Path | None:
   """Where features and statistics are kept, or None for nowhere."""
-  if args.cache:
-    return pathlib.Path(args.cache)
-  if args.workdir:
-    return pathlib.Path(args.workdir[-1]) / 'evaluation'
+  if request.cache:
+    return pathlib.Path(request.cache)
+  if request.workdirs:
+    return pathlib.Path(request.workdirs[-1]) / 'evaluation'
   return None
 
 
@@ -287,22 +304,24 @@ def fingerprint(path: str) -> list[Any]:
        file.stat().st_mtime_ns) for file in files]]
 
 
-def open_clips(args: argparse.Namespace, name: str) -> clip_sets.ClipSet:
-  """Opens what a flag names."""
-  path = getattr(args, name)
+def open_clips(request: requests_lib.EvaluationRequest,
+               name: str) -> clip_sets.ClipSet:
+  """Opens the clips of `request.real` or `request.generated`."""
+  path = getattr(request, name)
   if path is None:
-    raise errors.UserError(f'{args.metric} needs --{name} PATH')
-  return clip_sets.open_clips(path, frames=args.frames)
+    raise errors.UserError(f'{request.metric} needs --{name} PATH')
+  return clip_sets.open_clips(path, frames=request.frames)
 
 
-def _frames(args: argparse.Namespace, plan: Plan, generated) -> int:
+def _frames(plan: Plan, generated) -> int:
   """Frames that are scored, the same of every clip."""
-  if args.frames is not None:
-    return args.frames
+  request = plan.request
+  if request.frames is not None:
+    return request.frames
   lengths = {len(generated[0])}
-  if args.real is not None and plan.metric != 'is' and not (
-      os.path.isfile(args.real) and feature_sets.is_statistics(args.real)):
-    lengths.add(len(open_clips(args, 'real')[0]))
+  if request.real is not None and plan.metric != 'is' and not (
+      _is_statistics(request.real)):
+    lengths.add(len(open_clips(request, 'real')[0]))
   if plan.protocol.frames:
     return plan.protocol.frames
   scored = {video_features.scored_frames(length) for length in lengths}
@@ -331,20 +350,20 @@ def _repeats(protocol: protocols.Protocol, count: int) -> int:
   return 1
 
 
-def batch_size(args: argparse.Namespace) -> int:
+def batch_size(request: requests_lib.EvaluationRequest) -> int:
   """Clips that a device computes at once."""
   is_cpu = local_devices()[0].platform == 'cpu'
-  return min(args.batch_size or (1 if is_cpu else _ACCELERATOR_BATCH),
+  return min(request.batch_size or (1 if is_cpu else _ACCELERATOR_BATCH),
              _MOST_AT_ONCE)
 
 
-def video_form(args: argparse.Namespace,
+def video_form(request: requests_lib.EvaluationRequest,
                devices: Sequence[Any] | None = None) -> dict[str, Any]:
   """How I3D runs on the devices at hand."""
   devices = devices or local_devices()
   is_cpu = devices[0].platform == 'cpu'
   return dict(conv_form='stacked' if is_cpu else 'native',
-              batch_size=batch_size(args), devices=devices)
+              batch_size=batch_size(request), devices=devices)
 
 
 def local_devices() -> list[Any]:

@@ -14,9 +14,9 @@ from walt_jax.media import contact_sheet
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 from walt_jax.sampling import cascade
+from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
-from walt_jax.sampling import rollout
 
 SHEET_FILE = 'contact_sheet.png'
 _SHEET_CLIPS = 16
@@ -36,19 +36,17 @@ class Output:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def draw(pipeline: pipeline_lib.Pipeline,
-         requests: Sequence[requests_lib.Request],
-         settings: Sequence[pipeline_lib.StageSettings], output: Output, *,
-         plan: rollout.Plan, given: cascade.Given, batch_size: int,
-         report: cascade.Report, release: bool = True) -> None:
-  """Draws all requests and writes them; see `cascade.run`."""
+def draw(pipeline: pipeline_lib.Pipeline, job: job_lib.PreparedJob,
+         output: Output, *, report: cascade.Report,
+         release: bool = True) -> None:
+  """Draws all requests of a job and writes them; see `cascade.run`."""
   start = time.perf_counter()
   outputs = cascade.run(
-      pipeline, requests, settings, batch_size=batch_size, plan=plan,
-      given=given, release=release, report=report)
-  writer = _Writer(output, pipeline, settings, outputs)
-  writer.write(requests, batch_size)
-  writer.finish(dict(output.settings, batch_size=batch_size), start)
+      pipeline, job.requests, job.settings, batch_size=job.batch_size,
+      plan=job.plan, given=job.given, release=release, report=report)
+  writer = _Writer(output, pipeline, job.settings, outputs)
+  writer.write(job.requests, job.batch_size)
+  writer.finish(dict(output.settings, batch_size=job.batch_size), start)
 
 
 class _Writer:

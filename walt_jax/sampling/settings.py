@@ -17,6 +17,26 @@ DEFAULT_BATCH_SIZE = 8
 DEFAULT_NOISE_LEVEL = 0.1
 
 
+@dataclasses.dataclass(frozen=True)
+class SamplerChoice:
+  """How samples are drawn; lists have one value, or one a stage.
+
+  Attributes:
+    steps: Sampling steps; None: as the stage's config says.
+    sampler: Names of samplers; None likewise.
+    factorized: Whether the base draws the first frame alone, as an image;
+      None likewise.
+    guidance: Scales by condition; None: no guidance.
+    noise_level: Noise on the low-resolution input, in [0, 1], one for each
+      super-resolution stage; None: `DEFAULT_NOISE_LEVEL`.
+  """
+  steps: Sequence[int] | None = None
+  sampler: Sequence[str] | None = None
+  factorized: bool | None = None
+  guidance: Sequence[Mapping[str, float]] | None = None
+  noise_level: Sequence[float] | None = None
+
+
 def plan_of(pipeline: pipeline_lib.Pipeline,
             num_frames: int | None) -> rollout.Plan:
   """The windows of a clip of so many frames; None is one window."""
@@ -28,24 +48,29 @@ def plan_of(pipeline: pipeline_lib.Pipeline,
         f'{pipeline.plan().window_frames}') from e
 
 
-def stage_settings(args, pipeline) -> list[pipeline_lib.StageSettings]:
-  """Each stage's sampler, guidance and noise level from the flags."""
+def stage_settings(choice: SamplerChoice, pipeline: pipeline_lib.Pipeline
+                   ) -> list[pipeline_lib.StageSettings]:
+  """Each stage's sampler, guidance and noise level, as they are chosen.
+
+  Raises:
+    UserError: For what a stage does not know, or lists of another length.
+  """
   stages = pipeline.stages
   count = len(stages)
-  if args.noise_level and count == 1:
+  if choice.noise_level and count == 1:
     raise errors.UserError(
-        f'--noise_level {args.noise_level[0]}: there is no super-resolution '
+        f'--noise_level {choice.noise_level[0]}: there is no super-resolution '
         'stage to give it to; leave it out, or give --workdir BASE,SR1')
-  steps = per_stage(args.steps, count, '--steps', None)
-  names = per_stage(args.sampler, count, '--sampler', None)
-  scales = per_stage(args.guidance, count, '--guidance', {})
+  steps = per_stage(choice.steps, count, '--steps', None)
+  names = per_stage(choice.sampler, count, '--sampler', None)
+  scales = per_stage(choice.guidance, count, '--guidance', {})
   levels = [0.0] + per_stage(
-      args.noise_level, max(count - 1, 1), '--noise_level',
+      choice.noise_level, max(count - 1, 1), '--noise_level',
       DEFAULT_NOISE_LEVEL)
-  shared = bool(args.guidance) and len(args.guidance) == 1
-  _check_factorized(args.factorized, stages[0])
+  shared = bool(choice.guidance) and len(choice.guidance) == 1
+  _check_factorized(choice.factorized, stages[0])
   changes = [dict(num_steps=steps[i], sampler=names[i],
-                  factorized=None if i else args.factorized)
+                  factorized=None if i else choice.factorized)
              for i in range(count)]
   return [
       _settings(stage, changes[i],

@@ -12,6 +12,7 @@ METRICS = {
     'reconstruction': 'PSNR, SSIM and more, clip by clip',
     'control': 'does what was asked for appear (moving digits)',
 }
+DRAWN = ('fvd', 'fid', 'is')  # Metrics of sets, whose samples may be drawn.
 BESIDE = ('kvd', 'kid', 'precision_recall', 'is', 'sfid')
 
 
@@ -28,7 +29,7 @@ def add(commands: Any) -> None:
   for name, text in METRICS.items():
     metric = metrics.add_parser(name, help=text, description=text + '.')
     _add_sets(metric)
-    if name in ('fvd', 'fid', 'is'):
+    if name in DRAWN:
       _add_measure(metric)
       _add_sampling(metric)
       _add_job(metric)

@@ -1,0 +1,49 @@
+"""Flags as the requests that sampling and evaluation take."""
+import argparse
+import dataclasses
+
+from walt_jax.commands.flags import evaluate as evaluate_flags
+from walt_jax.evaluation import requests as evaluation_requests
+from walt_jax.sampling import job as job_lib
+from walt_jax.sampling import settings
+
+
+def sampler_choice(args: argparse.Namespace) -> settings.SamplerChoice:
+  """What the flags of `flags.sampling` choose."""
+  return settings.SamplerChoice(
+      steps=args.steps, sampler=args.sampler, factorized=args.factorized,
+      guidance=args.guidance, noise_level=args.noise_level)
+
+
+def sampling_job(args: argparse.Namespace) -> job_lib.SamplingJob:
+  """What `walt sample` is asked for."""
+  return job_lib.SamplingJob(
+      prompt=args.prompt or '', label=args.label or '',
+      image=args.image or '', video=args.video or '',
+      requests_file=args.requests or '', num_samples=args.num_samples or 1,
+      num_frames=args.num_frames, seed=args.seed,
+      choice=sampler_choice(args),
+      batch_size=args.batch_size or settings.DEFAULT_BATCH_SIZE)
+
+
+def evaluation_request(args: argparse.Namespace
+                       ) -> evaluation_requests.EvaluationRequest:
+  """What `walt evaluate METRIC` is asked for."""
+  request = evaluation_requests.EvaluationRequest(
+      metric=args.metric, real=args.real, generated=args.generated,
+      workdirs=args.workdir or (), protocol=args.protocol,
+      frames=args.frames, network=args.network, batch_size=args.batch_size,
+      seed=args.seed)
+  if args.metric not in evaluate_flags.DRAWN:
+    return request
+  return dataclasses.replace(
+      request, cache=args.cache,
+      measure=evaluation_requests.Measure(
+          preprocessing=args.preprocessing, also=args.also,
+          resamples=args.interval, num_splits=args.splits,
+          real_split=args.real_split, given_frames=args.given_frames,
+          save_statistics=args.save_statistics),
+      drawing=evaluation_requests.Drawing(
+          num_samples=args.num_samples, repeats=args.repeats,
+          requests_file=args.requests, step=args.step,
+          choice=sampler_choice(args), save_samples=args.save_samples))

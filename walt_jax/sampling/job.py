@@ -1,0 +1,103 @@
+"""A job of sampling: what is asked for, and the same checked and opened."""
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from walt_jax.core import errors
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import rollout
+from walt_jax.sampling import settings as settings_lib
+
+ALL_LABELS = 'all'
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingJob:
+  """What a user asks a pipeline for; built from flags or by the demo's page.
+
+  Attributes:
+    prompt: Caption, or '' for none.
+    label: Class name, 'all' for every class, or '' for none.
+    image: File of each clip's first frame, or ''.
+    video: File whose last frames each clip continues, or ''.
+    requests_file: JSON lines with all of the above instead, or ''.
+    num_samples: Samples of each prompt, label or line.
+    num_frames: Frames of a clip; None: one window.
+    seed: Seed of the noise, where a line of the file has none.
+    choice: Sampler, guidance and noise level of each stage.
+    batch_size: Samples drawn at once; changes no result.
+  """
+  prompt: str = ''
+  label: str = ''
+  image: str = ''
+  video: str = ''
+  requests_file: str = ''
+  num_samples: int = 1
+  num_frames: int | None = None
+  seed: int = 0
+  choice: settings_lib.SamplerChoice = settings_lib.SamplerChoice()
+  batch_size: int = settings_lib.DEFAULT_BATCH_SIZE
+
+  def requests(self, pipeline: pipeline_lib.Pipeline
+               ) -> list[requests_lib.Request]:
+    """One request a sample.
+
+    Raises:
+      UserError: On a file that cannot be read, or 'all' labels of none.
+    """
+    if self.requests_file:
+      if self.image or self.video:
+        raise errors.UserError(
+            f'--requests {self.requests_file}: give image or video in its '
+            'lines, not as a flag')
+      requests = requests_lib.read(self.requests_file, self.seed)
+      return requests_lib.number(
+          [r for r in requests for _ in range(self.num_samples)])
+    request = requests_lib.Request(
+        prompt=self.prompt, label=self.label, seed=self.seed,
+        image=self.image, video=self.video)
+    if self.label != ALL_LABELS:
+      return requests_lib.repeat(request, self.num_samples)
+    classes = pipeline.stages[0].classes
+    if not classes:
+      raise errors.UserError(
+          f'--label all: {pipeline.stages[0].workdir} was trained without '
+          'labels; give --prompt')
+    return requests_lib.number(
+        [dataclasses.replace(request, label=label)
+         for label in classes for _ in range(self.num_samples)])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedJob:
+  """A job that a pipeline can do, with its files read.
+
+  Attributes:
+    requests: One a sample.
+    plan: Windows of each clip.
+    settings: One a stage.
+    given: Pixels that each clip begins with, at the last stage's size.
+    batch_size: Samples drawn at once.
+  """
+  requests: Sequence[requests_lib.Request]
+  plan: rollout.Plan
+  settings: Sequence[pipeline_lib.StageSettings]
+  given: Sequence[np.ndarray | None]
+  batch_size: int
+
+
+def prepare(job: SamplingJob, pipeline: pipeline_lib.Pipeline) -> PreparedJob:
+  """Checks a job and reads its files, before any work.
+
+  Raises:
+    UserError: For what the pipeline's stages cannot do.
+  """
+  requests = job.requests(pipeline)
+  plan = settings_lib.plan_of(pipeline, job.num_frames)
+  pipeline_lib.check_requests(pipeline, requests, plan)
+  settings = settings_lib.stage_settings(job.choice, pipeline)
+  return PreparedJob(
+      requests, plan, settings, pipeline_lib.read_given(pipeline, requests),
+      job.batch_size)
