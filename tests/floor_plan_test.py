@@ -49,7 +49,6 @@ NOT_YET = {
     'planning/summary.py imports ml_collections.config_dict',
     'planning/sweeps.py imports ml_collections.config_dict',
     'planning/tpu.py imports ml_collections.config_dict',
-    'quickstart/tutorial.py imports argparse',
 }
 # Libraries that one room alone may import.
 ONLY_IN = {'argparse': 'commands', 'ml_collections': 'builders'}

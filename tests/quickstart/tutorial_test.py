@@ -1,11 +1,14 @@
 """The quickstart's list of commands; `make quickstart` runs them."""
 import pathlib
+import sys
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from walt_jax.commands import cli
+from walt_jax.quickstart import __main__ as quickstart
 from walt_jax.quickstart import tutorial
 
 
@@ -38,6 +41,16 @@ class CommandsTest(parameterized.TestCase):
       begun = [argv for _, argv in tutorial.commands(plan, out)
                if f'--config.init_from={out}/base_warm_up' in argv]
       self.assertLen(begun, expected)
+
+  @parameterized.parameters(
+      ([], tutorial.SHORT, 'runs/quickstart'),
+      (['--long'], tutorial.LONG, 'runs/quickstart_long'),
+      (['--long', '--out', 'here'], tutorial.LONG, 'here'))
+  def test_flags(self, argv, plan, out):
+    with (mock.patch.object(sys, 'argv', ['quickstart', *argv]),
+          mock.patch.object(tutorial, 'run', return_value=0) as run):
+      self.assertEqual(quickstart.main(), 0)
+    run.assert_called_once_with(plan, pathlib.Path(out))
 
 
 if __name__ == '__main__':

@@ -2,9 +2,17 @@
 import argparse
 import pathlib
 
+from walt_jax.builders import text_encoders
 from walt_jax.core import errors
 from walt_jax.core import progress
+from walt_jax.data import inspect
+from walt_jax.data import latent_cache
+from walt_jax.data.prepare import annotations
+from walt_jax.data.prepare import prepare
+from walt_jax.data.prepare import render
+from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import source as source_lib
+from walt_jax.media import samples
 
 _TEST = 'test'  # The common name of a held-out split.
 _CLIPS_PER_DEVICE = 8  # Encoded at once.
@@ -24,7 +32,6 @@ def _prepare(args: argparse.Namespace) -> None:
   if args.latents and (source / source_lib.MANIFEST).exists():
     _write_latents(source, output, args)
     return
-  from walt_jax.data.prepare import prepare
   given = dict(
       size=args.size, fps=args.fps, num_shards=args.num_shards,
       min_frames=args.num_frames, clip_frames=args.clip_frames,
@@ -48,7 +55,6 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _annotations(args: argparse.Namespace):
   """Reads what --annotations names; None leaves it to the input folder."""
-  from walt_jax.data.prepare import annotations
   if args.annotations is None:
     return None
   return annotations.read([pathlib.Path(path) for path in args.annotations],
@@ -58,8 +64,6 @@ def _annotations(args: argparse.Namespace):
 def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
                    args: argparse.Namespace) -> None:
   """Caches the latents of all splits of a prepared dataset."""
-  from walt_jax.builders import text_encoders
-  from walt_jax.data import latent_cache
   manifest = source_lib.read_manifest(dataset)
   splits = {split: source_lib.PreparedDataset(dataset, split)
             for split, entry in manifest['splits'].items()
@@ -110,8 +114,6 @@ def _cache_size(args: argparse.Namespace, manifest: dict) -> tuple[int, int]:
 
 def _render(args: argparse.Namespace) -> None:
   """Writes moving digits as a dataset and, if wanted, as clips to look at."""
-  from walt_jax.data.prepare import render
-  from walt_jax.data.sources import moving_digits
   split = 'heldout' if args.split == _TEST else args.split
   wanted = {split: args.num}
   if args.heldout:
@@ -148,8 +150,6 @@ def _render(args: argparse.Namespace) -> None:
 def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
                  settings: dict) -> None:
   """Writes the first clips of a source as files, with `samples.json`."""
-  from walt_jax.data.sources import moving_digits
-  from walt_jax.media import samples
   writer = samples.SampleWriter(output, fps=moving_digits.FPS, kind='real')
   for index in progress.track(range(count), 'write clips', 'clip'):
     example = source[index]
@@ -160,7 +160,6 @@ def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
 
 
 def _inspect(args: argparse.Namespace) -> None:
-  from walt_jax.data import inspect
   for line in inspect.inspect(
       pathlib.Path(args.path), pathlib.Path(args.out) if args.out else None,
       args.clips):

@@ -5,7 +5,6 @@ before it starts. A rerun after an interruption finishes the work. What the
 commands made is then scored against yardsticks that are measured the same way
 (`scores.json`) and shown in `report.html`.
 """
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -14,6 +13,8 @@ import time
 
 from walt_jax.commands import cli
 from walt_jax.core import host_memory
+from walt_jax.data.sources import moving_digits
+from walt_jax.quickstart import scores as quickstart_scores
 from walt_jax.report import scores_file
 
 _CONFIG = 'configs/quickstart.py'
@@ -145,7 +146,6 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
 
 def _write_requests(out: pathlib.Path, count: int) -> dict[str, pathlib.Path]:
   """Request files: caption and label, a few of them, and one or the other."""
-  from walt_jax.data.sources import moving_digits
   asked = [(i // 4 % 10, i % 4) for i in range(count)]
   both = [dict(prompt=moving_digits.caption(*pair),
                label=moving_digits.WORDS[pair[0]]) for pair in asked]
@@ -179,7 +179,6 @@ def run(plan: Plan, out: pathlib.Path) -> int:
     timings.append(scores_file.Timing(name, time.perf_counter() - begin))
     print(f'({name}: {timings[-1].seconds:.0f} s)', flush=True)
   print('\nScoring against yardsticks ..', flush=True)
-  from walt_jax.quickstart import scores as quickstart_scores
   begin = time.perf_counter()
   scores = quickstart_scores.measure(out, plan.fvd_clips, plan.difficulty)
   timings.append(scores_file.Timing(
@@ -205,15 +204,3 @@ def _print_summary(out, scores, total, peak) -> None:
           + (f'  ({beside})' if beside else ''))
   print(f'\n{total / 60:.1f} minutes, {peak / 2**30:.1f} GiB at most. '
         f'Open {out}/report.html', flush=True)
-
-
-def main() -> int:
-  """Entry point of `python -m walt_jax.quickstart`."""
-  parser = argparse.ArgumentParser(prog='quickstart', description=__doc__)
-  parser.add_argument('--out', type=pathlib.Path)
-  parser.add_argument('--long', action='store_true',
-                      help='an hour of training on harder digits')
-  args = parser.parse_args()
-  name = 'quickstart_long' if args.long else 'quickstart'
-  return run(LONG if args.long else SHORT,
-             args.out or pathlib.Path('runs') / name)
