@@ -11,6 +11,7 @@ import numpy as np
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.core import errors
+from walt_jax.core import extensions
 from walt_jax.core import types
 from walt_jax.data import latent_cache
 from walt_jax.data.sources import crops
@@ -22,7 +23,8 @@ from walt_jax.data.stream import batches
 from walt_jax.parallel import multihost
 
 # Where data come from: the generator of moving digits, clips that
-# `walt data prepare` wrote, or a cache of their latents.
+# `walt data prepare` wrote, a cache of their latents, or a class of the user's
+# own.
 DIGITS, CLIPS, LATENTS = 'moving_digits', 'clips', 'latents'
 NAMES = (DIGITS, CLIPS, LATENTS)
 TRAIN, HELD_OUT = 'train', 'heldout'
@@ -71,10 +73,11 @@ def source(config: config_dict.ConfigDict, split: str,
       tokenizer.
   """
   data = config.data
-  if data.name not in NAMES:
+  is_own = extensions.is_name(data.name)
+  if data.name not in NAMES and not is_own:
     raise errors.UserError(
         f'config key data.name is {data.name!r}; choose one of '
-        f'{", ".join(NAMES)}')
+        f'{", ".join(NAMES)}, or a class of your own as module:Class')
   config_lib.check_keys(data, _KEYS | _DIGIT_KEYS, 'data')
   if data.name == DIGITS:
     missing = sorted(_DIGIT_KEYS - set(data))
@@ -85,7 +88,13 @@ def source(config: config_dict.ConfigDict, split: str,
     digits = _moving_digits(data, split)
     return Data(digits, None, digits.classes, split)
   open_one = open.open_dataset
-  if data.name == LATENTS:
+  if is_own:
+    open_one = extensions.load(
+        data.name, source_lib.Source, 'config key data.name')
+    if not data.path:
+      own = open_one('', split)
+      return Data(own, None, own.classes, split)
+  elif data.name == LATENTS:
     open_one = functools.partial(
         _open_cache, config, tokenizer_sha256, text_sha256)
   data_hints.check_present(config)

@@ -14,6 +14,7 @@ from walt_jax.builders import sections
 from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Fraction
 from walt_jax.builders.sections import Natural
+from walt_jax.builders.sections import OwnClass
 from walt_jax.builders.sections import Rate
 from walt_jax.core import errors
 from walt_jax.diffusion import samplers
@@ -55,7 +56,8 @@ class Data:
 
   Attributes:
     name: 'clips' that `walt data prepare` wrote, their cached 'latents', or
-      'moving_digits', which are rendered on the way.
+      'moving_digits', which are rendered on the way, or a source of your own
+      as module:Class (`data.sources.source.Source`).
     path: Folder of prepared data or 'tfds:NAME[@DIR]'; several, separated by
       commas, are mixed. Unused by moving digits.
     image_path: Data of the image rows; '' takes frames of the videos.
@@ -82,7 +84,7 @@ class Data:
       quarter of `num_clips` each is shown too, as crops.
     labels: Moving digits: what the classes name.
   """
-  name: Literal['moving_digits', 'clips', 'latents'] = 'clips'
+  name: Literal['moving_digits', 'clips', 'latents'] | OwnClass = 'clips'
   path: str = ''
   image_path: str = ''
   weights: tuple[Rate, ...] = ()

@@ -3,8 +3,9 @@
 The annotation of a field says what its key takes: `bool`, `int`, `float` (also
 a whole number), `str`, a `Literal` of names, a tuple of these, another section,
 or one of these `| None` (an empty section means None too). `Annotated` with a
-`Range` adds bounds. The meaning of a key is its entry under `Attributes:` in
-the docstring of the section, or of the class that the section `configures`.
+`Range` adds bounds, with a `ClassName` the form `module:Class`. The meaning of
+a key is its entry under `Attributes:` in the docstring of the section, or of
+the class that the section `configures`.
 """
 from collections.abc import Mapping
 import dataclasses
@@ -16,6 +17,7 @@ import typing
 from typing import Annotated, Any, Literal, TypeVar
 
 from walt_jax.core import errors
+from walt_jax.core import extensions
 
 T = TypeVar('T')
 
@@ -26,16 +28,33 @@ class Range:
   least: float
   most: float = math.inf
 
+  def holds(self, value: float) -> bool:
+    """Whether a value lies within."""
+    return self.least <= value <= self.most
+
   def __str__(self) -> str:
     if self.most == math.inf:
       return f'of {self.least:g} or more'
     return f'from {self.least:g} to {self.most:g}'
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassName:
+  """The form of a text that names a class of the user's own."""
+
+  def holds(self, value: str) -> bool:
+    """Whether a text has the form; nothing is imported."""
+    return extensions.is_name(value)
+
+  def __str__(self) -> str:
+    return 'of the form module:Class'
+
+
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Rate = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
+OwnClass = Annotated[str, ClassName()]
 
 # In words: one, and many.
 _KINDS = {
@@ -158,12 +177,9 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
     fits, result = _fit(kind, value)
     if fits:
       return result
-  if typing.get_origin(annotation) is Literal:
-    raise errors.UserError(
-        f'config key {key} is {value!r}; choose one of '
-        f'{", ".join(repr(name) for name in typing.get_args(annotation))}')
+  verb = 'choose' if typing.get_origin(kinds[0]) is Literal else 'give'
   raise errors.UserError(
-      f'config key {key} is {value!r}; give {describe(annotation)}')
+      f'config key {key} is {value!r}; {verb} {describe(annotation)}')
 
 
 def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
@@ -172,7 +188,7 @@ def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
   if origin is Annotated:
     fits, value = _fit(arguments[0], value)
     return fits and all(
-        bound.least <= value <= bound.most for bound in arguments[1:]), value
+        bound.holds(value) for bound in arguments[1:]), value
   if origin is Literal:
     return isinstance(value, str) and value in arguments, value
   if origin is tuple:

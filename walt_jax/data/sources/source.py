@@ -30,7 +30,12 @@ _MAX_OPEN = 128  # Shards of a set, each an open file.
 
 
 class Source(Protocol):
-  """What the pipeline reads: example i is a pure function of i."""
+  """What the pipeline reads: example i is a pure function of i.
+
+  A class of the user's own, found by `data.name`, is called with one of the
+  names in `data.path` (or '') and the split, 'train' or 'heldout'. It may have
+  an `index`, an array of `example_index.DTYPE`, a row for each example.
+  """
 
   @property
   def classes(self) -> tuple[str, ...]:

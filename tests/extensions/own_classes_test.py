@@ -1,0 +1,69 @@
+"""Classes outside `walt_jax`, one file each: they train and they sample."""
+import pathlib
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from tests.e2e import tiny
+from walt_jax.training import logging as logging_lib
+
+OWN = pathlib.Path(__file__).parent / 'own'
+SAMPLER = 'my_sampler:Trapezoid'
+SOURCE = 'my_source:MovingBars'
+
+
+class OwnClassesTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+    self.enterContext(mock.patch.object(sys, 'path', [str(OWN), *sys.path]))
+
+  def train(self, code=0, **changed):
+    """Trains two steps of a base on clips of moving bars."""
+    workdir = self.folder / 'base'
+    values = dict(
+        data__name=SOURCE, sampler__sampler=SAMPLER, sampler__num_steps=2,
+        model__num_classes=2) | changed
+    result = tiny.train('base', workdir, 2, code=code, **values)
+    return workdir, result
+
+  def sample(self, workdir, *flags):
+    """Draws one clip; returns it, or the line that says what is wrong."""
+    out = self.folder / f'out_{len(list(self.folder.iterdir()))}'
+    result = tiny.walt('sample', '--workdir', workdir, '--out', out,
+                       '--label', 'right', *flags)
+    if result.code:
+      return result.err
+    return np.load(out / '00000.npy')
+
+  def test_they_train_and_sample(self):
+    workdir, _ = self.train()
+    lines = logging_lib.read_metrics(workdir)
+    self.assertTrue(any('eval/v_loss' in line for line in lines), lines)
+    clip = self.sample(workdir, '--allow_code')
+    self.assertEqual(clip.shape, (5, 16, 16, 3))
+    # The flag's own sampler wins over the config's, and needs no leave.
+    other = self.sample(workdir, '--allow_code', '--sampler', 'ddim')
+    self.assertTrue((clip != other).any())
+    self.assertIn("data.name is 'my_source:MovingBars'", self.sample(workdir))
+
+  @parameterized.parameters(
+      ('data__name', 'my_source:Missing', 'no class Missing; it has: MovingB'),
+      ('data__name', 'my_sampler:Trapezoid', 'lacks __getitem__, __len__, cla'),
+      ('data__name', 'my_missing:A', "No module named 'my_missing'"),
+      ('sampler__sampler', 'my_source:MovingBars', 'lacks init, rows, step'),
+      ('sampler__sampler', 'heun', 'module:Class'))
+  def test_a_line_says_what_is_wrong(self, key, name, message):
+    workdir, result = self.train(code=2, **{key: name})
+    self.assertRegex(result.err, rf'^walt: error: .*{name}.*{message}.*\n$')
+    self.assertFalse(workdir.exists())
+
+
+if __name__ == '__main__':
+  absltest.main()
