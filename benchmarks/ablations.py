@@ -7,8 +7,8 @@
 Every variant trains the quickstart's base, without its linear skip (the
 paper's network), for the same steps with each seed, draws the same captions,
 and is scored by FVD against held-out clips, and by the digits and directions
-that can be read. A rerun goes on where the last one stopped. The outcome is in
-`table.md` and `results.json`.
+that can be read. A rerun continues where the last one stopped. The outcome is
+in `table.md` and `results.json`.
 """
 import argparse
 from collections.abc import Sequence

@@ -14,8 +14,8 @@
 3. A noisy low-resolution input, with and without noise augmentation: sr1, and
    the same trained again without.
 
-A long quickstart is measured with `--long`. A rerun goes on where the last one
-stopped. Outcome: `table.md`, `results.json`.
+A long quickstart is measured with `--long`. A rerun continues where the last
+one stopped. Outcome: `table.md`, `results.json`.
 """
 import argparse
 from collections.abc import Callable

@@ -63,7 +63,7 @@ def held_out_clips(data: str, count: int) -> np.ndarray:
 
 def train(variant: str, data: str, workdir: pathlib.Path, steps: int,
           flags: list[str]) -> None:
-  """Trains, or goes on, by the public command."""
+  """Trains, or continues, by the public command."""
   subprocess.run(
       [sys.executable, '-m', 'walt_jax', 'train', '--config',
        f'{CONFIG}:{variant}', '--workdir', str(workdir),

@@ -1,6 +1,6 @@
 """Frame prediction on moving digits: long clips and image to video, small.
 
-The quickstart's base, which also learns to go on from 1 or 2 given latent
+The quickstart's base, which also learns to continue from 1 or 2 given latent
 frames (section 4.3). It trains on 17 frames out of longer clips, in which
 digits leave on one side and enter on the other, with the quickstart's
 tokenizer:

@@ -8,7 +8,7 @@
 Absolute and relative position embeddings are interpolated from the square
 model's; the windows grow with the frame. Variants: `t2v_base_9x16` (default)
 and `smoke`, a minute on a CPU, which needs nothing else (with
---config.init_from it goes on from `t2v_base.py:smoke`).
+--config.init_from it continues from `t2v_base.py:smoke`).
 """
 from ml_collections import config_dict
 

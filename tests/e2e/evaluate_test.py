@@ -156,7 +156,7 @@ class EvaluateTest(absltest.TestCase):
     for argv, pattern in (
         (['--frames', 6], 'draws 5'), (['--step', 99], 'step 99'),
         (['--real', self.folder / 'none'], 'no folder'),
-        (['--given_frames', 5], 'goes on from'),
+        (['--given_frames', 5], 'continues from'),
         (['--follow', '--step', 3], 'leave'),
         (['--protocol', 'imagenet-adm'], '--network'),
         (['--also', 'kvd,nonsense'], 'nonsense'),

@@ -50,7 +50,7 @@ class StageTest(parameterized.TestCase):
     self.assertLen(tiny.losses(workdir), _STEPS)
     np.testing.assert_allclose(
         tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
-    # What one mesh wrote, another goes on with.
+    # What one mesh wrote, another continues with.
     if shape == (2, 2, 2):
       tiny.train(stage, workdir, _STEPS + 1, **_CHANGES[stage])
       tiny.train(stage, one, _STEPS + 1, **_CHANGES[stage])

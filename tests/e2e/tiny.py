@@ -2,8 +2,8 @@
 
 A tokenizer of 5 x 16 x 16 pixels to 2 x 4 x 4 latents, a base with labels and
 captions on them, and a super-resolution stage to 5 x 32 x 32; for long clips,
-a base of 9 frames that goes on from given ones, and a stage after it. All have
-the same shapes in every test, so that their programs are compiled once.
+a base of 9 frames that continues from given ones, and a stage after it. All
+have the same shapes in every test, so that their programs are compiled once.
 """
 from collections.abc import Iterator, Mapping
 import contextlib

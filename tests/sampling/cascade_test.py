@@ -103,7 +103,7 @@ class Codes:
 
 
 def pipeline_of(*stages, text=None) -> pipeline_lib.Pipeline:
-  """Stages as (kind, latent frames that it goes on from)."""
+  """Stages as (kind, latent frames that it continues from)."""
   made = []
   for index, (kind, lengths) in enumerate(stages):
     made.append(pipeline_lib.TrainedStage(

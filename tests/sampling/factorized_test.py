@@ -111,7 +111,7 @@ class FactorizedTest(parameterized.TestCase):
 
   @parameterized.parameters(([0, 2],), ([0, 1, 2, 3],))
   def test_a_given_frame_stays(self, rows):
-    """Rows that are given a frame go on from it, the others as without."""
+    """Rows that are given a frame continue from it, the others as without."""
     conditioning = given_frames(rows)
     drawn = program(OPTIONS)(KEYS, conditioning)
     alone = program(OPTIONS)(KEYS, types.Conditioning(label=LABELS))

@@ -41,7 +41,7 @@ def _work(process: int, port: int, workdir: str) -> None:
       toy_stage.make_stage(), batches, mesh,
       loop.LoopOptions(num_steps=6, log_every=1),
       checkpoints_lib.Checkpoints(workdir, {'width': 8}), writer)
-  print('skipped and went on to', int(jax.device_get(state.step)))
+  print('skipped and continued to', int(jax.device_get(state.step)))
 
 
 class GuardProcessesTest(absltest.TestCase):
@@ -65,7 +65,7 @@ class GuardProcessesTest(absltest.TestCase):
     for worker in workers:
       output, _ = worker.communicate(timeout=_PATIENCE)
       self.assertEqual(worker.returncode, 0, output)
-      self.assertIn('went on to 6', output)
+      self.assertIn('continued to 6', output)
     self.assertEqual(replay_bundles.kept(workdir), {3})
     lines = logging_lib.read_metrics(workdir)
     self.assertEqual([line['step'] for line in lines], [1, 2, 3, 4, 5, 6])

@@ -75,15 +75,15 @@ def sampler_options(config: config_dict.ConfigDict) -> samplers.SamplerOptions:
   if options.factorized and not can_factorize(config):
     raise errors.UserError(
         'config key sampler.factorized is True: that takes a denoiser that '
-        'learns images (data.image_rows above 0) and to go on from one latent '
-        'frame (model.frame_condition=True, '
+        'learns images (data.image_rows above 0) and to continue from one '
+        'latent frame (model.frame_condition=True, '
         'diffusion.frame_condition_probability above 0 and 1 in '
         'diffusion.frame_condition_lengths); set those, or factorized=False')
   return options
 
 
 def frame_lengths(config: config_dict.ConfigDict) -> tuple[int, ...]:
-  """How many given latent frames a denoiser learns to go on from; () for none.
+  """Counts of given latent frames that a denoiser continues from; () for none.
   """
   if (config.model.frame_condition and
       config.diffusion.frame_condition_probability):

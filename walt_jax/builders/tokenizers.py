@@ -62,7 +62,7 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   found = next((d for d in (root / EXPORT_DIR, root / COPY_DIR, root)
                 if (d / exports.MODEL_FILE).is_file()), None)
   if found is None:
-    load_tokenizer(source)  # Raises, with the mend.
+    load_tokenizer(source)  # Raises, with the fix.
   if (target / exports.MODEL_FILE).is_file():
     old = files.file_sha256(target / exports.MODEL_FILE)
     new = files.file_sha256(found / exports.MODEL_FILE)

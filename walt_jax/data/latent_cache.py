@@ -200,7 +200,7 @@ class _Part:
     self.shapes: dict[str, list[int]] = {}
 
   def records(self) -> Iterator[bytes]:
-    # Reading goes on while a batch is encoded.
+    # Reading continues while a batch is encoded.
     loaded = _ahead(self._load, self._rows.tolist(), 2 * self._batch_size)
     for batch in _batched(loaded, self._batch_size):
       chosen = [example for example, _ in batch]

@@ -2,7 +2,7 @@
 
 Samples are drawn in chunks of consecutive indices. The features of a chunk
 become a file of the cache folder, whole or not at all, so that a job of tens
-of thousands of samples goes on where it stopped; a sample depends on its seed
+of thousands of samples continues where it stopped; a sample depends on its seed
 and index alone. With several processes each draws every P-th chunk on its own
 devices, into the folder that all of them share.
 """
@@ -200,7 +200,7 @@ def _check_given(request, pipeline, real) -> None:
   base, given = pipeline.stages[0], request.measure.given_frames
   if given not in (1, shared) or not base.frame_lengths:
     raise errors.UserError(
-        f'--given_frames {given}: {base.workdir} goes on from '
+        f'--given_frames {given}: {base.workdir} continues from '
         + (f'1 or {shared} frames' if base.frame_lengths else 'none'))
 
 

@@ -131,8 +131,8 @@ def check(protocol: Protocol, found: Conditions) -> None:
     errors.UserError: Names the first condition that is not met.
   """
 
-  def refuse(what: str, mend: str = 'use --protocol quick'):
-    raise errors.UserError(f'protocol {protocol.name} {what}; {mend}')
+  def refuse(what: str, fix: str = 'use --protocol quick'):
+    raise errors.UserError(f'protocol {protocol.name} {what}; {fix}')
 
   if protocol.metric not in (None, found.metric):
     refuse(f'is for {protocol.metric}, not {found.metric}')

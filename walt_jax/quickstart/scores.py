@@ -24,7 +24,7 @@ Score = scores_file.Score
 Yardstick = scores_file.Yardstick
 _SHOWN = 8  # Clips of a folder that is there to be looked at.
 _ALL_KINDS = 40
-_NOISE_LEVEL = 0.0  # The true low-resolution clip needs no mending.
+_NOISE_LEVEL = 0.0  # The true low-resolution clip needs no repair.
 
 
 def measure(out: pathlib.Path, fvd_clips: int,

@@ -6,7 +6,7 @@ stage's work is on the devices at a time. A sample depends on its seed, its
 index and its request alone: not on the batch size and not on the mesh.
 
 A clip of several windows goes through a stage window by window. A stage that
-learnt to go on from given frames gets the last ones of what it has made so
+learnt to continue from given frames gets the last ones of what it has made so
 far, re-encoded, and continues them; a super-resolution stage that did not
 draws each window on its own, and the frames that two windows share go over
 from one to the other (`rollout.join`).
@@ -197,7 +197,7 @@ def _program(pipeline: pipeline_lib.Pipeline, index: int,
 
 
 class _Context:
-  """The frames that each window of a batch goes on from.
+  """The frames that each window of a batch continues from.
 
   Attributes:
     blend: Whether the stage draws the windows of a clip on their own.

@@ -2,9 +2,9 @@
 
 A clip drawn all at once may change its mind about an object from one latent
 frame to the next. A denoiser that has learnt images too (joint training) and to
-go on from a given latent frame (frame prediction, section 4.3) can draw in two
-steps instead, p(first frame) and p(clip | first frame), each of them easier.
-Ours, after Emu Video (2311.10709).
+continue from a given latent frame (frame prediction, section 4.3) can draw in
+two steps instead, p(first frame) and p(clip | first frame), each of them
+easier. Ours, after Emu Video (2311.10709).
 """
 from collections.abc import Callable
 import dataclasses
@@ -37,7 +37,7 @@ def begin_with_image(
     frames = jnp.zeros((image.shape[0], num_frames, *image.shape[2:]))
   else:
     given, frames = conditioning.frame_mask, conditioning.frame_cond
-    # Windows after the first go on from what was drawn: nothing to begin.
+    # Windows after the first continue from what was drawn: nothing to begin.
     image = jax.lax.cond(
         given.any(axis=1).all(), lambda: jnp.zeros_like(frames[:, :1]),
         lambda: draw_image(conditioning=first))

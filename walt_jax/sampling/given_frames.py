@@ -44,7 +44,7 @@ def read(request: requests_lib.Request, size: Size, num_frames: int,
   back = np.floor(np.arange(num_frames)[::-1] * step + 0.5).astype(int)
   if back[0] >= len(frames):
     raise errors.UserError(
-        f'{request.video} has {len(frames)} frames, but to go on from it '
+        f'{request.video} has {len(frames)} frames, but to continue from it '
         f'takes {back[0] + 1}; give a longer video, or one frame by image')
   return fit(frames[len(frames) - 1 - back], size)
 

@@ -67,10 +67,10 @@ class TrainedStage:
     params: The denoiser's parameters.
     classes: Names by label id, () without labels.
     uses_text: Whether it is conditioned on text.
-    frame_lengths: How many latent frames it learnt to go on from; () for a
+    frame_lengths: How many latent frames it learnt to continue from; () for a
       stage without frame prediction.
-    can_factorize: Whether it learnt to draw an image first, and to go on from
-      that (`SamplerOptions.factorized`).
+    can_factorize: Whether it learnt to draw an image first, and to continue
+      from that (`SamplerOptions.factorized`).
     defaults: The config's sampler.
   """
   name: str
@@ -207,7 +207,7 @@ def _check_changes(request: Request, plan: rollout.Plan) -> None:
 
 def _check_frames(base: TrainedStage, requests: Sequence[Request],
                   plan: rollout.Plan) -> None:
-  """The base must have learnt to go on from what it is given."""
+  """The base must have learnt to continue from what it is given."""
   needs = {1: next((r.image for r in requests if r.image), ''),
            rollout.CONTEXT_LATENTS: next(
                (r.video for r in requests if r.video), '')}
@@ -217,8 +217,8 @@ def _check_frames(base: TrainedStage, requests: Sequence[Request],
     if asked and length not in base.frame_lengths:
       known = ' or '.join(map(str, base.frame_lengths)) or 'no'
       raise errors.UserError(
-          f'{asked}: that takes a base that goes on from {length} latent '
-          f'frames, but {base.workdir} was trained to go on from {known}; '
+          f'{asked}: that takes a base that continues from {length} latent '
+          f'frames, but {base.workdir} was trained to continue from {known}; '
           'train one with model.frame_condition=True and '
           f'diffusion.frame_condition_lengths with {length} in it (a window '
           f'alone has {plan.window_frames} frames)')

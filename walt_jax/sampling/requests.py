@@ -23,7 +23,7 @@ class Request:
     prompts: ((first frame, prompt), ..) of a prompt that changes over time,
       from frame 0 on; () for one that does not.
     image: File of the clip's first frame, or ''.
-    video: File whose last frames the clip goes on from, or ''.
+    video: File whose last frames the clip continues from, or ''.
   """
   prompt: str = ''
   label: str = ''

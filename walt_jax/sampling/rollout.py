@@ -81,7 +81,7 @@ def join(windows: Iterable[np.ndarray], plan: Plan, *,
     windows: uint8 [1+T, H, W, 3] each, in order.
     plan: Windows of the clip.
     blend: False: the frames that two windows share are the earlier one's (the
-      later one was drawn to go on from them). True: they go over from the
+      later one was drawn to continue from them). True: they go over from the
       earlier to the later one linearly (windows that know nothing of each
       other).
 

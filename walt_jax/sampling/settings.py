@@ -83,8 +83,8 @@ def _check_factorized(asked: bool | None,
                       base: pipeline_lib.TrainedStage) -> None:
   if asked and not base.can_factorize:
     raise errors.UserError(
-        f'--factorized: {base.workdir} was not trained on images and to go on '
-        'from one latent frame; leave it out, or train a base with '
+        f'--factorized: {base.workdir} was not trained on images and to '
+        'continue from one latent frame; leave it out, or train a base with '
         'data.image_rows above 0, model.frame_condition=True and 1 in '
         'diffusion.frame_condition_lengths')
 

@@ -157,12 +157,12 @@ def read_config(
 
 
 def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-  """Refuses to go on with a config that another run was begun with.
+  """Refuses to continue with a config that another run was begun with.
 
   Only `train.*`, `mesh`, worker counts and paths may differ.
 
   Raises:
-    UserError: Names the first key that differs, both values, and the mend.
+    UserError: Names the first key that differs, both values, and the fix.
   """
   old, now = _flat(saved), _flat(new)
   for key in sorted(old.keys() | now.keys()):

@@ -3,7 +3,7 @@
 The test is part of the compiled step. The host learns of a failed step some
 steps late, and until then nothing changes: the steps dispatched meanwhile are
 taken again. So the state before the failed step is still there to be saved,
-and the run goes on as if each step had been waited for.
+and the run continues as if each step had been waited for.
 """
 from collections.abc import Callable
 import dataclasses

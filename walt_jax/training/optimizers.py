@@ -27,7 +27,7 @@ class OptimizerOptions:
       to the end over the last `decay_fraction` of `decay_steps`).
     warmup_steps: Steps of linear growth from 0.
     decay_steps: The schedule's horizon, warm-up included. It, not the number of
-      steps trained, sets the rate: a run may stop and go on.
+      steps trained, sets the rate: a run may stop and continue.
     decay_fraction: Share of `decay_steps` that decays, for 'linear'.
     final_lr: Rate at and after `decay_steps`, as a part of `peak_lr`.
     clip_norm: Bound of the global gradient norm; 0: none.

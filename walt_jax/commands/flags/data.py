@@ -46,7 +46,7 @@ def _add_prepare(actions: Any) -> None:
       'prepare', help='clips -> ArrayRecord data set with a manifest',
       description='Reads videos, images and tar shards from a folder and '
       'writes a sharded data set and manifest.json, where every file that '
-      'cannot be used is listed. A rerun goes on where it stopped.')
+      'cannot be used is listed. A rerun continues where it stopped.')
   add = parser.add_argument
   add('--input', required=True, metavar='DIR')
   add('--output', required=True, metavar='DIR')

@@ -99,7 +99,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('long jobs')
   add_ = group.add_argument
   add_('--cache', metavar='DIR',
-       help='features of samples, from which an interrupted job goes on, and '
+       help='features of samples, from which an interrupted job continues, and '
        'statistics of real clips; WORKDIR/evaluation by default')
   add_('--follow', action='store_true',
        help='score every checkpoint that a training run writes, until its '

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
   given.add_argument('--video', metavar='FILE',
                      help='its last frames are the first ones')
   parser.add_argument('--num_frames', type=values.positive_int, metavar='N',
-                      help='more than a window goes on from its last frames; '
+                      help='more than a window continues from its last frames; '
                       'fewer are cut off')
   parser.add_argument('--num_samples', type=values.positive_int, default=None,
                       metavar='N', help='for each prompt or label')

@@ -110,7 +110,7 @@ def _interruptible():
       raise
     raise errors.UserError(
         f'a worker process was killed ({text}); if memory ran out, give fewer '
-        '--workers. Run the same command again: it goes on where it stopped'
+        '--workers. Run the same command again: it continues where it stopped'
     ) from error
   finally:
     ended = True

@@ -84,7 +84,7 @@ def _members(path: pathlib.Path
       if not member.isfile():
         continue
       if member.offset_data + member.size > size:
-        raise EOFError(f'{member.name} goes on past the end of the file')
+        raise EOFError(f'{member.name} runs past the end of the file')
       text = None
       if (_split_name(member.name)[2] in _TEXT_MEMBERS
           and member.size <= _MAX_TEXT_BYTES):

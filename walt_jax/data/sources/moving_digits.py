@@ -3,7 +3,7 @@
 The data of the quickstart and of the tests, generated with no download. A
 scene is described in units of 1/32 of the frame, so that the same index shows
 the same scene at any size and any length: a larger clip only has finer detail
-(smooth digit edges, fine background texture), a longer one only goes on.
+(smooth digit edges, fine background texture), a longer one only continues.
 
 The world is a torus with the period of the frame: a digit that leaves on one
 side enters on the other, so that its direction stays defined in clips of any

@@ -46,7 +46,7 @@ class TfdsSource:
     if self._split not in info.splits:
       raise errors.UserError(
           f'{name!r} has no split {split!r} on disk: it has '
-          f'{", ".join(info.splits) or "none"}; {self._mend()}')
+          f'{", ".join(info.splits) or "none"}; {self._fix()}')
     features = info.features
     self._media = next((key for key in _MEDIA if key in features), '')
     if not self._media or 'label' not in features:
@@ -57,7 +57,7 @@ class TfdsSource:
     self._rate = _RATES.get(info.name, _DEFAULT_RATE)
     self._length = len(self._records)
 
-  def _mend(self) -> str:
+  def _fix(self) -> str:
     where = f' --data_dir={self._data_dir}' if self._data_dir else ''
     return ('make it with: tfds build '
             f'{self._name} --file_format=array_record{where}')
@@ -78,7 +78,7 @@ class TfdsSource:
             AssertionError) as error:
       reason = str(error).strip().splitlines()[0]
       raise errors.UserError(
-          f'no TFDS set {self._name!r} ({reason}); {self._mend()}') from error
+          f'no TFDS set {self._name!r} ({reason}); {self._fix()}') from error
 
   @functools.cached_property
   def _records(self):
@@ -91,7 +91,7 @@ class TfdsSource:
             FileNotFoundError) as error:
       raise errors.UserError(
           f'the TFDS set {self._name!r} cannot be read at random; '
-          f'{self._mend()}') from error
+          f'{self._fix()}') from error
 
   def __getstate__(self):  # Open files do not travel to worker processes.
     return {name: value for name, value in self.__dict__.items()
