@@ -20,9 +20,9 @@ import sys
 
 import numpy as np
 
-from walt_jax.builders import tokenizers
 from walt_jax.commands import cli
 from walt_jax.core import exports
+from walt_jax.core import run_files
 from walt_jax.data.sources import moving_digits
 from walt_jax.quickstart import scores as scores_lib
 
@@ -137,7 +137,7 @@ def _unnormalised(args) -> tuple[pathlib.Path, pathlib.Path]:
   """The tokenizer with statistics that change nothing, and its latents."""
   export, latents = args.out / 'unnormalised', args.out / 'unnormalised_latents'
   arrays, config = exports.load_export(
-      args.quickstart / 'tokenizer' / tokenizers.EXPORT_DIR)
+      args.quickstart / 'tokenizer' / run_files.EXPORT)
   channels = arrays['statistics']['mean'].shape
   arrays['statistics'] = dict(mean=np.zeros(channels, np.float32),
                               std=np.ones(channels, np.float32))

@@ -23,6 +23,7 @@ import numpy as np
 
 from walt_jax.builders import tokenizers
 from walt_jax.core import progress
+from walt_jax.core import run_files
 from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
 from walt_jax.evaluation import reconstruct as reconstruct_lib
@@ -31,7 +32,6 @@ from walt_jax.media import video
 from walt_jax.metrics import fvd
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
-from walt_jax.training import logging as logging_lib
 
 CONFIG = 'configs/tokenizer_video.py'
 GAN, PLAIN = VARIANTS = ('ucf101_small', 'ucf101_small_no_gan')
@@ -80,7 +80,7 @@ def reconstruct(workdir: pathlib.Path, clips: np.ndarray) -> np.ndarray:
 
 def health(workdir: pathlib.Path, last: int = _LAST) -> dict[str, Any]:
   """The discriminator's accuracy over the last steps, and its start."""
-  lines = logging_lib.read_metrics(workdir)
+  lines = run_files.read_metrics(workdir).lines
   end = max(line['step'] for line in lines)
   chosen = [line for line in lines if line['step'] > end - last and
             'train/discriminator_accuracy' in line]

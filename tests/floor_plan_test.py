@@ -44,7 +44,6 @@ NOT_YET = {
     'data/sources/mixture.py -> data.stream.order',
     'data/sources/tfds.py -> data.prepare.listing',
     'data/storage/shards.py -> data.sources.source',
-    'evaluation/follow.py -> training.checkpoints',
     'planning/gpu.py imports ml_collections.config_dict',
     'planning/summary.py imports ml_collections.config_dict',
     'planning/sweeps.py imports ml_collections.config_dict',

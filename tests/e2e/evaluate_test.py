@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.e2e import tiny
+from walt_jax.core import run_files
 from walt_jax.evaluation import checkpoint
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import image_features
 from walt_jax.pretrained import networks
-from walt_jax.training import logging as logging_lib
 
 _COUNT = 20
 _CHUNK = 8
@@ -138,10 +138,10 @@ class EvaluateTest(absltest.TestCase):
     workdir = tiny.copy(self.base, self.folder / 'run')
     checkpoints = workdir / 'checkpoints'
     shutil.copytree(checkpoints / '3', checkpoints / '2')
-    before = len(logging_lib.read_metrics(workdir))
+    before = len(run_files.read_metrics(workdir).lines)
     result = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
     self.assertEqual([point['step'] for point in result['history']], [2, 3])
-    lines = logging_lib.read_metrics(workdir)[before:]
+    lines = run_files.read_metrics(workdir).lines[before:]
     self.assertEqual([line['step'] for line in lines], [2, 3])
     self.assertEqual([line['eval/fid'] for line in lines],
                      [point['value'] for point in result['history']])
@@ -150,7 +150,7 @@ class EvaluateTest(absltest.TestCase):
       again = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
     score.assert_not_called()
     self.assertEqual(again['history'], result['history'])
-    self.assertLen(logging_lib.read_metrics(workdir), before + 2)
+    self.assertLen(run_files.read_metrics(workdir).lines, before + 2)
 
   def test_what_cannot_be_scored(self):
     for argv, pattern in (

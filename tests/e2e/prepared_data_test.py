@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.data import video_files
 from tests.e2e import tiny
-from walt_jax.training import logging as logging_lib
+from walt_jax.core import run_files
 
 _BUCKETS = f'''
 import runpy
@@ -73,7 +73,7 @@ class PreparedDataTest(absltest.TestCase):
     train(resumed, 6)
     tiny.assert_same_checkpoint(unbroken, resumed, 6)
     self.assertTrue(np.isfinite(tiny.losses(unbroken)).all())
-    lines = logging_lib.read_metrics(unbroken)
+    lines = run_files.read_metrics(unbroken).lines
     self.assertEqual([line['step'] for line in lines if 'train/loss' in line],
                      [1, 2, 3, 4, 5, 6])
 

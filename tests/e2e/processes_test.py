@@ -16,9 +16,9 @@ import numpy as np
 
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
-from walt_jax.training import checkpoints as checkpoints_lib
-from walt_jax.training import logging as logging_lib
+from walt_jax.training import workdir as workdir_lib
 
 _ENDLESS = 10**6
 _PATIENCE = 300.0  # Seconds until processes must have come somewhere.
@@ -48,7 +48,7 @@ def child_of(pid: int) -> int | None:
 
 
 def last_line(workdir: pathlib.Path) -> int:
-  lines = logging_lib.read_metrics(workdir)
+  lines = run_files.read_metrics(workdir).lines
   return lines[-1]['step'] if lines else -1
 
 
@@ -108,15 +108,15 @@ class ProcessesTest(parameterized.TestCase):
     self.wait_for(processes, lambda: last_line(workdir) >= 4)
     processes[1].send_signal(signal.SIGTERM)
     self.assertEqual(self.codes(processes), [75, 75], self.log(0))
-    stopped = checkpoints_lib.latest_step(workdir)
+    stopped = workdir_lib.WorkDir(workdir).newest_step()
     self.assertGreaterEqual(stopped, 4)
     self.assertEqual(last_line(workdir), stopped)
 
     # A process that is killed is named by the other within the limit.
     processes = self.start(workdir, _ENDLESS)
     self.wait_for(processes, lambda: (
-        checkpoints_lib.latest_step(workdir) > stopped and
-        last_line(workdir) > checkpoints_lib.latest_step(workdir)))
+        workdir_lib.WorkDir(workdir).newest_step() > stopped and
+        last_line(workdir) > workdir_lib.WorkDir(workdir).newest_step()))
     os.kill(child_of(processes[1].pid), signal.SIGKILL)
     began = time.monotonic()
     self.assertEqual(self.codes(processes, _LIMIT), [76, 76])
@@ -126,7 +126,7 @@ class ProcessesTest(parameterized.TestCase):
     self.assertRegex(last, 'process 1 .*killed by SIGKILL.*Run the same')
 
     # Both again: exactly what two processes without a break do.
-    end = checkpoints_lib.latest_step(workdir) + 2
+    end = workdir_lib.WorkDir(workdir).newest_step() + 2
     processes = self.start(workdir, end)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     self.assertTrue(re.search(r'resumed at step \d+', self.log(0)))

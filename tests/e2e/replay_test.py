@@ -6,7 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests.e2e import tiny
-from walt_jax.training import replay_bundles
+from walt_jax.core import run_files
 
 
 class ReplayTest(parameterized.TestCase):
@@ -22,7 +22,7 @@ class ReplayTest(parameterized.TestCase):
     self.assertRegex(result.err, r'^walt: error: training stopped: step \d+ is '
                      r'not finite \(.*loss .*--replay')
     self.assertLen(result.err.splitlines(), 1)
-    (path,) = (workdir / replay_bundles.DIRECTORY).iterdir()
+    (path,) = (workdir / run_files.REPLAY).iterdir()
     self.assertIn(str(path), result.err)
 
     again = tiny.walt('train', '--replay', path)

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from safetensors import numpy as safetensors_numpy
 
 from walt_jax.commands import cli
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.text import encoder as text_encoder
 from walt_jax.training import logging as logging_lib
@@ -236,12 +237,12 @@ def assert_same_checkpoint(
 
 def metrics_text(workdir: pathlib.Path) -> str:
   """`metrics.jsonl`, as it is."""
-  return (pathlib.Path(workdir) / logging_lib.METRICS_FILE).read_text()
+  return (pathlib.Path(workdir) / run_files.METRICS).read_text()
 
 
 def losses(workdir: pathlib.Path) -> list[float]:
   """`train/loss` of every step."""
-  return [line['train/loss'] for line in logging_lib.read_metrics(workdir)
+  return [line['train/loss'] for line in run_files.read_metrics(workdir).lines
           if 'train/loss' in line]
 
 

@@ -15,8 +15,8 @@ from absl.testing import parameterized
 import numpy as np
 
 from tests.e2e import tiny
-from walt_jax.training import checkpoints as checkpoints_lib
-from walt_jax.training import logging as logging_lib
+from walt_jax.core import run_files
+from walt_jax.training import workdir as workdir_lib
 
 _ENDLESS = 10**6
 # Frames twice as wide, as in the fine-tune to another aspect ratio.
@@ -38,7 +38,7 @@ class ResumeTest(TrainTestCase):
     unbroken = tiny.run(stage)
     workdir = self.new_dir()
     tiny.train(stage, workdir, 2)
-    self.assertEqual(checkpoints_lib.latest_step(workdir), 2)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 2)
     result = tiny.train(stage, workdir, 3)
     self.assertIn('resumed at step 2', result.out)
     tiny.assert_same_checkpoint(workdir, unbroken, 3)
@@ -51,7 +51,7 @@ class ResumeTest(TrainTestCase):
   def test_zero_steps_save_the_initial_state(self):
     workdir = self.new_dir()
     tiny.train('base', workdir, 0)
-    self.assertEqual(checkpoints_lib.latest_step(workdir), 0)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 0)
     state = tiny.saved(workdir, 0)
     self.assertEqual(state['step'], 0)
     for name, value in state.items():
@@ -73,7 +73,7 @@ class ResumeTest(TrainTestCase):
         config['derived']['tokenizer_sha256'],
         json.loads((tiny.run('sr') / 'config.json').read_text())
         ['derived']['tokenizer_sha256'])
-    lines = logging_lib.read_metrics(workdir)
+    lines = run_files.read_metrics(workdir).lines
     evaluated = [line['step'] for line in lines if 'eval/v_loss' in line]
     self.assertEqual(evaluated, [0, 1, 2, 3])
     for line in lines:
@@ -137,11 +137,11 @@ class InterruptionTest(TrainTestCase):
     quiet = dict(train__eval_every=0, train__save_every=20)
     with terminated_at_line(workdir, 3):
       tiny.train('sr', workdir, _ENDLESS, code=75, **quiet)
-    stopped = checkpoints_lib.latest_step(workdir)
+    stopped = workdir_lib.WorkDir(workdir).newest_step()
     self.assertGreaterEqual(stopped, 3)
 
     killed = self.kill_beyond_checkpoint(workdir, stopped, quiet)
-    kept = checkpoints_lib.latest_step(workdir)
+    kept = workdir_lib.WorkDir(workdir).newest_step()
     self.assertGreater(kept, stopped)
     self.assertLessEqual(kept, killed)
 
@@ -169,7 +169,7 @@ class InterruptionTest(TrainTestCase):
     self.addCleanup(process.kill)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
-      step = checkpoints_lib.latest_step(workdir) or 0
+      step = workdir_lib.WorkDir(workdir).newest_step() or 0
       if step > resumed and last_line(workdir) > step:
         break
       time.sleep(0.02)
@@ -194,7 +194,7 @@ class MeshTest(TrainTestCase):
     tiny.train('base', eight, 3, devices=8, **rows, **changed)
     np.testing.assert_allclose(
         tiny.losses(eight), tiny.losses(one), rtol=2e-5)
-    ours, theirs = (logging_lib.read_metrics(run) for run in (eight, one))
+    ours, theirs = (run_files.read_metrics(run).lines for run in (eight, one))
     held_out = lambda lines: [
         line['eval/v_loss'] for line in lines
         if 'eval/v_loss' in line and line['step'] in (0, 3)]
@@ -214,7 +214,7 @@ def one_device_run(image_rows: int) -> pathlib.Path:
 
 def last_line(workdir: pathlib.Path) -> int:
   """The step of the last line of metrics, or -1."""
-  lines = logging_lib.read_metrics(workdir)
+  lines = run_files.read_metrics(workdir).lines
   return lines[-1]['step'] if lines else -1
 
 

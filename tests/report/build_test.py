@@ -14,7 +14,6 @@ from walt_jax.media import samples
 from walt_jax.media import video
 from walt_jax.report import build
 from walt_jax.report import clips
-from walt_jax.report import runs
 from walt_jax.report import score_cards
 from walt_jax.report import scores_file
 
@@ -191,15 +190,6 @@ class PartsTest(absltest.TestCase):
   def test_pick_spreads(self):
     self.assertEqual(clips.pick(list(range(10)), 4), [0, 2, 5, 7])
     self.assertEqual(clips.pick([1, 2], 4), [1, 2])
-
-  def test_metrics_of_a_resumed_run(self):
-    path = pathlib.Path(self.enterContext(
-        tempfile.TemporaryDirectory())) / 'metrics.jsonl'
-    path.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a": NaN}\n'
-                    '{"step": 2, "a": 3, "note": "x"}\n7\n{"a": 1}\n')
-    values, unreadable = runs.read_metrics(path)
-    self.assertEqual(values, {'a': {1: 1.0, 2: 3}})
-    self.assertEqual(unreadable, 2)
 
   def test_duration(self):
     self.assertEqual([score_cards.duration(x) for x in (0.04, 99, 185, 7800)],

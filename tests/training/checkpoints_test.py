@@ -8,6 +8,7 @@ from absl.testing import parameterized
 
 from walt_jax.core import errors
 from walt_jax.training import checkpoints
+from walt_jax.training import workdir as workdir_lib
 
 SAVED = {
     'seed': 0, 'train': {'num_steps': 10, 'save_every': 5},
@@ -65,7 +66,7 @@ class CheckResumeTest(parameterized.TestCase):
     path = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory())) / 'nothing'
     with self.assertRaisesRegex(errors.UserError, 'no work directory'):
-      checkpoints.read_config(path)
+      workdir_lib.WorkDir(path).config()
     with self.assertRaisesRegex(errors.UserError, 'has no checkpoint'):
       checkpoints.restore_params(path)
     self.assertFalse(path.exists())

@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.training import guard_test
 from tests.training import toy_stage
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
@@ -67,7 +68,7 @@ class GuardProcessesTest(absltest.TestCase):
       self.assertEqual(worker.returncode, 0, output)
       self.assertIn('continued to 6', output)
     self.assertEqual(replay_bundles.kept(workdir), {3})
-    lines = logging_lib.read_metrics(workdir)
+    lines = run_files.read_metrics(workdir).lines
     self.assertEqual([line['step'] for line in lines], [1, 2, 3, 4, 5, 6])
     self.assertNotIn('train/loss', lines[3])
     # One process takes the step of two again.

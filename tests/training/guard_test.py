@@ -10,12 +10,14 @@ import numpy as np
 
 from tests.training import toy_stage
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import replay
 from walt_jax.training import replay_bundles
+from walt_jax.training import workdir as workdir_lib
 
 NUM_STEPS = 10
 
@@ -86,7 +88,7 @@ class GuardTest(parameterized.TestCase):
     workdir = self.new_dir()
     state = train(workdir, bad, log_every=log_every)
     assert_close(state, reference(bad))
-    lines = logging_lib.read_metrics(workdir)
+    lines = run_files.read_metrics(workdir).lines
     wanted = [s for s in range(1, 11) if s % log_every == 0 or s == 10]
     self.assertEqual([line['step'] for line in lines], wanted)
     self.assertEqual(lines[-1]['train/skipped_steps'], len(bad))
@@ -134,7 +136,7 @@ class GuardTest(parameterized.TestCase):
         errors.UserError, r'stopped: step 7 is not finite \(.*loss inf.*'
         f'--replay {replay_bundles.path_of(workdir, 4)}'):
       train(workdir, (1, 2, 4, 5, 6, 7, 8), max_failures=3)
-    self.assertEqual(checkpoints_lib.latest_step(workdir), 4)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 4)
     # One a row of failures.
     self.assertEqual(replay_bundles.kept(workdir), {1, 4})
 

@@ -11,6 +11,7 @@ from absl.testing import absltest
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import run_files
 from walt_jax.training import logging
 
 
@@ -29,7 +30,7 @@ class WriterTest(absltest.TestCase):
     writer = logging.Writer(self.workdir, tensorboard=False)
     writer.write_scalars(3, {f'v{i}': v for i, v in enumerate(values)})
     writer.close()
-    (line,) = logging.read_metrics(self.workdir)
+    (line,) = run_files.read_metrics(self.workdir).lines
     self.assertEqual(line['step'], 3)
     for index, value in enumerate(values):
       self.assertEqual(line[f'v{index}'], value)
@@ -39,7 +40,7 @@ class WriterTest(absltest.TestCase):
     writer.write_scalars(1, {
         'int': jnp.int32(4), 'bool': np.bool_(True), 'nan': jnp.nan,
         'half': jnp.bfloat16(0.5)})
-    (line,) = logging.read_metrics(self.workdir)
+    (line,) = run_files.read_metrics(self.workdir).lines
     self.assertEqual((line['int'], line['bool'], line['half']), (4, 1, 0.5))
     self.assertTrue(math.isnan(line['nan']))
     with self.assertRaisesRegex(ValueError, 'scalar'):
@@ -54,7 +55,7 @@ class WriterTest(absltest.TestCase):
     writer.resume(2)
     writer.write_scalars(3, {'a': 30})
     self.assertEqual(
-        [line['a'] for line in logging.read_metrics(self.workdir)],
+        [line['a'] for line in run_files.read_metrics(self.workdir).lines],
         [1, 2, 30])
 
   def test_images_are_png(self):
@@ -81,7 +82,7 @@ class WriterTest(absltest.TestCase):
       writer.write_scalars(2, {'a': 1.0})
       writer.close()
     self.assertEqual(out.getvalue().count('No TensorBoard'), 1)
-    self.assertLen(logging.read_metrics(self.workdir), 2)
+    self.assertLen(run_files.read_metrics(self.workdir).lines, 2)
 
 
 if __name__ == '__main__':

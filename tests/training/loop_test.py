@@ -13,12 +13,14 @@ import numpy as np
 
 from tests.training import toy_stage
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import preemption
 from walt_jax.training import stage as stage_lib
+from walt_jax.training import workdir as workdir_lib
 
 
 def evaluate(state, frozen, key):
@@ -69,7 +71,7 @@ class LoopTest(parameterized.TestCase):
     super().setUpClass()
     cls.unbroken_dir = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.unbroken = train(cls.unbroken_dir, 10)
-    cls.unbroken_lines = logging_lib.read_metrics(cls.unbroken_dir)
+    cls.unbroken_lines = run_files.read_metrics(cls.unbroken_dir).lines
 
   def new_dir(self):
     return self.enterContext(tempfile.TemporaryDirectory())
@@ -103,7 +105,7 @@ class LoopTest(parameterized.TestCase):
     state = train(workdir, 10)
     assert_equal_trees(state, self.unbroken)
     self.assertEqual(
-        logging_lib.read_metrics(workdir), self.unbroken_lines)
+        run_files.read_metrics(workdir).lines, self.unbroken_lines)
 
   def test_stop_at_n_then_on_to_2n_equals_unbroken(self):
     workdir = self.new_dir()
@@ -111,7 +113,7 @@ class LoopTest(parameterized.TestCase):
       state = train(workdir, num_steps)
     assert_equal_trees(state, self.unbroken)
     self.assertEqual(
-        logging_lib.read_metrics(workdir), self.unbroken_lines)
+        run_files.read_metrics(workdir).lines, self.unbroken_lines)
 
   def test_evaluation_does_not_change_training(self):
     state = train(self.new_dir(), 10, eval_every=0)
@@ -126,14 +128,14 @@ class LoopTest(parameterized.TestCase):
       train(workdir, 10, batches=stopping_batches(5, action))
     self.assertIsInstance(caught.exception, preemption.Preempted)
     self.assertEqual(caught.exception.code, 75)
-    self.assertEqual(checkpoints_lib.latest_step(workdir), 5)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 5)
     self.assertIs(signal.getsignal(number), before)
     assert_equal_trees(train(workdir, 10), self.unbroken)
 
   def test_zero_steps_save_the_initial_state(self):
     workdir = self.new_dir()
     state = train(workdir, 0)
-    self.assertEqual(checkpoints_lib.latest_step(workdir), 0)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 0)
     assert_equal_trees(
         checkpoints_lib.restore_params(workdir, ema=False), state.params)
 
@@ -183,7 +185,7 @@ class LoopTest(parameterized.TestCase):
     train(workdir, 2, stage=dataclasses.replace(
         stage, train_step=train_step, step_uses_frozen=True))
     self.assertEqual(
-        logging_lib.read_metrics(workdir)[-1]['train/scale'], 2.0)
+        run_files.read_metrics(workdir).lines[-1]['train/scale'], 2.0)
 
   def test_an_opening_takes_the_first_steps(self):
     stage = toy_stage.make_stage()
@@ -197,9 +199,9 @@ class LoopTest(parameterized.TestCase):
     train(workdir, 2, stage=stage, log_every=1)
     train(workdir, 5, stage=stage, log_every=1)  # Goes on in the opening.
     self.assertEqual(
-        [line['step'] for line in logging_lib.read_metrics(workdir)
+        [line['step'] for line in run_files.read_metrics(workdir).lines
          if 'train/opening' in line], [1, 2, 3])
-    self.assertLen([line for line in logging_lib.read_metrics(workdir)
+    self.assertLen([line for line in run_files.read_metrics(workdir).lines
                     if 'train/loss' in line], 5)
 
   def test_encode_may_be_absent(self):

@@ -14,6 +14,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.core import errors
 from walt_jax.core import extensions
+from walt_jax.training import workdir as workdir_lib
 
 T = TypeVar('T')
 
@@ -189,13 +190,9 @@ def read_workdir(workdir: str, *,
     UserError: If there is none, or it names classes to import and
       `allow_code` is False.
   """
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.is_file():
-    raise errors.UserError(
-        f'{workdir!r} is no work directory (it has no config.json); make one '
-        'with: walt train --config FILE --workdir DIR')
+  found = workdir_lib.WorkDir(workdir)
   return from_dict(
-      json.loads(path.read_text()), str(path), allow_code=allow_code)
+      found.config(), str(found.config_file), allow_code=allow_code)
 
 
 def check_workdirs(workdirs: Sequence[str], *,

@@ -18,6 +18,7 @@ from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.builders import warm_start
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import distributed
@@ -195,7 +196,7 @@ def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
   config_lib.check_keys(section, {'workdir', 'random'}, 'tokenizer')
   if section.workdir:
     return section.workdir
-  if (pathlib.Path(workdir) / tokenizers.COPY_DIR).is_dir():
+  if (pathlib.Path(workdir) / run_files.TOKENIZER).is_dir():
     return workdir
   if section.random:
     tokenizers.save_random_tokenizer(

@@ -1,7 +1,6 @@
 """Trained work directories -> a pipeline that draws clips."""
 from collections.abc import Sequence
 import hashlib
-import pathlib
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.training import checkpoints
+from walt_jax.training import workdir as workdir_lib
 
 # Frames a second of clips whose config keeps the rate of the data.
 DEFAULT_FRAME_RATE = 8.0
@@ -99,16 +99,14 @@ def _check_chain(workdirs, configs) -> None:
 def _load_stage(index: int, workdir: str, config, mesh,
                 step: int | None) -> pipeline_lib.TrainedStage:
   """Finds a stage's weights and builds what draws with them."""
-  if (pathlib.Path(workdir) / exports.MODEL_FILE).is_file():
+  found = workdir_lib.WorkDir(workdir)
+  if found.is_export:
     derived = config[config_lib.DERIVED]
     step, weights = derived.step, derived.weights
     restore = lambda: _read_export(workdir, mesh)
   else:
-    step = checkpoints.latest_step(workdir) if step is None else step
-    if step is None:
-      raise errors.UserError(
-          f'{workdir} has no checkpoint; train it first with `walt train`')
-    weights = f'ema/{max(config.ema)}' if config.ema else 'params'
+    step = int(found.checkpoint(step).name)
+    weights = found.weights()
     restore = lambda: checkpoints.restore_params(
         workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
   objective = objectives.objective(config, mesh_lib.platform(mesh))

@@ -11,9 +11,9 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import datasets
 from walt_jax.builders import networks
 from walt_jax.builders import objectives
-from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
@@ -52,7 +52,7 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
   return training_run.Run(
       stage, batches, dict(classes=list(train.classes)),
       finish=tokenizer_export.TokenizerExport(
-          pathlib.Path(workdir) / tokenizers.EXPORT_DIR, module, batches, mesh,
+          pathlib.Path(workdir) / run_files.EXPORT, module, batches, mesh,
           num_batches=config.statistics.num_batches,
           config=dict(model=config_lib.to_dict(config.model))))
 

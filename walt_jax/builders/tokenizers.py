@@ -11,14 +11,11 @@ from walt_jax.builders import networks
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
-
-# Where a tokenizer's work directory keeps its export, and a denoiser's its
-# copy of it.
-EXPORT_DIR = 'export'
-COPY_DIR = 'tokenizer'
+from walt_jax.training import workdir as workdir_lib
 
 
 def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
@@ -33,15 +30,9 @@ def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
     UserError: If there is none; a tokenizer run that has not finished has no
       export yet.
   """
-  root = pathlib.Path(workdir)
-  for directory in (root / EXPORT_DIR, root / COPY_DIR, root):
-    if (directory / exports.MODEL_FILE).is_file():
-      return inference.load_tokenizer(directory, functools.partial(
-          _network, str(directory / exports.CONFIG_FILE), platform))
-  raise errors.UserError(
-      f'{workdir!r} holds no trained tokenizer (no {EXPORT_DIR}/'
-      f'{exports.MODEL_FILE}); train one with: walt train --config '
-      'configs/tokenizer_video.py --workdir DIR')
+  folder = workdir_lib.WorkDir(workdir).tokenizer()
+  return inference.load_tokenizer(folder, functools.partial(
+      _network, str(folder / exports.CONFIG_FILE), platform))
 
 
 def _network(file: str, platform: str,
@@ -57,12 +48,8 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   Raises:
     UserError: If `workdir` already holds another tokenizer.
   """
-  target = pathlib.Path(workdir) / COPY_DIR
-  root = pathlib.Path(source)
-  found = next((d for d in (root / EXPORT_DIR, root / COPY_DIR, root)
-                if (d / exports.MODEL_FILE).is_file()), None)
-  if found is None:
-    load_tokenizer(source)  # Raises, with the fix.
+  target = pathlib.Path(workdir) / run_files.TOKENIZER
+  found = workdir_lib.WorkDir(source).tokenizer()
   if (target / exports.MODEL_FILE).is_file():
     old = files.file_sha256(target / exports.MODEL_FILE)
     new = files.file_sha256(found / exports.MODEL_FILE)

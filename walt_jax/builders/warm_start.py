@@ -12,6 +12,7 @@ from walt_jax.models import interpolate
 from walt_jax.training import checkpoints
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
+from walt_jax.training import workdir as workdir_lib
 
 PyTree = Any
 
@@ -37,11 +38,12 @@ def denoiser_warm_start(
     return None
   root = pathlib.Path(source)
   read: Callable[[], PyTree]
-  if (root / exports.MODEL_FILE).is_file():
+  found = workdir_lib.WorkDir(source)
+  if found.is_export:
     read = lambda: exports.load_export(root)[0]
     shapes = jax.eval_shape(read)
   else:
-    checkpoints.read_config(root)  # Says what is wrong with the folder.
+    found.config()  # Says what is wrong with the folder.
     read = functools.partial(checkpoints.restore_params, root)
     shapes = checkpoints.params_shapes(root)
   fit = functools.partial(interpolate.fit_positions, target=target)

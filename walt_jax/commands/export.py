@@ -4,36 +4,37 @@ import pathlib
 from typing import Any
 
 from walt_jax.builders import config as config_lib
-from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.planning import counting
 from walt_jax.training import checkpoints
+from walt_jax.training import workdir as workdir_lib
 
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt export --help`."""
-  workdir, out = pathlib.Path(args.workdir), pathlib.Path(args.out)
+  workdir = workdir_lib.WorkDir(args.workdir)
+  out = pathlib.Path(args.out)
   config_lib.check_workdirs([args.workdir], allow_code=args.allow_code)
-  config = checkpoints.read_config(workdir)
-  assert config is not None  # `missing_ok` was not asked for.
+  config = workdir.config()
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise errors.UserError(
         f'--out {out} exists and is not empty; give a new folder')
   is_tokenizer = config.get('stage') == 'tokenizer'
   if is_tokenizer and args.step is not None:
     raise errors.UserError(
-        f'--step {args.step}: {workdir} holds a tokenizer, whose export was '
-        'written with its latent statistics at the end of its training; leave '
-        'out --step')
-  with files.replaced_folder(out) as partial:
-    if is_tokenizer:
-      _copy_tokenizer(workdir / tokenizers.EXPORT_DIR, partial)
-    else:
+        f'--step {args.step}: {workdir.path} holds a tokenizer, whose export '
+        'was written with its latent statistics at the end of its training; '
+        'leave out --step')
+  tokenizer = workdir.tokenizer()
+  if is_tokenizer:
+    exports.copy_export(tokenizer, out)
+  else:
+    with files.replaced_folder(out) as partial:
       _write_denoiser(workdir, args.step, config, partial)
-      _copy_tokenizer(workdir / tokenizers.COPY_DIR,
-                      partial / tokenizers.COPY_DIR)
+      exports.copy_export(tokenizer, partial / run_files.TOKENIZER)
   params, written = exports.load_export(out)
   params.pop('statistics', None)
   print(f'{out}: {counting.parameters(params):,} parameters, sha256 '
@@ -41,33 +42,18 @@ def run(args: argparse.Namespace) -> None:
   derived = written.get(config_lib.DERIVED, {})
   if 'weights' in derived:
     print(f'{derived["weights"]} of step {derived["step"]}, with its '
-          f'tokenizer in {out / tokenizers.COPY_DIR}', flush=True)
+          f'tokenizer in {out / run_files.TOKENIZER}', flush=True)
 
 
-def _copy_tokenizer(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Copies an export of a tokenizer.
-
-  Raises:
-    UserError: If there is none.
-  """
-  if not exports.is_export(source):
-    raise errors.UserError(
-        f'{source.parent} holds no trained tokenizer (no {source.name}/'
-        f'{exports.MODEL_FILE}); `walt train` writes it when it is done')
-  exports.copy_export(source, target)
-
-
-def _write_denoiser(workdir: pathlib.Path, step: int | None,
+def _write_denoiser(workdir: workdir_lib.WorkDir, step: int | None,
                     config: dict[str, Any], target: pathlib.Path) -> None:
   """Writes the average of the longest memory, or the parameters without one.
 
   The export's config is the run's; what was exported is in its section
   `derived`.
   """
-  step = checkpoints.latest_step(workdir) if step is None else step
-  params = checkpoints.restore_params(workdir, step=step)
-  averages = config.get('ema') or ()
-  weights = f'ema/{max(averages)}' if averages else 'params'
+  step = int(workdir.checkpoint(step).name)
+  params = checkpoints.restore_params(workdir.path, step=step)
   derived = config.get(config_lib.DERIVED, {}) | dict(
-      step=step, weights=weights)
+      step=step, weights=workdir.weights())
   exports.save_export(target, params, config | {config_lib.DERIVED: derived})

@@ -24,6 +24,7 @@ from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import replay
 from walt_jax.training import replay_bundles
+from walt_jax.training import workdir as workdir_lib
 
 _BUILDERS = {
     'tokenizer': tokenizer_runs.tokenizer_run,
@@ -61,12 +62,13 @@ def _train(args: argparse.Namespace) -> None:
   if workdir.exists() and not workdir.is_dir():
     raise errors.UserError(
         f'--workdir {args.workdir} is a file; give a directory')
-  saved = checkpoints_lib.read_config(args.workdir, missing_ok=True)
+  found = workdir_lib.WorkDir(workdir)
   wanted = config_lib.to_dict(config)
-  if saved is not None:
+  if found.config_file.exists():
     # Before anything is built: the plainest mistake has the quickest answer.
     checkpoints_lib.check_resume(
-        {k: v for k, v in saved.items() if k != config_lib.DERIVED}, wanted)
+        {k: v for k, v in found.config().items() if k != config_lib.DERIVED},
+        wanted)
   data_hints.check_present(config)
   options = _loop_options(config, args.profile, args.max_failures)
   mesh = mesh_lib.make_mesh(**config.mesh)

@@ -74,12 +74,6 @@ def save_export(
     return files.file_sha256(partial / MODEL_FILE)
 
 
-def is_export(directory: str | pathlib.Path) -> bool:
-  """Whether a folder holds the two files of an export."""
-  return all((pathlib.Path(directory) / name).is_file()
-             for name in (MODEL_FILE, CONFIG_FILE))
-
-
 def copy_export(source: str | pathlib.Path,
                 target: str | pathlib.Path) -> None:
   """Copies an export; an older one is replaced only when all is written."""

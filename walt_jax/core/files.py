@@ -102,9 +102,12 @@ def read_json(path: str | os.PathLike) -> Any:
     return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except FileNotFoundError:
     raise errors.UserError(f'no such file: {os.fspath(path)!r}') from None
-  except (OSError, ValueError) as error:
+  except OSError as error:
     raise errors.UserError(
-        f'cannot read {os.fspath(path)!r} as JSON: {error}') from None
+        f'cannot read {os.fspath(path)!r}: {error}') from None
+  except ValueError as error:
+    raise errors.UserError(
+        f'{os.fspath(path)!r} is not JSON: {error}') from None
 
 
 @contextlib.contextmanager

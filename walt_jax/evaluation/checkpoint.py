@@ -34,6 +34,7 @@ from walt_jax.sampling import given_frames as given_frames_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import settings as settings_lib
+from walt_jax.training import workdir as workdir_lib
 
 DEFAULT_SAMPLES = 256
 _CHUNK = 128  # Samples whose features are one file of the cache.
@@ -82,11 +83,8 @@ def score(request: evaluation_requests.EvaluationRequest) -> dict[str, Any]:
 
 def _check_step(workdir: str, step: int | None) -> None:
   """Refuses a checkpoint that is not there, before any work."""
-  if step is not None and not (
-      pathlib.Path(workdir) / 'checkpoints' / str(step)).is_dir():
-    raise errors.UserError(
-        f'{workdir} has no checkpoint of step {step}; leave --step out for '
-        'the newest')
+  if step is not None:
+    workdir_lib.WorkDir(workdir).checkpoint(step)
 
 
 def _mesh() -> jax.sharding.Mesh:

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.evaluation import checkpoint
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import results
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
-from walt_jax.training import checkpoints
+from walt_jax.training import workdir as workdir_lib
 
 WriteScalars = Callable[[pathlib.Path, int, Mapping[str, float]], None]
 
@@ -42,7 +44,7 @@ def follow(request: requests_lib.EvaluationRequest, *, poll: float,
         f'--step {request.drawing.step} with --follow: it scores every '
         'checkpoint; leave one of them out')
   base = pathlib.Path(request.workdirs[0])
-  config = checkpoints.read_config(base)
+  config = workdir_lib.WorkDir(base).config()
   last = int(config['train']['num_steps'])
   records = _Records(request, base, write_scalars)
   told = False
@@ -75,22 +77,14 @@ def _next(base: pathlib.Path, records: '_Records',
 
   Several processes may not see the same files: the first one decides.
   """
-  newest = checkpoints.latest_step(base)
-  waiting = [step for step in _steps(base)
+  steps = workdir_lib.WorkDir(base).steps()
+  waiting = [step for step in steps
              if step not in records.history and step not in records.skipped]
   found = np.array([min(waiting, default=-1),
-                    newest is not None and newest >= last], np.int64)
+                    bool(steps) and steps[-1] >= last], np.int64)
   if jax.process_count() > 1:
     found = multihost.gather(found)[0]
   return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
-
-
-def _steps(workdir: pathlib.Path) -> list[int]:
-  folder = workdir / 'checkpoints'
-  if not folder.is_dir():
-    return []
-  return sorted(int(path.name) for path in folder.iterdir()
-                if path.name.isdigit())
 
 
 def _score(request: requests_lib.EvaluationRequest, base: pathlib.Path,
@@ -100,7 +94,7 @@ def _score(request: requests_lib.EvaluationRequest, base: pathlib.Path,
     return checkpoint.score(dataclasses.replace(
         request, drawing=dataclasses.replace(request.drawing, step=step)))
   except (errors.UserError, OSError, ValueError):
-    if step in _steps(base):
+    if step in workdir_lib.WorkDir(base).steps():
       raise
     print(f'checkpoint {step} was removed before it was scored', flush=True)
     return None
@@ -117,7 +111,7 @@ class _Records:
   def __init__(self, request: requests_lib.EvaluationRequest,
                base: pathlib.Path, write_scalars: WriteScalars):
     self._write_scalars = write_scalars
-    self._folder, self._base = base / 'evaluation', base
+    self._folder, self._base = base / run_files.EVALUATION, base
     self._name = f'{request.metric}_{protocols.get(request.protocol).name}'
     self._folder.mkdir(parents=True, exist_ok=True)
     self.skipped: set[int] = set()
@@ -127,7 +121,7 @@ class _Records:
                   steps=choice.steps, guidance=choice.guidance)
     self._wanted = json.loads(json.dumps(wanted))
     for path in sorted(self._folder.glob(f'{self._name}_step_*.json')):
-      record = json.loads(path.read_text())
+      record = files.read_json(path)
       if record.get('asked') == self._wanted:
         step = int(path.stem.rsplit('_', 1)[-1])
         self.history[step] = record

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.data import evaluation_clips
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import requests as requests_lib
@@ -289,7 +290,7 @@ def cache_folder(request: requests_lib.EvaluationRequest
   if request.cache:
     return pathlib.Path(request.cache)
   if request.workdirs:
-    return pathlib.Path(request.workdirs[-1]) / 'evaluation'
+    return pathlib.Path(request.workdirs[-1]) / run_files.EVALUATION
   return None
 
 

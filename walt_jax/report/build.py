@@ -11,6 +11,7 @@ import pathlib
 import walt_jax
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.media import samples
 from walt_jax.report import clips
 from walt_jax.report import runs
@@ -19,7 +20,7 @@ from walt_jax.report import scores_file
 from walt_jax.report import skeleton
 
 _MAX_DEPTH = 2  # Folders below the one reported that are looked into.
-_SKIPPED = ('checkpoints', 'eval', 'tensorboard')
+_SKIPPED = (run_files.CHECKPOINTS, run_files.IMAGES, run_files.TENSORBOARD)
 _STAGES = ('tokenizer', 'base', 'sr1', 'sr2')  # In the order of training.
 
 
@@ -64,12 +65,12 @@ def find(directory: str | os.PathLike) -> Found:
   rank = {name: number for number, name in enumerate(_STAGES)}
   workdirs = sorted(
       (folder for folder in folders
-       if (folder / runs.METRICS_FILE).is_file()),
+       if (folder / run_files.METRICS).is_file()),
       key=lambda path: (rank.get(path.name, len(rank)), str(path)))
   has_scores = (directory / scores_file.FILE_NAME).is_file()
   if not (workdirs or sample_sets or has_scores or problems):
     raise errors.UserError(
-        f'nothing to report in {directory}: no {runs.METRICS_FILE}, '
+        f'nothing to report in {directory}: no {run_files.METRICS}, '
         f'{samples.FILE_NAME} or {scores_file.FILE_NAME} in it or its folders')
   return Found(tuple(workdirs), tuple(sample_sets),
                directory if has_scores else None, tuple(problems))

@@ -2,39 +2,16 @@
 import base64
 from collections.abc import Callable, Sequence
 import html
-import json
 import math
 import pathlib
 import re
 
+from walt_jax.core import run_files
 from walt_jax.report import charts
 
-METRICS_FILE = 'metrics.jsonl'
 _LOSSES = ('loss', 'v_loss', 'ema_loss', 'total_loss')
 _PART = re.compile(r'(?P<name>.+)_q(?P<part>\d+)$')  # Quartiles of time.
 _MAX_IMAGES = 4
-
-
-def read_metrics(path: pathlib.Path) -> tuple[dict[str, dict[float, float]],
-                                              int]:
-  """Reads `metrics.jsonl`: name -> {step: value}, and unreadable lines.
-
-  A run that was stopped may end in half a line; a resumed one writes some
-  steps again: the last value counts.
-  """
-  values: dict[str, dict[float, float]] = {}
-  unreadable = 0
-  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-    try:
-      row = json.loads(line)
-      step = row.pop('step')
-    except (ValueError, AttributeError, KeyError, TypeError):
-      unreadable += 1
-      continue
-    for name, value in row.items():
-      if isinstance(value, (int, float)) and not isinstance(value, bool):
-        values.setdefault(name, {})[step] = value
-  return values, unreadable
 
 
 def curves(workdirs: Sequence[pathlib.Path],
@@ -47,11 +24,12 @@ def curves(workdirs: Sequence[pathlib.Path],
 
 
 def _workdir(path: pathlib.Path, name: str) -> str:
-  values, unreadable = read_metrics(path / METRICS_FILE)
+  metrics = run_files.read_metrics(path)
+  values, unreadable = metrics.curves(), metrics.unreadable
   steps = [step for series in values.values() for step in series]
   lead = f'{charts.number(max(steps))} steps.' if steps else 'No step yet.'
   if unreadable:
-    lead += f' {unreadable} unreadable line(s) in {METRICS_FILE}.'
+    lead += f' {unreadable} unreadable line(s) in {run_files.METRICS}.'
   bad = sum(not math.isfinite(value) for series in values.values()
             for value in series.values())
   if bad:
@@ -74,8 +52,8 @@ def _workdir(path: pathlib.Path, name: str) -> str:
       f'<div class="charts">{"".join(_in_cards(main))}</div>'
       + _details('Other curves', '<div class="charts small">'
                  f'{"".join(_in_cards(small))}</div>' if any(small) else '')
-      + _details('Latest held-out pictures', _images(path / 'eval'))
-      + _details('Config', _config(path / 'config.json')))
+      + _details('Latest held-out pictures', _images(path / run_files.IMAGES))
+      + _details('Config', _config(path / run_files.CONFIG)))
 
 
 def _chart(values, keys: Sequence[str], label: str) -> str:

@@ -1,8 +1,4 @@
-"""Checkpoints of a run: train state, data position and config, together.
-
-A work directory holds `config.json`, `metrics.jsonl`, `checkpoints/STEP/`,
-`eval/` and `tokenizer/`. Everything in it is relative: it can be moved.
-"""
+"""Checkpoints of a run: train state, data position and config, together."""
 from collections.abc import Mapping
 import json
 import pathlib
@@ -15,11 +11,13 @@ import orbax.checkpoint as ocp
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
+from walt_jax.training import state as train_state
+from walt_jax.training import workdir as workdir_lib
 
 PyTree = Any
-CONFIG_FILE = 'config.json'
 
 # Keys that a resumed run may set otherwise: they do not change what is learnt
 # by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
@@ -59,9 +57,9 @@ class Checkpoints:
     self.config = json.loads(json.dumps(config))
     if self.workdir.exists() and not self.workdir.is_dir():
       raise errors.UserError(f'--workdir {workdir} is a file, not a directory')
-    saved = read_config(self.workdir, missing_ok=True)
-    if saved is not None:
-      check_resume(saved, self.config)
+    found = workdir_lib.WorkDir(self.workdir)
+    if found.config_file.exists():
+      check_resume(found.config(), self.config)
     self._options = ocp.CheckpointManagerOptions(
         max_to_keep=max_to_keep, keep_period=keep_every,
         cleanup_tmp_directories=True, enable_async_checkpointing=True)
@@ -72,7 +70,7 @@ class Checkpoints:
     if self._opened is None:
       self.workdir.mkdir(parents=True, exist_ok=True)
       self._opened = ocp.CheckpointManager(
-          self.workdir / 'checkpoints', options=self._options,
+          self.workdir / run_files.CHECKPOINTS, options=self._options,
           item_names=('state', 'data', 'config'))
     return self._opened
 
@@ -80,11 +78,12 @@ class Checkpoints:
     """Writes `config.json`, whole or not at all."""
     if multihost.is_main():
       self.workdir.mkdir(parents=True, exist_ok=True)
-      files.write_json(self.workdir / CONFIG_FILE, self.config, sort_keys=True)
+      files.write_json(self.workdir / run_files.CONFIG, self.config,
+                       sort_keys=True)
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint."""
-    return latest_step(self.workdir)
+    return workdir_lib.WorkDir(self.workdir).newest_step()
 
   def save(self, step: int, state: PyTree, next_batch: int) -> None:
     """Copies the state off the devices and writes it in the background.
@@ -133,29 +132,6 @@ def restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
       restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
 
 
-def read_config(
-    workdir: str | pathlib.Path, *, missing_ok: bool = False
-) -> dict[str, Any] | None:
-  """Reads the config of a run.
-
-  Raises:
-    UserError: If there is none (unless `missing_ok`), or it cannot be read.
-  """
-  path = pathlib.Path(workdir) / CONFIG_FILE
-  if not path.exists():
-    if missing_ok:
-      return None
-    raise errors.UserError(
-        f'{workdir} is no work directory: it has no {CONFIG_FILE}; '
-        '`walt train` writes one')
-  try:
-    return json.loads(path.read_text())
-  except ValueError as error:
-    raise errors.UserError(
-        f'{path} is not JSON ({error}); restore it from a checkpoint\'s '
-        'config/ or start in a new --workdir') from error
-
-
 def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
   """Refuses to continue with a config that another run was begun with.
 
@@ -186,17 +162,6 @@ def _flat(tree: Any, prefix: str = '') -> dict[str, Any]:
   return {prefix: json.loads(json.dumps(tree))}
 
 
-def latest_step(workdir: str | pathlib.Path) -> int | None:
-  """Returns the newest whole checkpoint's step, or None without one."""
-  directory = pathlib.Path(workdir) / 'checkpoints'
-  if not directory.is_dir():
-    return None
-  # Orbax renames a checkpoint to its number when it is whole.
-  steps = [int(path.name) for path in directory.iterdir()
-           if path.name.isdigit()]
-  return max(steps, default=None)
-
-
 def restore_params(
     workdir: str | pathlib.Path,
     *,
@@ -221,7 +186,7 @@ def restore_params(
   Raises:
     UserError: If there is no such checkpoint.
   """
-  path = _step_path(workdir, step)
+  path = workdir_lib.WorkDir(workdir).checkpoint(step)
   handler = ocp.PyTreeCheckpointHandler()
   try:
     item = _params_item(handler, path, ema)
@@ -244,7 +209,7 @@ def restore_params(
 def params_shapes(workdir: str | pathlib.Path, *, ema: bool = True,
                   step: int | None = None) -> PyTree:
   """Shapes and types of what `restore_params` would read, with its errors."""
-  path = _step_path(workdir, step)
+  path = workdir_lib.WorkDir(workdir).checkpoint(step)
   handler = ocp.PyTreeCheckpointHandler()
   try:
     return _only_params(_params_item(handler, path, ema))
@@ -252,23 +217,13 @@ def params_shapes(workdir: str | pathlib.Path, *, ema: bool = True,
     handler.close()
 
 
-def _step_path(workdir: str | pathlib.Path, step: int | None) -> pathlib.Path:
-  step = latest_step(workdir) if step is None else step
-  path = pathlib.Path(workdir).absolute() / 'checkpoints' / str(step)
-  if step is None or not path.is_dir():
-    which = 'checkpoint' if step is None else f'checkpoint of step {step}'
-    raise errors.UserError(
-        f'{workdir} has no {which}; train it first with `walt train`')
-  return path
-
-
 def _params_item(handler: ocp.PyTreeCheckpointHandler, path: pathlib.Path,
                  ema: bool) -> PyTree:
   """The part of a saved state that holds the parameters, as shapes."""
   saved = handler.metadata(path / 'state').tree
   averages = saved.get('ema') or {}
-  if ema and averages:
-    decay = max(averages, key=float)
+  decay = train_state.longest_average(averages)
+  if ema and decay is not None:
     item = {'ema': {decay: averages[decay]}}
   else:
     item = {'params': saved['params']}

@@ -14,6 +14,7 @@ from walt_jax.media import contact_sheet
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_step
+from walt_jax.training import state as train_state
 
 NUM_QUARTILES = 4
 NUM_TIMESTEPS = 1000
@@ -96,8 +97,7 @@ class DenoiserEvaluation:
     self._clips = jax.jit(clips)
 
   def __call__(self, state, frozen, key):
-    params = (state.ema[max(state.ema, key=float)] if state.ema
-              else state.params)
+    params = train_state.averaged(state.ema, state.params)
     sums, count, first = np.zeros(NUM_QUARTILES), 0, None
     for index, batch in enumerate(self._batches):
       batch_key = jax.random.fold_in(key, index)

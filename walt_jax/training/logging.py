@@ -1,5 +1,5 @@
 """Where metrics go: `metrics.jsonl` always, TensorBoard where it can be."""
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import importlib
 import json
 import os
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.media import video
-
-METRICS_FILE = 'metrics.jsonl'
 
 
 class Writer:
@@ -25,10 +24,11 @@ class Writer:
 
   def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True):
     self._workdir = pathlib.Path(workdir)
-    self._path = self._workdir / METRICS_FILE
+    self._path = self._workdir / run_files.METRICS
     self._workdir.mkdir(parents=True, exist_ok=True)
     self._tensorboard = (
-        _TensorBoard(self._workdir / 'tensorboard') if tensorboard else None)
+        _TensorBoard(self._workdir / run_files.TENSORBOARD)
+        if tensorboard else None)
 
   def resume(self, step: int) -> None:
     """Drops what an interrupted run wrote beyond the step now restored.
@@ -36,11 +36,10 @@ class Writer:
     Args:
       step: Steps taken; -1 drops every line.
     """
-    if not self._path.exists():
-      return
-    kept = [line for line in _complete_lines(self._path)
-            if json.loads(line)['step'] <= step]
-    files.write_text(self._path, ''.join(line + '\n' for line in kept))
+    if self._path.exists():
+      lines = run_files.read_metrics(self._workdir).lines
+      files.write_text(self._path, ''.join(
+          json.dumps(line) + '\n' for line in lines if line['step'] <= step))
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Appends one line; values are Python or NumPy numbers."""
@@ -58,7 +57,7 @@ class Writer:
     """Writes uint8 images [H, W, 3]."""
     if not images:
       return
-    directory = self._workdir / 'eval'
+    directory = self._workdir / run_files.IMAGES
     directory.mkdir(exist_ok=True)
     for name, image in images.items():
       image = np.asarray(image)
@@ -108,21 +107,6 @@ class NullWriter(Writer):
 
   def close(self):
     pass
-
-
-def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, float]]:
-  """Returns the lines of a run's `metrics.jsonl`, in order."""
-  path = pathlib.Path(workdir) / METRICS_FILE
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in _complete_lines(path)]
-
-
-def _complete_lines(path: pathlib.Path) -> Iterator[str]:
-  """Yields lines that end in a newline: a kill may cut the last one short."""
-  for line in path.read_text().splitlines(keepends=True):
-    if line.endswith('\n') and line.strip():
-      yield line.rstrip('\n')
 
 
 def _number(value: Any) -> int | float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import run_files
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -350,7 +351,7 @@ class _Run:
     self.checkpoints.wait()
     report = self.progress.finish(step, self.mesh)
     if multihost.is_main():
-      files.write_json(self.checkpoints.workdir / 'timing.json', report)
+      files.write_json(self.checkpoints.workdir / run_files.TIMING, report)
 
   @contextlib.contextmanager
   def _profiler(self):
@@ -364,7 +365,8 @@ class _Run:
         return
       if step == start and not active:
         jax.block_until_ready(state)
-        jax.profiler.start_trace(str(self.checkpoints.workdir / 'profile'))
+        jax.profiler.start_trace(
+            str(self.checkpoints.workdir / run_files.PROFILE))
         active = True
       elif active and step == start + self.options.profile_steps:
         jax.block_until_ready(state)

@@ -13,11 +13,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from walt_jax.core import errors
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints
 
 PyTree = Any
-DIRECTORY = 'replay'  # Of a work directory.
 MAX_BUNDLES = 3  # Of one work directory; each is as large as a checkpoint.
 
 
@@ -47,7 +47,7 @@ class Failure:
 
 def path_of(workdir: str | pathlib.Path, step: int) -> pathlib.Path:
   """Where the bundle of a step goes."""
-  return pathlib.Path(workdir) / DIRECTORY / f'step_{step:08d}'
+  return pathlib.Path(workdir) / run_files.REPLAY / f'step_{step:08d}'
 
 
 def kept(workdir: str | pathlib.Path) -> set[int]:
@@ -55,7 +55,7 @@ def kept(workdir: str | pathlib.Path) -> set[int]:
 
   All processes call it and get the same, at most `MAX_BUNDLES` of them.
   """
-  directory = pathlib.Path(workdir) / DIRECTORY
+  directory = pathlib.Path(workdir) / run_files.REPLAY
   found = (sorted(int(path.name.removeprefix('step_'))
                   for path in directory.glob('step_' + 8 * '[0-9]'))
            if directory.is_dir() else [])
@@ -149,8 +149,8 @@ def _info(path: str | pathlib.Path) -> dict[str, Any]:
   if not all((path / part).is_dir() for part in ('state', 'batch', 'info')):
     raise errors.UserError(
         f'{path} is no replay bundle; give a folder such as '
-        f'WORKDIR/{DIRECTORY}/step_00000123, which training writes when a '
-        'step fails')
+        f'WORKDIR/{run_files.REPLAY}/step_00000123, which training writes when '
+        'a step fails')
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
     return checkpointer.restore(path, args=ocp.args.Composite(
         info=ocp.args.JsonRestore()))['info']

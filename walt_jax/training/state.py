@@ -1,6 +1,6 @@
 """The state that survives a training step, and a restart."""
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from flax import struct
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 PyTree = Any
+Decay = TypeVar('Decay', str, float)  # Of an average, such as 0.9999.
 
 
 @struct.dataclass
@@ -43,6 +44,17 @@ def create(
       ema={str(decay): jax.tree.map(jnp.array, params)
            for decay in ema_decays},
       extra=dict(extra or {}))
+
+
+def longest_average(decays: Iterable[Decay]) -> Decay | None:
+  """Returns the decay of the longest memory, or None without averages."""
+  return max(decays, key=float, default=None)
+
+
+def averaged(ema: Mapping[str, PyTree], params: PyTree) -> PyTree:
+  """Returns the average of the longest memory, or `params` without one."""
+  decay = longest_average(ema)
+  return params if decay is None else ema[decay]
 
 
 def update_ema(ema: dict[str, PyTree], params: PyTree) -> dict[str, PyTree]:

@@ -58,6 +58,4 @@ class TokenizerEvaluation:
 
 def best_params(state: train_state.TrainState) -> Any:
   """The autoencoder's average of the longest memory, or its parameters."""
-  if state.ema:
-    return state.ema[max(state.ema, key=float)]
-  return state.params['autoencoder']
+  return train_state.averaged(state.ema, state.params['autoencoder'])

@@ -1,0 +1,60 @@
+"""What a work directory holds: names of its files, and its metrics."""
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+CONFIG = 'config.json'
+METRICS = 'metrics.jsonl'
+TIMING = 'timing.json'
+CHECKPOINTS = 'checkpoints'  # A folder a step, written by Orbax.
+IMAGES = 'eval'  # Pictures of held-out rows, step_00000100_NAME.png.
+TENSORBOARD = 'tensorboard'
+PROFILE = 'profile'
+REPLAY = 'replay'  # Bundles of steps whose values were not finite.
+EVALUATION = 'evaluation'  # Scores, and what was computed for them.
+TOKENIZER = 'tokenizer'  # A denoiser's copy of its tokenizer's export.
+EXPORT = 'export'  # The export of a tokenizer.
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+  """The lines of a `metrics.jsonl`.
+
+  Attributes:
+    lines: One object a line, with `step` and scalars by name, in order.
+    unreadable: Number of lines that hold no such object. A run that was
+      killed may end in half a line.
+  """
+  lines: tuple[Mapping[str, Any], ...] = ()
+  unreadable: int = 0
+
+  def curves(self) -> dict[str, dict[float, float]]:
+    """Values by name and step; the last one written of a step counts."""
+    values: dict[str, dict[float, float]] = {}
+    for line in self.lines:
+      for name, value in line.items():
+        if name != 'step' and isinstance(value, (int, float)) and (
+            not isinstance(value, bool)):
+          values.setdefault(name, {})[line['step']] = value
+    return values
+
+
+def read_metrics(workdir: str | os.PathLike) -> Metrics:
+  """Reads the metrics of a run; a run without any has no lines."""
+  path = pathlib.Path(workdir) / METRICS
+  if not path.exists():
+    return Metrics()
+  lines, unreadable = [], 0
+  for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    try:
+      line = json.loads(text)
+    except ValueError:
+      line = None
+    if isinstance(line, dict) and isinstance(line.get('step'), (int, float)):
+      lines.append(line)
+    else:
+      unreadable += 1
+  return Metrics(tuple(lines), unreadable)

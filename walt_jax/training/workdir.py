@@ -1,0 +1,115 @@
+"""A work directory of `walt train`, or what `walt export` wrote of one.
+
+A work directory holds the files that `core/run_files.py` names. Everything in
+it is relative: it can be moved. An export holds `model.safetensors`,
+`config.json` and, of a denoiser, `tokenizer/`.
+"""
+import os
+import pathlib
+from typing import Any
+
+from walt_jax.core import errors
+from walt_jax.core import exports
+from walt_jax.core import files
+from walt_jax.core import run_files
+from walt_jax.training import state as train_state
+
+
+class WorkDir:
+  """Finds what a work directory or an export holds.
+
+  Attributes:
+    path: The directory, which need not exist yet.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = pathlib.Path(path)
+
+  @property
+  def is_export(self) -> bool:
+    """Whether the weights of an export lie in the directory itself."""
+    return (self.path / exports.MODEL_FILE).is_file()
+
+  @property
+  def config_file(self) -> pathlib.Path:
+    return self.path / run_files.CONFIG
+
+  def config(self) -> dict[str, Any]:
+    """Reads the run's config, plain JSON values.
+
+    Raises:
+      UserError: There is none, or it cannot be read.
+    """
+    if not self.config_file.is_file():
+      raise errors.UserError(
+          f'{str(self.path)!r} is no work directory (it has no '
+          f'{run_files.CONFIG}); make one with: walt train --config FILE '
+          '--workdir DIR')
+    try:
+      return files.read_json(self.config_file)
+    except errors.UserError as error:
+      raise errors.UserError(
+          f'{error}; restore it from the config/ of a checkpoint, or start in '
+          'a new --workdir') from error
+
+  def steps(self) -> list[int]:
+    """Returns the steps of the whole checkpoints, in order."""
+    folder = self.path / run_files.CHECKPOINTS
+    if not folder.is_dir():
+      return []
+    # Orbax renames a checkpoint to its number when it is whole.
+    return sorted(int(path.name) for path in folder.iterdir()
+                  if path.name.isdigit())
+
+  def newest_step(self) -> int | None:
+    """Returns the step of the newest whole checkpoint."""
+    return max(self.steps(), default=None)
+
+  def checkpoint(self, step: int | None = None) -> pathlib.Path:
+    """Returns the absolute path of a checkpoint, the newest by default.
+
+    Raises:
+      UserError: There is no such checkpoint.
+    """
+    steps = self.steps()
+    if not steps:
+      raise errors.UserError(
+          f'{self.path} has no checkpoint; train it first with `walt train`')
+    if step is not None and step not in steps:
+      raise errors.UserError(
+          f'{self.path} has no checkpoint of step {step}, only of '
+          f'{", ".join(map(str, steps))}; give one of these')
+    found = steps[-1] if step is None else step
+    return self.path.absolute() / run_files.CHECKPOINTS / str(found)
+
+  def weights(self) -> str:
+    """Names the parameters that samples are drawn with, such as 'ema/0.9999'.
+
+    Raises:
+      UserError: As `config`.
+    """
+    decay = train_state.longest_average(self.config().get('ema') or ())
+    return 'params' if decay is None else f'ema/{decay}'
+
+  def tokenizer(self) -> pathlib.Path:
+    """Returns the folder of the tokenizer's export.
+
+    That of a tokenizer's run, the copy of a denoiser, or the directory itself
+    where it is an export.
+
+    Raises:
+      UserError: There is none; a tokenizer's run that has not finished has no
+        export yet.
+    """
+    for folder in (self.path / run_files.EXPORT,
+                   self.path / run_files.TOKENIZER, self.path):
+      if (folder / exports.MODEL_FILE).is_file():
+        return folder
+    raise errors.UserError(
+        f'{str(self.path)!r} holds no trained tokenizer (no '
+        f'{run_files.EXPORT}/{exports.MODEL_FILE}); train one with: walt train '
+        '--config configs/tokenizer_video.py --workdir DIR')
+
+  def metrics(self) -> run_files.Metrics:
+    """Reads the scalars that were written so far."""
+    return run_files.read_metrics(self.path)
