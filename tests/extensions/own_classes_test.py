@@ -9,7 +9,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from tests.e2e import tiny
-from walt_jax.training import logging as logging_lib
+from walt_jax.core import run_files
 
 OWN = pathlib.Path(__file__).parent / 'own'
 SAMPLER = 'my_sampler:Trapezoid'
@@ -44,7 +44,7 @@ class OwnClassesTest(parameterized.TestCase):
 
   def test_they_train_and_sample(self):
     workdir, _ = self.train()
-    lines = logging_lib.read_metrics(workdir)
+    lines = run_files.read_metrics(workdir).lines
     self.assertTrue(any('eval/v_loss' in line for line in lines), lines)
     clip = self.sample(workdir, '--allow_code')
     self.assertEqual(clip.shape, (5, 16, 16, 3))
