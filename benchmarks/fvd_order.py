@@ -18,7 +18,7 @@ from PIL import Image
 import scipy.ndimage
 
 from walt_jax.core import files
-from walt_jax.media import video
+from walt_jax.media import decode
 from walt_jax.metrics import frechet
 from walt_jax.metrics import kernel
 from walt_jax.metrics import video_features
@@ -90,10 +90,10 @@ def read_clips(folder: pathlib.Path, per_class: int) -> np.ndarray:
   seen: collections.Counter[str] = collections.Counter()
   for path in sorted(folder.iterdir()):
     name = path.name.split('_')[1:2]
-    if path.suffix not in video.VIDEO_SUFFIXES or seen[str(name)] >= per_class:
+    if path.suffix not in decode.VIDEO_SUFFIXES or seen[str(name)] >= per_class:
       continue
     seen[str(name)] += 1
-    frames = video.read_video(path)[0]
+    frames = decode.read_clip(path)
     first = (len(frames) - _FRAMES) // 2
     frames = frames[first:first + _FRAMES]
     height, width = frames.shape[1:3]

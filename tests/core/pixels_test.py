@@ -16,6 +16,25 @@ class PixelsTest(parameterized.TestCase):
              for seed in range(30)]
     self.assertEqual({crop[0, 0, 0, 0] for crop in crops}, {0, 1, 2, 3, 4})
 
+  @parameterized.parameters((20, 80), (80, 24), (40, 60))
+  def test_the_middle_is_kept(self, height, width):
+    """Black bars that lie outside the largest window vanish."""
+    image = np.zeros((height, width, 3), np.uint8)
+    scale = min(height / 8, width / 12)
+    rows, columns = round(8 * scale), round(12 * scale)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    image[top:top + rows, left:left + columns] = 200
+    fitted = pixels.fit(image[None], 8, 12)
+    self.assertEqual(fitted.shape, (1, 8, 12, 3))
+    inner = fitted[:, 2:-2, 2:-2]  # The filter looks around it.
+    np.testing.assert_array_equal(inner, np.full_like(inner, 200))
+
+  def test_resizing_is_antialiased(self):
+    stripes = np.zeros((1, 64, 64, 3), np.uint8)
+    stripes[:, :, ::2] = 200
+    fitted = pixels.fit(stripes, 16, 16).astype(int)
+    self.assertLess(np.abs(fitted[:, 2:-2, 2:-2] - 100).max(), 12)
+
   def test_mirror(self):
     clip = np.random.default_rng(0).integers(0, 256, (3, 8, 15, 3), np.uint8)
     np.testing.assert_array_equal(pixels.mirror(clip), clip[:, :, ::-1])

@@ -20,26 +20,50 @@ def write_video(path, num_frames=12, size=(32, 24), rate=10, value=None,
     times: Seconds of each frame, for a variable rate.
     codec: Of FFmpeg.
   """
+  def frame(k):
+    level = 10 * k % 250 if value is None else value
+    image = np.full((size[1], size[0], 3), level, np.uint8)
+    if rotation:  # A bright top left corner tells which way is up.
+      image[:size[1] // 2, :size[0] // 2] = 250
+    return image
+
+  write_frames(path, map(frame, range(num_frames)), size, rate=rate,
+               rotation=rotation, times=times, codec=codec)
+
+
+def write_frames(path, frames, size, *, rate=10, rotation=0, times=None,
+                 codec='mpeg4', pix_fmt='yuv420p', options=None):
+  """A clip of given frames, uint8 [H, W, 3] each.
+
+  Args:
+    path: The suffix decides the container.
+    frames: May be empty: a file with a header alone.
+    size: Width and height.
+    rate: Frames/s.
+    rotation: Degrees, clockwise, that a player must turn it by (.mp4).
+    times: Seconds of each frame, for a variable rate.
+    codec: Of FFmpeg.
+    pix_fmt: Of FFmpeg.
+    options: Of the codec.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('wb') as file, av.open(
       file, 'w', format=_FORMATS[path.suffix]) as container:
-    stream = container.add_stream(codec, rate=rate)
+    stream = container.add_stream(codec, rate=rate, options=options)
     stream.width, stream.height = size
-    stream.pix_fmt = 'yuv420p'
+    stream.pix_fmt = pix_fmt
     if times is not None:
       stream.codec_context.time_base = Fraction(1, 1000)
-    for k in range(num_frames):
-      level = 10 * k % 250 if value is None else value
-      image = np.full((size[1], size[0], 3), level, np.uint8)
-      if rotation:  # A bright top left corner tells which way is up.
-        image[:size[1] // 2, :size[0] // 2] = 250
+    empty = True
+    for k, image in enumerate(frames):
+      empty = False
       frame = av.VideoFrame.from_ndarray(image, format='rgb24')
       if times is not None:
         frame.pts, frame.time_base = round(times[k] * 1000), Fraction(1, 1000)
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
-    if not num_frames:
+    if empty:
       container.start_encoding()
   if rotation:
     _rotate(path, rotation)
@@ -61,6 +85,22 @@ def _rotate(path, degrees):
   # The movie's header has such a matrix, too; the track's comes later.
   at = data.index(_IDENTITY, data.index(b'tkhd'))
   path.write_bytes(data[:at] + matrix + data[at + len(matrix):])
+
+
+def cut_video(path, part):
+  """Keeps so much of an mp4's pictures, its index moved in front of them."""
+  front = path.with_name('front.mp4')
+  with av.open(str(path)) as whole, av.open(
+      str(front), 'w', options=dict(movflags='faststart')) as container:
+    stream = container.add_stream_from_template(whole.streams.video[0])
+    for packet in whole.demux(video=0):
+      if packet.dts is not None:
+        packet.stream = stream
+        container.mux(packet)
+  data = front.read_bytes()
+  front.unlink()
+  start = data.index(b'mdat')
+  path.write_bytes(data[:start + int(part * (len(data) - start))])
 
 
 def write_sound(path):

@@ -7,6 +7,7 @@ from absl.testing import absltest
 import numpy as np
 
 from tests.e2e import tiny
+from walt_jax.media import decode
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 
@@ -76,7 +77,7 @@ class RolloutTest(absltest.TestCase):
   def test_an_image_is_the_first_frame(self):
     found = self.sample('image', '--image', self.image(), '--prompt',
                         'a seven moves left', '--num_samples', 3)
-    truth = video.read_image(self.image()).astype(int)
+    truth = decode.read_image(self.image()).astype(int)
     low = truth.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
     for entry in found.entries:
       self.assertEqual(entry.source, str(self.image()))

@@ -10,8 +10,8 @@ import numpy as np
 from tests.e2e import tiny
 from walt_jax.builders import pipelines
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.media import decode
 from walt_jax.media import samples as samples_lib
-from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -64,9 +64,9 @@ class SampleTest(absltest.TestCase):
       self.assertEqual(entry.shape, clip.shape)
       low = self.set.clip(entry.stages['base'])
       self.assertEqual(low.shape, (5, 16, 16, 3))
-      shown, rate = video.read_video(self.out / f'{entry.stem}.mp4')
-      self.assertLen(shown, 5)
-      self.assertEqual((rate, self.set.fps), (8.0, 8.0))
+      info, shown = decode.read_frames(self.out / f'{entry.stem}.mp4')
+      self.assertLen(list(shown), 5)
+      self.assertEqual((info.fps, self.set.fps), (8.0, 8.0))
     self.assertEmpty(list(self.out.glob('*partial*')))
     self.assertTrue((self.out / 'contact_sheet.png').is_file())
 

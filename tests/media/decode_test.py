@@ -1,5 +1,6 @@
 """Reading files: rates, segments, rotation, sizes, images; all that is bad."""
 import contextlib
+import functools
 import os
 import pathlib
 import tempfile
@@ -11,10 +12,17 @@ import numpy as np
 from PIL import Image
 
 from tests.data import video_files
+from walt_jax.core import errors
+from walt_jax.core import pixels
 from walt_jax.data.prepare import prepare
 from walt_jax.media import decode
 
 write_video = video_files.write_video
+
+
+def short_side(side):
+  """The size of frames whose shorter side is so long."""
+  return functools.partial(pixels.cover, height=side, width=side)
 
 
 def _levels(path, **options):
@@ -33,7 +41,7 @@ class DecodeTest(parameterized.TestCase):
     path = self.root / 'v.mkv'
     write_video(path, num_frames=20, rate=10)
     for fps, count in ((10, 20), (5, 10), (20, 40), (8, 16)):
-      levels, info = _levels(path, fps=fps, short_side=16)
+      levels, info = _levels(path, fps=fps, size=short_side(16))
       self.assertEqual(info.fps, fps)
       shown = np.floor(np.arange(count) * 10 / fps + 1e-6)
       np.testing.assert_allclose(levels, 10 * shown, atol=4)
@@ -63,7 +71,7 @@ class DecodeTest(parameterized.TestCase):
   def test_rotated_files_come_out_upright(self, degrees, corner):
     path = self.root / 'v.mp4'
     write_video(path, value=20, rotation=degrees, size=(48, 32))
-    info, frames = decode.read_frames(path, short_side=16)
+    info, frames = decode.read_frames(path, size=short_side(16))
     frame = next(frames)
     turned = degrees % 180 != 0
     self.assertEqual(frame.shape, (24, 16, 3) if turned else (16, 24, 3))
@@ -76,7 +84,7 @@ class DecodeTest(parameterized.TestCase):
     write_video(path, size=(33, 25), codec='ffv1')
     info, frames = decode.read_frames(path)
     self.assertEqual(next(frames).shape, (25, 33, 3))
-    info, _ = decode.read_frames(path, short_side=15)
+    info, _ = decode.read_frames(path, size=short_side(15))
     self.assertEqual((info.height, info.width), (15, 20))
 
   def test_images(self):
@@ -88,10 +96,47 @@ class DecodeTest(parameterized.TestCase):
     image.convert('CMYK').save(self.root / 'c.jpg')
     for name, shape in (('a.jpg', (15, 10, 3)), ('b.png', (10, 15, 3)),
                         ('c.jpg', (10, 15, 3))):
-      info, frames = decode.read_frames(self.root / name, short_side=10)
+      info, frames = decode.read_frames(self.root / name,
+                                        size=short_side(10))
       frame, = frames
       self.assertEqual(frame.shape, shape)
       np.testing.assert_allclose(frame, 99, atol=12)  # Dithered.
+
+  def test_parts_of_a_clip(self):
+    path = self.root / 'v.mkv'
+    write_video(path, num_frames=12, rate=10)
+    np.save(self.root / 'v.npy', decode.read_clip(path))
+    for name in ('v.mkv', 'v.npy'):
+      for options, kept in (({}, range(12)), (dict(first=3), range(3)),
+                            (dict(last=4), range(8, 12)),
+                            (dict(first=99), range(12)),
+                            (dict(last=99), range(12))):
+        clip = decode.read_clip(self.root / name, **options)
+        np.testing.assert_allclose(clip.mean((1, 2, 3)), 10 * np.array(kept),
+                                   atol=4)
+    clip = decode.read_clip(path, fps=5, size=short_side(12), last=3)
+    self.assertEqual(clip.shape, (3, 12, 16, 3))
+    np.testing.assert_allclose(clip.mean((1, 2, 3)), [60, 80, 100], atol=4)
+
+  def test_what_is_not_kept_may_not_be_damaged_either(self):
+    path = self.root / 'v.mp4'
+    write_video(path, num_frames=40, rate=10, size=(64, 64))
+    video_files.cut_video(path, 0.6)
+    for options in ({}, dict(first=4), dict(last=4)):
+      with self.assertRaisesRegex(errors.UserError, 'v.mp4.*damaged: .*'):
+        decode.read_clip(path, **options)
+
+  @parameterized.parameters('a.mp4', 'a.npy', 'a.png', 'a.txt')
+  def test_unreadable_files_are_named(self, name):
+    path = self.root / name
+    for content, said in ((None, 'no such'), (b'this is no video', 'cannot')):
+      if content is not None:
+        path.write_bytes(content)
+      for read in (decode.read_clip, decode.read_image):
+        with self.assertRaisesRegex(errors.UserError, f'{said}.*{name}'
+                                    ) as caught:
+          read(path)
+        self.assertNotIn('\n', str(caught.exception))
 
 
 class BadFilesTest(absltest.TestCase):

@@ -9,7 +9,7 @@ from absl.testing import absltest
 import numpy as np
 
 from tests import real_data
-from walt_jax.media import video
+from walt_jax.media import decode
 from walt_jax.metrics import video_features
 
 _FRAMES = 32
@@ -42,7 +42,7 @@ def hits(most_clips: int | None = _MOST_CLIPS) -> dict[str, list[bool]]:
   for name, paths in files.items():
     found[name] = []
     for path in paths[:most_clips]:
-      frames = video.read_video(path)[0]
+      frames = decode.read_clip(path)
       first = max(0, (len(frames) - _FRAMES) // 2)
       logits = network.features([frames[first:first + _FRAMES]])[0]
       top = set(np.argsort(logits)[-_TOP:].tolist())

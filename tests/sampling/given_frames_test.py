@@ -26,28 +26,9 @@ class GivenTest(parameterized.TestCase):
     read = given_frames.read(request, given_frames.Size(16, 24), 5, 8.0)
     np.testing.assert_array_equal(read, image[None])
 
-  @parameterized.parameters((20, 80), (80, 24), (40, 60))
-  def test_the_middle_is_kept(self, height, width):
-    """Black bars that lie outside the largest window vanish."""
-    image = np.zeros((height, width, 3), np.uint8)
-    scale = min(height / 8, width / 12)
-    rows, columns = round(8 * scale), round(12 * scale)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    image[top:top + rows, left:left + columns] = 200
-    fitted = given_frames.fit(image[None], given_frames.Size(8, 12))
-    self.assertEqual(fitted.shape, (1, 8, 12, 3))
-    inner = fitted[:, 2:-2, 2:-2]  # The filter looks around it.
-    np.testing.assert_array_equal(inner, np.full_like(inner, 200))
-
-  def test_resizing_is_antialiased(self):
-    stripes = np.zeros((1, 64, 64, 3), np.uint8)
-    stripes[:, :, ::2] = 200
-    fitted = given_frames.fit(stripes, given_frames.Size(16, 16)).astype(int)
-    self.assertLess(np.abs(fitted[:, 2:-2, 2:-2] - 100).max(), 12)
-
   @parameterized.parameters((None, 8.0, [5, 6, 7, 8, 9]),
                             (8.0, None, [5, 6, 7, 8, 9]),
-                            (16.0, 8.0, [1, 3, 5, 7, 9]))
+                            (16.0, 8.0, [0, 2, 4, 6, 8]))
   def test_the_end_of_a_video(self, rate, trained, kept):
     frames = np.zeros((10, 32, 32, 3), np.uint8)
     frames[:] = 20 * np.arange(10)[:, None, None, None]

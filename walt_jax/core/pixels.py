@@ -11,6 +11,21 @@ from PIL import Image
 Array = Any  # np.ndarray or jax.Array.
 
 
+def check_clip(clip: np.ndarray, name: str = 'clip') -> np.ndarray:
+  """Returns `clip` if it is uint8 [T, H, W, 3] with T >= 1; else raises.
+
+  Raises:
+    ValueError: Another type or shape.
+  """
+  clip = np.asarray(clip)
+  if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3:
+    raise ValueError(f'{name} must be uint8 [T, H, W, 3], got '
+                     f'{clip.dtype} {list(clip.shape)}.')
+  if 0 in clip.shape:
+    raise ValueError(f'{name} is empty: {list(clip.shape)}.')
+  return clip
+
+
 def to_unit_range(pixels: Array) -> Array:
   """Maps uint8 pixels to float32 in [-1, 1]; floats pass through."""
   scaled = pixels.astype(np.float32)

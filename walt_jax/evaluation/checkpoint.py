@@ -20,6 +20,7 @@ import numpy as np
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
 from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.evaluation import sets as sets_lib
@@ -30,7 +31,6 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
-from walt_jax.sampling import given_frames as given_frames_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import settings as settings_lib
@@ -155,8 +155,9 @@ class _Drawer:
     given = pipeline_lib.read_given(self.pipeline, requests)
     if self.real is not None:
       size = self.pipeline.size(-1)
-      given = [given_frames_lib.fit(self.real[i % len(self.real)]
-                             [:self.given_frames], size) for i in indices]
+      given = [pixels_lib.fit(self.real[i % len(self.real)]
+                              [:self.given_frames], size.height, size.width)
+               for i in indices]
     with rules.activate(self.mesh):
       outputs = cascade.run(
           self.pipeline, requests, self.settings, batch_size=self.batch_size,

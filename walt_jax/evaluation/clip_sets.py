@@ -9,8 +9,8 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
+from walt_jax.media import decode
 from walt_jax.media import samples
-from walt_jax.media import video
 
 _ARRAY_SUFFIXES = ('.npy',)
 _SAMPLES_KEY = 'arr_0'  # Of an `.npz`, as guidance's evaluator reads it.
@@ -49,13 +49,12 @@ class ClipSet:
       raise IndexError(f'Clip {index} of {len(self)}.')
     if self._array is not None:
       return np.asarray(self._array[index][:self._frames])
-    clip = video.read_video(self._files[index])[0]
+    clip = decode.read_clip(self._files[index], first=self._frames)
     if self._frames is not None:
       if len(clip) < self._frames:
         raise errors.UserError(
             f'{self._files[index]} has {len(clip)} frames, fewer than the '
             f'{self._frames} to score; give --frames {len(clip)} or less')
-      clip = clip[:self._frames]
     size = clip.shape[:3] if self._frames is None else clip.shape[1:3]
     if self._size is None:
       self._size = size
@@ -192,8 +191,8 @@ def _clip_files(folder: pathlib.Path) -> list[pathlib.Path]:
   kinds: dict[str, list[pathlib.Path]] = {}
   for file in sorted(folder.rglob('*')):
     suffix = file.suffix.lower()
-    for kind, suffixes in (('videos', video.VIDEO_SUFFIXES),
-                           ('images', video.IMAGE_SUFFIXES),
+    for kind, suffixes in (('videos', decode.VIDEO_SUFFIXES),
+                           ('images', decode.IMAGE_SUFFIXES),
                            ('.npy files', _ARRAY_SUFFIXES)):
       if (suffix in suffixes and file.is_file()
           and not file.name.startswith('.')):

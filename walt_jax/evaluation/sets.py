@@ -16,6 +16,7 @@ from walt_jax.core import run_files
 from walt_jax.data import evaluation_clips
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import requests as requests_lib
+from walt_jax.media import decode
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import image_features
@@ -295,12 +296,13 @@ def cache_folder(request: requests_lib.EvaluationRequest
 
 
 def fingerprint(path: str) -> list[Any]:
-  """Changes when a file of a set does: names, sizes and times."""
+  """Changes when a set does: names, sizes and times of files, their reader."""
   prepared = evaluation_clips.parse(path)  # Which split is in the path.
   root = (prepared[0] if prepared else pathlib.Path(path)).resolve()
   files = [root] if root.is_file() else sorted(
       file for file in root.rglob('*') if file.is_file())
-  return [str(path) if prepared else str(root), [
+  reader = [] if prepared else [decode.VERSION]
+  return [str(path) if prepared else str(root), *reader, [
       (str(file.relative_to(root)), file.stat().st_size,
        file.stat().st_mtime_ns) for file in files]]
 

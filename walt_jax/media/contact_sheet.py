@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from walt_jax.core import pixels
 from walt_jax.media import video
 
 _GAP = 4
@@ -41,7 +42,7 @@ def contact_sheet(clips: np.ndarray | Sequence[np.ndarray],
     raise ValueError('A contact sheet needs at least one clip.')
   if max_frames < 1:
     raise ValueError(f'max_frames must be at least 1, got {max_frames}.')
-  clips = [video.enlarge(video.check_clip(clip), min_side) for clip in clips]
+  clips = [video.enlarge(pixels.check_clip(clip), min_side) for clip in clips]
   sizes = sorted({clip.shape[1:3] for clip in clips})
   if len(sizes) > 1:
     raise ValueError(f'Frames of one sheet must be of one size, got {sizes}.')

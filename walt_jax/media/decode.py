@@ -3,12 +3,15 @@
 Decoding is PyAV (FFmpeg), and Pillow for images. Frames are uint8
 [T, H, W, 3], RGB.
 """
-from collections.abc import Iterator
+import collections
+from collections.abc import Callable, Iterator
 import dataclasses
+import functools
 import io
+import itertools
 import os
 import pathlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av import stream as av_stream
@@ -16,11 +19,23 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 
+from walt_jax.core import errors
+from walt_jax.core import pixels
+
+# Maps height and width of a frame to those wanted.
+Size = Callable[[int, int], tuple[int, int]]
+
+# Changes when a file comes to give other pixels, so that what was computed from
+# earlier ones is not taken for what it gives now.
+VERSION = 2
+
 _MAX_SIDE = 16384  # A larger frame is taken for damage.
 _MAX_PIXELS = 1 << 27  # As is one with more pixels: 400 MB as RGB.
 _MAY_LACK = 0.02  # Part of the frames promised that nobody misses.
 _IMAGE_RATE = 1.0  # An image has no rate; its clip of one frame is given one.
 
+VIDEO_SUFFIXES = frozenset(
+    ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'))
 IMAGE_SUFFIXES = frozenset(
     ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 # What FFmpeg may take a file for. It would also draw text files as video, and
@@ -44,19 +59,13 @@ class VideoInfo:
   width: int
 
 
-def short_side_size(height: int, width: int, side: int) -> tuple[int, int]:
-  """Height and width after scaling the shorter one to `side`."""
-  scale = side / min(height, width)
-  return max(side, round(height * scale)), max(side, round(width * scale))
-
-
 def is_image(name: str) -> bool:
   """Whether a file of this name is read as an image."""
   return pathlib.PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_frames(path: str | os.PathLike, *, fps: float | None = None,
-                short_side: int | None = None, start: float | None = None,
+                size: Size | None = None, start: float | None = None,
                 end: float | None = None, data: bytes | None = None
                 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
   """Opens a video and returns its description and an iterator of its frames.
@@ -66,7 +75,8 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     fps: Frames a second wanted. Each output time shows the frame that a player
       would show then, so that variable frame rates come out constant. None
       keeps every frame.
-    short_side: Pixels of the shorter side; None keeps the size.
+    size: Maps height and width of the upright frames to those wanted; None
+      keeps the size.
     start: Seconds to skip.
     end: Seconds from the file's start where the clip ends.
     data: The bytes of the file, where they are not in `path`.
@@ -75,12 +85,81 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     ClipError: The file holds no video, or nothing of it can be decoded. Also
       from the iterator, when the file is damaged further on.
   """
-  size = lambda height, width: (height, width) if short_side is None else (
-      short_side_size(height, width, short_side))
+  info, frames, to_rgb = _start_decoding(path, fps, size, start, end, data)
+  return info, map(to_rgb, frames)
+
+
+def read_clip(path: str | os.PathLike, *, fps: float | None = None,
+              size: Size | None = None, first: int | None = None,
+              last: int | None = None) -> np.ndarray:
+  """Reads a video, an image (one frame) or an `.npy` array of frames.
+
+  The whole file is decoded, whatever is kept of it, so that no damaged file
+  passes for a good one.
+
+  Args:
+    path: The file.
+    fps: As in `read_frames`. An array has no rate and stays as it is.
+    size: As in `read_frames`; arrays stay as they are.
+    first: Keeps so many frames, or all of a shorter clip; None keeps all.
+    last: Keeps so many frames of the end instead.
+
+  Returns:
+    uint8 [T, H, W, 3].
+
+  Raises:
+    errors.UserError: No such file, not a clip, or damaged.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.UserError(f'no such video: {path}')
+  if path.suffix.lower() == '.npy':
+    clip = _read_npy(path)
+    return clip[:first] if last is None else clip[-last:]
+  try:
+    _, frames, to_rgb = _start_decoding(path, fps, size)
+    if last is not None:
+      kept = [to_rgb(frame) for frame in collections.deque(frames, last)]
+    else:
+      kept = [to_rgb(frame) for frame in itertools.islice(frames, first)]
+      collections.deque(frames, 0)  # To the end, for damage.
+  except ClipError as error:
+    raise errors.UserError(
+        f'cannot read {path} as a video ({error}); give an intact file'
+    ) from error
+  return np.stack(kept)
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+  """Reads one image file of any name, upright, as uint8 [H, W, 3].
+
+  Raises:
+    errors.UserError: No such file, or not an image.
+  """
+  if not pathlib.Path(path).is_file():
+    raise errors.UserError(f'no such image: {path}')
+  try:
+    return _read_image(path)
+  except ClipError as error:
+    raise errors.UserError(
+        f'cannot read {path} as an image ({error}); give a PNG or JPEG file'
+    ) from error
+
+
+def _start_decoding(path: str | os.PathLike, fps: float | None,
+                    size: Size | None, start: float | None = None,
+                    end: float | None = None, data: bytes | None = None
+                    ) -> tuple[VideoInfo, Iterator[Any], Callable]:
+  """Opens a file for `read_frames`.
+
+  Returns:
+    What it is, its frames as decoded, and the function that turns one of them
+    into uint8 [H, W, 3].
+  """
   if is_image(str(path)):
     image = _read_image(path if data is None else io.BytesIO(data), size)
     rate = _IMAGE_RATE if fps is None else fps
-    return VideoInfo(rate, *image.shape[:2]), iter([image])
+    return VideoInfo(rate, *image.shape[:2]), iter([image]), lambda x: x
   container = _open(path, data)
   stream = container.streams.video[0]
   rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -96,11 +175,13 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     raise ClipError(f'frames of {width}x{height} pixels are too large')
   if not rate or not np.isfinite(rate):
     rate = 25.0 if fps is None else fps
-  turned = int(first.rotation) % 180 != 0
-  shown = size(*((width, height) if turned else (height, width)))
+  shown = (width, height) if int(first.rotation) % 180 else (height, width)
+  if size is not None:
+    shown = size(*shown)
   resample = _resample(first, decoded, fps, 1 / rate)
   info = VideoInfo(fps if fps is not None else rate, *shown)
-  return info, (_to_rgb(frame, *shown) for frame in resample)
+  return info, resample, functools.partial(
+      _to_rgb, height=shown[0], width=shown[1])
 
 
 def _open(path, data: bytes | None):
@@ -111,6 +192,9 @@ def _open(path, data: bytes | None):
   try:
     container = av.open(file, metadata_errors='ignore', options=dict(
         format_whitelist=_FORMATS, protocol_whitelist='file'))
+  except av.error.ArgumentError as error:
+    raise ClipError('not a format of videos that is read, as a playlist is '
+                    'not') from error
   except (av.error.FFmpegError, OSError, ValueError) as error:
     raise ClipError(_reason(error)) from error
   streams = [stream for stream in container.streams.video
@@ -204,7 +288,8 @@ def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
   return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-def _read_image(file, size) -> np.ndarray:
+def _read_image(file: str | os.PathLike | BinaryIO,
+                size: Size | None = None) -> np.ndarray:
   """Reads an image upright, as `size(height, width)` says."""
   try:
     with Image.open(file) as image:
@@ -215,7 +300,17 @@ def _read_image(file, size) -> np.ndarray:
   except (OSError, ValueError, SyntaxError,
           Image.DecompressionBombError) as error:
     raise ClipError(_reason(error)) from error
-  wanted = size(upright.height, upright.width)
-  if wanted != (upright.height, upright.width):
-    upright = upright.resize(wanted[::-1], Image.Resampling.BICUBIC)
+  if size is not None:
+    height, width = size(upright.height, upright.width)
+    if (height, width) != (upright.height, upright.width):
+      upright = upright.resize((width, height), Image.Resampling.BICUBIC)
   return np.asarray(upright)
+
+
+def _read_npy(path: pathlib.Path) -> np.ndarray:
+  try:
+    return pixels.check_clip(np.load(path, allow_pickle=False), str(path))
+  except (OSError, ValueError, EOFError) as error:
+    raise errors.UserError(
+        f'cannot read {path} as a clip ({" ".join(str(error).split())})'
+    ) from None

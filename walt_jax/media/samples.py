@@ -16,6 +16,8 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import pixels
+from walt_jax.media import decode
 from walt_jax.media import video
 
 FILE_NAME = 'samples.json'
@@ -116,7 +118,7 @@ class SampleSet:
 
   def clip(self, stem: str) -> np.ndarray:
     """Reads uint8 [T, H, W, 3] of a stem named in any entry."""
-    return video.read_video(self.directory / f'{stem}.npy')[0]
+    return decode.read_clip(self.directory / f'{stem}.npy')
 
   def clips(self) -> np.ndarray:
     """Reads all entries as uint8 [N, T, H, W, 3].
@@ -163,7 +165,7 @@ class SampleWriter:
       raise ValueError(f'{stem!r} is not a file stem.')
     if stem in self._stems:
       raise ValueError(f'Two clips with the stem {stem!r}.')
-    clip = video.check_clip(clip, stem)
+    clip = pixels.check_clip(clip, stem)
     self._stems.add(stem)
     path = self._directory / stem
     files.write_bytes(f'{path}.npy', _npy_bytes(clip))

@@ -1,12 +1,13 @@
 """The pixels that a clip begins with: an image, or the end of a video."""
 from collections.abc import Sequence
 import dataclasses
+import functools
 
 import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
-from walt_jax.media import video
+from walt_jax.media import decode
 from walt_jax.sampling import requests as requests_lib
 
 
@@ -23,11 +24,11 @@ def read(request: requests_lib.Request, size: Size, num_frames: int,
 
   Args:
     request: Request with `image`, `video` or neither.
-    size: Size of the last stage; the largest window of that shape is cut out of
-      the middle and resized.
+    size: Size of the last stage; frames are scaled to cover it and their
+      middle is cut out, as in training.
     num_frames: Frames taken of a video: its last ones.
     frame_rate: Frames a second that the model was trained at, to which a
-      video of a known other rate is brought; None leaves it as it is.
+      video is brought; None takes its frames as they are.
 
   Returns:
     uint8 [1 or num_frames, H, W, 3], or None where nothing is given.
@@ -36,33 +37,20 @@ def read(request: requests_lib.Request, size: Size, num_frames: int,
     UserError: On a file that cannot be read, or a video that is too short.
   """
   if request.image:
-    return fit(video.read_image(request.image)[None], size)
-  if not request.video:
+    frames = decode.read_image(request.image)[None]
+  elif request.video:
+    cover = functools.partial(pixels_lib.cover, height=size.height,
+                              width=size.width)
+    frames = decode.read_clip(request.video, fps=frame_rate, size=cover,
+                              last=num_frames)
+    if len(frames) < num_frames:
+      rate = f' at {frame_rate:g} frames/s' if frame_rate else ''
+      raise errors.UserError(
+          f'{request.video} has {len(frames)} frames{rate}, but to continue '
+          f'it takes {num_frames}; give a longer video, or one frame by image')
+  else:
     return None
-  frames, rate = video.read_video(request.video)
-  step = rate / frame_rate if rate and frame_rate else 1.0
-  back = np.floor(np.arange(num_frames)[::-1] * step + 0.5).astype(int)
-  if back[0] >= len(frames):
-    raise errors.UserError(
-        f'{request.video} has {len(frames)} frames, but to continue from it '
-        f'takes {back[0] + 1}; give a longer video, or one frame by image')
-  return fit(frames[len(frames) - 1 - back], size)
-
-
-def fit(frames: np.ndarray, size: Size) -> np.ndarray:
-  """Cuts the middle out of [T, H, W, 3] and resizes it, antialiased."""
-  from PIL import Image
-  height, width = frames.shape[1:3]
-  if (height, width) == (size.height, size.width):
-    return frames
-  scale = min(height / size.height, width / size.width)
-  rows, columns = size.height * scale, size.width * scale
-  top, left = (height - rows) / 2, (width - columns) / 2
-  box = (left, top, left + columns, top + rows)
-  return np.stack([
-      np.asarray(Image.fromarray(frame).resize(
-          (size.width, size.height), Image.Resampling.BICUBIC, box=box))
-      for frame in frames])
+  return pixels_lib.fit(frames, size.height, size.width)
 
 
 def at_size(given: Sequence[np.ndarray | None],

@@ -14,6 +14,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import pixels
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
 from walt_jax.data.sources import source
@@ -120,8 +121,10 @@ def process_file(file: listing.InputFile, read, label: int,
     decode.ClipError: Nothing more can be had from the file. Clips yielded
       before are good.
   """
-  info, frames = read(fps=settings.fps, short_side=settings.size,
-                      start=file.start, end=file.end)
+  size = functools.partial(pixels.cover, height=settings.size,
+                           width=settings.size)
+  info, frames = read(fps=settings.fps, size=size, start=file.start,
+                      end=file.end)
   count = 0
   for clip in frames_lib.cut(watch(frames), settings.clip_frames,
                         settings.clip_stride or settings.clip_frames,

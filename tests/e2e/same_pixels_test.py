@@ -1,0 +1,212 @@
+"""One file, the same pixels or the same refusal: prepare, evaluate, sample."""
+from collections.abc import Callable
+import dataclasses
+import pathlib
+import shutil
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+from PIL import Image
+
+from tests.data import video_files
+from walt_jax.core import errors
+from walt_jax.data.prepare import prepare
+from walt_jax.data.sources import source as source_lib
+from walt_jax.data.storage import codecs
+from walt_jax.data.stream import batches
+from walt_jax.evaluation import clip_sets
+from walt_jax.sampling import given_frames
+from walt_jax.sampling import requests as requests_lib
+
+_NUM_FRAMES = 20
+_TIMES = np.cumsum([0.1, 0.1, 0.4, 0.2, 0.1] * 4)  # Seconds.
+_LOSSLESS_MP4 = dict(codec='libx264rgb', pix_fmt='rgb24', options=dict(qp='0'))
+
+
+def picture(k: int, height: int, width: int) -> np.ndarray:
+  """Frame k, uint8 [H, W, 3]: ramps that no turn or mirror maps to itself."""
+  row, column = np.mgrid[:height, :width] + 0.5
+  channels = (200 * row / height, 200 * column / width,
+              100 * row / height * column / width + 5 * k)
+  return np.stack(channels, -1).astype(np.uint8)
+
+
+def clip(height: int, width: int) -> np.ndarray:
+  return np.stack([picture(k, height, width) for k in range(_NUM_FRAMES)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A kind of file.
+
+  Attributes:
+    name: Of the file.
+    write: Makes it.
+    want: What it shows, uint8 [T, H, W, 3].
+    refusal: Or what all commands say of it.
+    atol: Levels that its coding may cost.
+  """
+  name: str
+  write: Callable[[pathlib.Path], None]
+  want: np.ndarray | None = None
+  refusal: str = ''
+  atol: int = 0
+
+
+def _image(name: str, orientation: int, turns: int, atol: int = 0) -> Case:
+  """An image that lies on its side, or stands on its head."""
+  image = picture(0, 24, 40)
+
+  def write(path):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(image).save(path, exif=exif, quality=100, subsampling=0)
+  return Case(name, write, np.rot90(image, turns)[None], atol=atol)
+
+
+def _turned(degrees: int) -> Case:
+  """An MP4 with a display matrix."""
+  frames = clip(24, 40)
+  return Case(
+      f'turned_{degrees}.mp4',
+      lambda path: video_files.write_frames(
+          path, frames, (40, 24), rotation=degrees, **_LOSSLESS_MP4),
+      np.rot90(frames, -degrees // 90, axes=(1, 2)))
+
+
+def _video(name: str, height: int = 24, width: int = 40, atol: int = 0,
+           **options) -> Case:
+  frames = clip(height, width)
+  return Case(
+      name, lambda path: video_files.write_frames(
+          path, frames, (width, height), **options), frames, atol=atol)
+
+
+def _write_cut(path: pathlib.Path) -> None:
+  video_files.write_frames(path, clip(24, 40), (40, 24), **_LOSSLESS_MP4)
+  video_files.cut_video(path, 0.6)
+
+
+def _write_concat(path: pathlib.Path) -> None:
+  """A playlist, which FFmpeg would follow to a file beside it."""
+  video_files.write_video(path.parent / 'other.mp4', _NUM_FRAMES)
+  path.write_text('ffconcat version 1.0\nfile other.mp4\n')
+
+
+CASES = (
+    _image('exif_6.jpg', 6, -1, atol=3),
+    _image('exif_8.jpg', 8, 1, atol=3),
+    _image('exif_3.png', 3, 2),
+    _image('exif_6.png', 6, -1),
+    _turned(90), _turned(180), _turned(270),
+    _video('ten_bits.mkv', codec='ffv1', pix_fmt='yuv444p10le', atol=2),
+    _video('odd.mkv', 25, 41, codec='ffv1', pix_fmt='bgr0'),
+    _video('variable_rate.mkv', codec='ffv1', pix_fmt='bgr0', times=_TIMES),
+    Case('cut.mp4', _write_cut, refusal='damaged: '),
+    Case('concat.mp4', _write_concat, refusal='not a format of videos'),
+)
+
+
+def prepare_file(path: pathlib.Path, size: int, num_frames: int,
+                 fps: float | None = None) -> np.ndarray:
+  """The stored frames of a file, or what the manifest says of it, raised."""
+  folder, output = (path.parent.with_name(f'{path.name}{part}')
+                    for part in ('.in', '.out'))
+  shutil.copytree(path.parent, folder)
+  # Else nothing could be used of a folder with one bad file.
+  video_files.write_video(folder / 'good.mp4', num_frames)
+  manifest = prepare.prepare(folder, output, prepare.Settings(
+      size=size, codec='png', heldout=0.0, fps=fps, min_frames=num_frames,
+      clip_frames=2 * _NUM_FRAMES))
+  for entry in manifest['rejected']:
+    if entry['file'] == path.name:
+      raise errors.UserError(entry['reason'])
+  dataset = source_lib.PreparedDataset(output)
+  encoded, = (example['encoded'] for example in dataset
+              if example['key'] == f'{path.name}#0')
+  return codecs.decode_frames(encoded)
+
+
+def evaluate_file(path: pathlib.Path) -> np.ndarray:
+  """The clip that scores are of."""
+  found = clip_sets.open_clips(path.parent)
+  return found[found.names.index(path.name)]
+
+
+def sample_file(path: pathlib.Path, height: int, width: int, num_frames: int,
+                frame_rate: float | None = None) -> np.ndarray | None:
+  """The frames that a sample begins with."""
+  kind = 'image' if path.suffix in ('.jpg', '.png') else 'video'
+  return given_frames.read(
+      requests_lib.Request(**{kind: str(path)}),
+      given_frames.Size(height, width), num_frames, frame_rate)
+
+
+class SamePixelsTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    (self.root / 'files').mkdir()
+
+  @parameterized.named_parameters((case.name, case) for case in CASES)
+  def test_all_commands_read_a_file_alike(self, case):
+    path = self.root / 'files' / case.name
+    case.write(path)
+    count, height, width = ((_NUM_FRAMES, 24, 40) if case.want is None
+                            else case.want.shape[:3])
+    readers = dict(
+        prepare=lambda: prepare_file(path, min(height, width), count),
+        evaluate=lambda: evaluate_file(path),
+        sample=lambda: sample_file(path, height, width, count))
+    found = {}
+    for name, read in readers.items():
+      with self.subTest(name):
+        if case.refusal:
+          with self.assertRaisesRegex(errors.UserError, case.refusal
+                                      ) as caught:
+            read()
+          self.assertLen(str(caught.exception).splitlines(), 1)
+        else:
+          found[name] = read()
+          np.testing.assert_allclose(found[name].astype(int), case.want,
+                                     atol=case.atol)
+    for pixels in found.values():
+      np.testing.assert_array_equal(pixels, found['prepare'])
+
+  def test_a_variable_rate_comes_out_constant(self):
+    path = self.root / 'files' / 'v.mkv'
+    frames = clip(24, 40)
+    video_files.write_frames(path, frames, (40, 24), codec='ffv1',
+                             pix_fmt='bgr0', times=_TIMES)
+    stored = prepare_file(path, 24, 5, fps=10.0)
+    ticks = _TIMES[0] + np.arange(len(stored)) / 10
+    shown = np.searchsorted(_TIMES, ticks + 1e-6, side='right') - 1
+    np.testing.assert_array_equal(stored, frames[shown])
+    self.assertEqual(shown[-1], _NUM_FRAMES - 1)
+    np.testing.assert_array_equal(sample_file(path, 24, 40, 7, 10.0),
+                                  stored[-7:])
+
+  @parameterized.parameters((16, 16), (16, 24), (24, 16), (16, 40))
+  def test_given_frames_are_cropped_as_those_trained_on(self, height, width):
+    """Noise, so that any other filter or window would tell."""
+    rng = np.random.default_rng(0)
+    path = self.root / 'files' / 'a.png'
+    Image.fromarray(rng.integers(0, 256, (37, 61, 3), np.uint8)).save(path)
+    output = self.root / 'out'
+    # No smaller than trained on: then training scales, as sampling does.
+    prepare.prepare(path.parent, output, prepare.Settings(
+        size=37, codec='png', min_frames=1))
+    options = batches.BatchOptions(
+        image_rows=1, images_per_row=1, size=(height, width), shuffle=False,
+        video_rows=0)
+    batch = next(batches.make_batches(
+        source_lib.PreparedDataset(output), options)(0))
+    np.testing.assert_array_equal(sample_file(path, height, width, 1),
+                                  batch.images.pixels[0])
+
+
+if __name__ == '__main__':
+  absltest.main()
