@@ -144,8 +144,8 @@ def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
   """Takes a few steps on random rows."""
   mesh = mesh_lib.make_mesh(**config.mesh, devices=[device])
   run = absent_runs.absent_run(config, mesh)
-  frozen = None
-  if run.stage.step_uses_frozen:
+  frozen = run.stage.frozen
+  if jax.tree.leaves(frozen):
     _, stage = tokenizer_runs.bare_stage(config, mesh_lib.platform(mesh))
     frozen = jax.device_put(stage.frozen, run.frozen_shardings)
   everywhere = mesh_lib.replicated(mesh)

@@ -183,14 +183,14 @@ class LoopTest(parameterized.TestCase):
 
     workdir = self.new_dir()
     train(workdir, 2, stage=dataclasses.replace(
-        stage, train_step=train_step, step_uses_frozen=True))
+        stage, train_step=train_step))
     self.assertEqual(
         run_files.read_metrics(workdir).lines[-1]['train/scale'], 2.0)
 
   def test_an_opening_takes_the_first_steps(self):
     stage = toy_stage.make_stage()
 
-    def opening(state, batch, key):
+    def opening(state, batch, key, frozen):
       state, metrics = stage.train_step(state, batch, key)
       return state, metrics | {'opening': jnp.ones(())}
 

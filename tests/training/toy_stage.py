@@ -39,7 +39,8 @@ def make_stage(options=None, evaluate=None) -> stage_lib.Stage:
     out = (batch['x'] + noise) @ layer['kernel'] + layer['bias']
     return jnp.mean(jnp.square(out - batch['y'])), {}
 
-  def train_step(state, batch, key):
+  def train_step(state, batch, key, frozen=None):
+    del frozen
     (loss, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params, batch, key)
     updates, opt_state = optimizer.update(

@@ -56,7 +56,7 @@ class AbsentRun:
       return compiled.jit_train_step(
           stage, self.mesh, self.shardings, self.frozen_shardings).lower(
               self.state, _struct((), bool), self.batch, _key(),
-              stage.frozen if stage.step_uses_frozen else None)
+              stage.frozen)
 
   def lower_sampler(self) -> jax.stages.Lowered:
     """Lowers the loop that draws one sample a batch shard."""

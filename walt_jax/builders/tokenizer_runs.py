@@ -100,7 +100,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
     opening = stage_lib.Opening(options.adversarial_start, train_step())
   return module, stage_lib.Stage(
       name='tokenizer', init=init, train_step=train_step(**players),
-      opening=opening, frozen=feature_params, step_uses_frozen=True,
+      opening=opening, frozen=feature_params,
       rules=rules.TOKENIZER_RULES)
 
 

@@ -69,7 +69,7 @@ def held_parts(run: absent_runs.AbsentRun) -> dict[str, int]:
       averages=aot.device_bytes(state.ema, shardings.ema),
       batch=aot.device_bytes(
           rows, jax.tree.map(lambda _: mesh_lib.replicated(run.mesh), rows)))
-  if run.stage.step_uses_frozen:
+  if run.stage.frozen:
     held['frozen'] = aot.device_bytes(run.stage.frozen, run.frozen_shardings)
   return held
 
@@ -92,10 +92,8 @@ def estimate_parts(run: absent_runs.AbsentRun) -> dict[str, int]:
   state = run.state
   whole = sum(leaf.size * leaf.dtype.itemsize
               for leaf in jax.tree.leaves(state.params))
-  inputs: tuple = (state, local_batch(run),
-                   jax.eval_shape(lambda: jax.random.key(0)))
-  if run.stage.step_uses_frozen:
-    inputs += (run.stage.frozen,)
+  inputs = (state, local_batch(run),
+            jax.eval_shape(lambda: jax.random.key(0)), run.stage.frozen)
   return held | dict(
       gradients=held['parameters'],
       activations=max(_peak_of_gradients(run, inputs) - whole, 0))

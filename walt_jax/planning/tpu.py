@@ -164,7 +164,7 @@ def _memory(run: absent_runs.AbsentRun, place: topology.Slice,
       optimizer=aot.device_bytes(state.opt_state, shardings.opt_state),
       averages=aot.device_bytes(state.ema, shardings.ema),
       batch=batch_bytes(run))
-  if run.stage.step_uses_frozen:
+  if run.stage.frozen:
     parts['frozen'] = aot.device_bytes(run.stage.frozen, run.frozen_shardings)
   # Activations, gradients and the compiler's own copies and program.
   parts['activations'] = max(step.needed_bytes - sum(parts.values()), 0)
@@ -257,11 +257,9 @@ def _roofline(run, place, step, figures) -> dict[str, Any]:
 
 def executed_flops(run: absent_runs.AbsentRun) -> int:
   """Products of one step as it runs, recomputation included."""
-  inputs: tuple = (run.state, run.batch,
-                   jax.eval_shape(lambda: jax.random.key(0)))
-  if run.stage.step_uses_frozen:
-    inputs += (run.stage.frozen,)
-  return counting.product_flops(run.stage.train_step, *inputs)
+  return counting.product_flops(
+      run.stage.train_step, run.state, run.batch,
+      jax.eval_shape(lambda: jax.random.key(0)), run.stage.frozen)
 
 
 def _largest_estimate(run, place, step, batch: int) -> int:

@@ -101,8 +101,7 @@ class Programs:
 
     def take(state, held, batch, key):
       latents = encode(self.frozen, batch, key, state.step)
-      frozen = self.frozen if self.stage.step_uses_frozen else None
-      return train_step(state, held, latents, key, frozen)
+      return train_step(state, held, latents, key, self.frozen)
 
     return take
 
@@ -119,7 +118,7 @@ class Programs:
     compiled_step = jit_train_step(
         stage, self.mesh, self.shardings, self._frozen_shardings,
     ).lower(state, self.not_held(), latents, self.train_key,
-            self.frozen if stage.step_uses_frozen else None).compile()
+            self.frozen).compile()
     return compiled_encode, compiled_step
 
 
@@ -139,17 +138,15 @@ def jit_encode(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
 
 def jit_train_step(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
                    shardings: PyTree, frozen_shardings: PyTree) -> Any:
-  """The program `(state, held, batch, key, frozen or None) -> (state, held,
-  metrics)`, which donates `state`; see `guard.guarded`."""
+  """The program `(state, held, batch, key, frozen) -> (state, held, metrics)`,
+  which donates `state`; see `guard.guarded`."""
   rows, everywhere = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
 
   def train_step(state, batch, key, frozen):
     key = jax.random.fold_in(jax.random.fold_in(key, state.step), 0)
-    last = (frozen,) if stage.step_uses_frozen else ()
-    return stage.train_step(state, batch, key, *last)
+    return stage.train_step(state, batch, key, frozen)
 
   return jax.jit(
       guard.guarded(train_step),
-      in_shardings=(shardings, everywhere, rows, everywhere,
-                    frozen_shardings if stage.step_uses_frozen else None),
+      in_shardings=(shardings, everywhere, rows, everywhere, frozen_shardings),
       out_shardings=(shardings, everywhere, everywhere), donate_argnums=0)

@@ -109,8 +109,9 @@ def make_init(objective: DenoiserObjective, example: types.LatentBatch
 def make_train_step(
     objective: DenoiserObjective, optimizer: optax.GradientTransformation,
     accumulation_steps: int = 1) -> Callable:
-  """Builds the pure update `(state, batch, key) -> (state, metrics)`.
+  """Builds the pure update `(state, batch, key, frozen) -> (state, metrics)`.
 
+  Frozen parameters have done their work in `encode`: the step uses none.
   Metrics: the mean loss, the same without weights, the gradient's norm. The
   loss by quartile of time is measured on held-out rows, where it is not noise.
 
@@ -122,7 +123,8 @@ def make_train_step(
   grad_fn = optimizers.value_and_grad(objective.loss, accumulation_steps)
 
   def train_step(state: train_state.TrainState, batch: types.LatentBatch,
-                 key: jax.Array):
+                 key: jax.Array, frozen: Any = None):
+    del frozen
     if batch.row is None:  # A part of the batch must keep its noise.
       batch = dataclasses.replace(
         batch, row=jnp.arange(batch.latents.shape[0]))

@@ -50,10 +50,10 @@ class Stage:
   Attributes:
     name: 'tokenizer', 'denoiser' or 'super_resolution', for messages.
     init: `init(key) -> TrainState`.
-    train_step: `train_step(state, batch, key) -> (state, metrics)`; the batch
-      is what `encode` returned, `key` is already that step's own, and metrics
-      are scalars. With `step_uses_frozen`: `train_step(state, batch, key,
-      frozen)`.
+    train_step: `train_step(state, batch, key, frozen) -> (state, metrics)`;
+      the batch is what `encode` returned, `key` is already that step's own,
+      and metrics are scalars. What a step does not use of `frozen` is no input
+      of its program.
     rules: Partition rules for every leaf of the state.
     encode: `encode(frozen, batch, key) -> batch of the train step`, or None
       where the train step takes the batch as it is.
@@ -62,8 +62,6 @@ class Stage:
       evaluation. Nothing that it does may change the training stream.
     frozen: Parameters that do not train (tokenizer, text encoder).
     frozen_rules: Partition rules for `frozen`.
-    step_uses_frozen: Whether the train step needs them too (the network of a
-      perceptual loss).
     warm_start: Where a new run begins; None: at `init`.
     opening: Another train step to begin with; None: `train_step` throughout.
   """
@@ -77,7 +75,6 @@ class Stage:
       tuple[dict[str, float], dict[str, Any]]] | None = None
   frozen: PyTree = dataclasses.field(default_factory=dict)
   frozen_rules: partition.Rules = partition.REPLICATED_RULES
-  step_uses_frozen: bool = False
   warm_start: WarmStart | None = None
   opening: Opening | None = None
 
