@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from tests.parallel import specs as specs_lib
 from walt_jax.core import types
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.parallel import mesh as mesh_lib
@@ -56,7 +57,7 @@ class RulesTest(parameterized.TestCase):
     state = jax.eval_shape(
         lambda p: train_state.create(
             p, optimizer, (0.99, 0.9999), {'skipped': jnp.zeros(())}), shapes)
-    specs = partition.tree_specs(state, rules)
+    specs = specs_lib.tree_specs(state, rules)
     # Moments and averages are cut as their parameters.
     flat = lambda tree: jax.tree.leaves(
         tree, is_leaf=lambda x: isinstance(x, P))
@@ -68,7 +69,7 @@ class RulesTest(parameterized.TestCase):
       sharding.shard_shape(leaf.shape)  # Raises where it does not divide.
 
   def test_large_matrices_are_cut_on_both_axes(self):
-    specs = partition.tree_specs(
+    specs = specs_lib.tree_specs(
         denoiser_params(), partition.DENOISER_RULES)
     layer = specs['layers']['spatial']
     self.assertEqual(
@@ -84,11 +85,11 @@ class RulesTest(parameterized.TestCase):
   def test_a_leaf_without_a_rule_is_an_error(self):
     tree = {'layer': {'strange': jnp.zeros(3)}}
     with self.assertRaisesRegex(ValueError, 'layer/strange'):
-      partition.tree_specs(tree, partition.DENOISER_RULES)
+      specs_lib.tree_specs(tree, partition.DENOISER_RULES)
 
   def test_a_rule_with_too_many_axes_is_an_error(self):
     with self.assertRaisesRegex(ValueError, 'more axes'):
-      partition.tree_specs(
+      specs_lib.tree_specs(
           {'mlp_in': {'kernel': jnp.zeros(3)}}, partition.DENOISER_RULES)
 
   def test_axes_that_do_not_divide_stay_whole(self):

@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from tests.parallel import specs as specs_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.text import minilm
@@ -53,7 +54,7 @@ class TextRulesTest(parameterized.TestCase):
   def test_layers_are_cut_over_heads_and_width(self):
     params = jax.eval_shape(
         t5_encoder('gated-gelu').init, jax.random.key(0), IDS, MASK)['params']
-    specs = partition.tree_specs(params, partition.TEXT_RULES)
+    specs = specs_lib.tree_specs(params, partition.TEXT_RULES)
     layers = specs['layers']
     self.assertEqual(layers['query']['kernel'],
                      P(None, 'fsdp', 'tensor', None))
@@ -65,7 +66,7 @@ class TextRulesTest(parameterized.TestCase):
     tree = {'tokenizer': {'params': {'encoder': {'norm': {
         'scale': jnp.zeros(8)}}}, 'statistics': {'mean': jnp.zeros(4)}}}
     for spec in jax.tree.leaves(
-        partition.tree_specs(tree, partition.FROZEN_RULES),
+        specs_lib.tree_specs(tree, partition.FROZEN_RULES),
         is_leaf=lambda x: isinstance(x, P)):
       self.assertEqual(set(spec), {None})
 

@@ -67,7 +67,8 @@ class MiniLmTest(absltest.TestCase):
         ('she slices vegetables for dinner', 'a woman is chopping up carrots'),
     ]
     states, mask = self.encoder.embed([text for pair in pairs for text in pair])
-    vectors = encoder.mean_pool(states, mask)
+    vectors = np.einsum('nld,nl->nd', states, mask.astype(states.dtype))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     similarity = vectors[::2] @ vectors[1::2].T
     same = np.diag(similarity)
     other = similarity[~np.eye(len(pairs), dtype=bool)]

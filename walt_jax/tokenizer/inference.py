@@ -77,16 +77,6 @@ def decode_pixels(module: Autoencoder, params: Params,
   return jnp.clip(pixels, -1.0, 1.0)
 
 
-def decode_images(module: Autoencoder, params: Params,
-                  statistics: LatentStatistics,
-                  latents: jax.Array) -> jax.Array:
-  """Decodes rows of independent images, normalised [B, F, h, w, c]."""
-  b, f = latents.shape[:2]
-  pixels = decode_pixels(module, params, statistics,
-                         latents.reshape(b * f, 1, *latents.shape[2:]))
-  return pixels.reshape(b, f, *pixels.shape[2:])
-
-
 def save_tokenizer(directory: str | pathlib.Path, params: Params,
                    statistics: LatentStatistics,
                    config: dict[str, Any]) -> str:
