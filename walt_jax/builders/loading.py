@@ -20,6 +20,7 @@ from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import settings
 from walt_jax.training import checkpoints
+from walt_jax.training import workdir as workdir_lib
 
 Folder = str | os.PathLike[str]
 
@@ -119,13 +120,14 @@ def load_params(workdir: Folder, *, step: int | None = None
     UserError: On a folder that holds no weights.
   """
   config_lib.read_workdir(os.fspath(workdir))
-  if not exports.is_export(workdir):
-    return checkpoints.restore_params(workdir, step=step)
+  found = workdir_lib.WorkDir(workdir)
+  if not found.is_export:
+    return checkpoints.restore_params(found.path, step=step)
   if step is not None:
     raise errors.UserError(
         f'step {step}: {workdir} is an export, which holds the weights of one '
         'step; leave step out')
-  params, _ = exports.load_export(workdir)
+  params, _ = exports.load_export(found.path)
   return params
 
 
