@@ -32,6 +32,7 @@ from walt_jax.media import video
 from walt_jax.metrics import fvd
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
+from walt_jax.sampling import compiled_tokenizer
 
 CONFIG = 'configs/tokenizer_video.py'
 GAN, PLAIN = VARIANTS = ('ucf101_small', 'ucf101_small_no_gan')
@@ -75,7 +76,8 @@ def train(variant: str, data: str, workdir: pathlib.Path, steps: int,
 def reconstruct(workdir: pathlib.Path, clips: np.ndarray) -> np.ndarray:
   """What the averaged weights make of the clips."""
   tokenizer = tokenizers.load_tokenizer(str(workdir))
-  return np.stack(list(reconstruct_lib.reconstructions(tokenizer, clips)))
+  return np.stack(list(reconstruct_lib.reconstructions(
+      compiled_tokenizer.Codec(tokenizer), clips)))
 
 
 def health(workdir: pathlib.Path, last: int = _LAST) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 
 from walt_jax.commands.flags import evaluate as evaluate_flags
 from walt_jax.evaluation import requests as evaluation_requests
+from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import settings
 
@@ -13,6 +14,11 @@ def sampler_choice(args: argparse.Namespace) -> settings.SamplerChoice:
   return settings.SamplerChoice(
       steps=args.steps, sampler=args.sampler, factorized=args.factorized,
       guidance=args.guidance, noise_level=args.noise_level)
+
+
+def chunks(args: argparse.Namespace) -> compiled_tokenizer.Chunks:
+  """What the flags `--stream` and `--tile` choose."""
+  return compiled_tokenizer.Chunks(args.stream, args.tile)
 
 
 def sampling_job(args: argparse.Namespace) -> job_lib.SamplingJob:
@@ -34,6 +40,8 @@ def evaluation_request(args: argparse.Namespace
       workdirs=args.workdir or (), protocol=args.protocol,
       frames=args.frames, network=args.network, batch_size=args.batch_size,
       seed=args.seed)
+  if args.metric == evaluate_flags.RECONSTRUCTION:
+    return dataclasses.replace(request, chunks=chunks(args))
   if args.metric not in evaluate_flags.DRAWN:
     return request
   return dataclasses.replace(

@@ -1,5 +1,6 @@
 """`walt sample`: draws clips from trained stages."""
 import argparse
+import dataclasses
 import os
 import pathlib
 import time
@@ -18,8 +19,10 @@ def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt sample --help`."""
   start = time.perf_counter()
   mesh = mesh_lib.make_mesh()
-  pipeline = pipelines.load_pipeline(
-      args.workdir, mesh, allow_code=args.allow_code)
+  pipeline = dataclasses.replace(
+      pipelines.load_pipeline(
+          args.workdir, mesh, allow_code=args.allow_code),
+      chunks=requests.chunks(args))
   job = job_lib.prepare(requests.sampling_job(args), pipeline)
   _check_out(args.out)
   output = output_lib.Output(

@@ -12,6 +12,7 @@ from walt_jax.evaluation import digit_reader
 from walt_jax.evaluation import reconstruct
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import sets
+from walt_jax.sampling import compiled_tokenizer
 
 _HELD_OUT_CLIPS = 320  # Real clips on which the readers show what they can.
 
@@ -58,8 +59,9 @@ def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
 
 
 def _reconstruct_fn(tokenizer: Any) -> Callable[[np.ndarray], np.ndarray]:
+  codec = compiled_tokenizer.Codec(tokenizer)
   return lambda clips: np.stack(
-      list(reconstruct.reconstructions(tokenizer, clips)))
+      list(reconstruct.reconstructions(codec, clips)))
 
 
 def _tokenizer_of(generated) -> Any:

@@ -25,10 +25,13 @@ def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
       raise errors.UserError('reconstruction takes one --workdir, got '
                              f'{",".join(request.workdirs)}')
     tokenizer = tokenizers.load_tokenizer(request.workdirs[0])
-    other = list(reconstructions(tokenizer, real, request.batch_size or 8))
-    result['tokenizer_sha256'] = tokenizer.sha256
+    codec = compiled_tokenizer.Codec(tokenizer, request.chunks)
+    other = list(reconstructions(codec, real, request.batch_size or 8))
+    result |= dict(tokenizer_sha256=tokenizer.sha256,
+                   **request.chunks.describe(tokenizer))
     real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
   else:
+    _check_whole(request)
     other = sets.open_clips(request, 'generated')
     if len(other) != len(real):
       raise errors.UserError(
@@ -58,16 +61,25 @@ def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
       comparable_to=[], rfvd=rfvd, **result)
 
 
-def reconstructions(tokenizer: Any, clips: Iterable[np.ndarray],
+def _check_whole(request: requests_lib.EvaluationRequest) -> None:
+  """Chunks are of what a tokenizer computes; there must be one."""
+  for flag, given in (('--stream', request.chunks.stream),
+                      (f'--tile {request.chunks.tile}', request.chunks.tile)):
+    if given:
+      raise errors.UserError(
+          f'{flag}: the clips of --generated are decoded already; leave it '
+          'out, or give the --workdir of a tokenizer')
+
+
+def reconstructions(codec: compiled_tokenizer.Codec,
+                    clips: Iterable[np.ndarray],
                     batch_size: int = 8) -> Iterator[np.ndarray]:
-  """Encodes and decodes uint8 clips [T, H, W, 3] by a tokenizer.
+  """Encodes and decodes uint8 clips [T, H, W, 3].
 
   The posterior's mean is decoded. Clips whose length is not 1 + a multiple
   of f_t lose their last frames. The last batch is padded, so that all have
   one shape.
   """
-  codec = compiled_tokenizer.Codec(tokenizer)
-
   def finish(batch):
     pixels = np.stack(batch + [batch[-1]] * (batch_size - len(batch)))
     return codec.decode(codec.encode(pixels))[:len(batch)]

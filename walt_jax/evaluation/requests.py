@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import dataclasses
 
 from walt_jax.metrics import scores
+from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import settings
 
 
@@ -65,6 +66,7 @@ class EvaluationRequest:
     batch_size: Clips computed at once; None: by the devices.
     seed: Seed of the first set of samples, of subsets and resamples.
     cache: Folder of features and statistics; None: in the last workdir.
+    chunks: What a tokenizer that is scored computes at once.
     measure: How it is measured.
     drawing: How samples are drawn.
   """
@@ -78,5 +80,6 @@ class EvaluationRequest:
   batch_size: int | None = None
   seed: int = 0
   cache: str | None = None
+  chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
   measure: Measure = Measure()
   drawing: Drawing = Drawing()

@@ -16,6 +16,7 @@ from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.report import scores_file
+from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import upscale
@@ -68,7 +69,8 @@ def held_out(path: pathlib.Path) -> list[dict]:
 
 def _tokenizer(out, videos, entries, network) -> list[Score]:
   tokenizer = tokenizers.load_tokenizer(str(out / 'tokenizer'))
-  decoded = list(reconstruct.reconstructions(tokenizer, videos))
+  decoded = list(reconstruct.reconstructions(
+      compiled_tokenizer.Codec(tokenizer), videos))
   result = reconstruction.summary(videos, decoded, network)
   samples_lib.write_samples(
       out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], 8.0,

@@ -1,24 +1,63 @@
 """The tokenizer, compiled: pixels to normalised latents and back, on host."""
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
 import jax
 import numpy as np
 
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
+from walt_jax.tokenizer import streaming
+from walt_jax.tokenizer import tiling
+
+# Latent cells by which blended tiles overlap: 46 to 50 dB from the whole frame
+# with norm 'position' (docs/measurements/tokenizer.md).
+OVERLAP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks:
+  """What a tokenizer computes at once of a clip.
+
+  Attributes:
+    stream: Whether it goes through a clip by one latent frame at a time, in
+      memory that does not grow with the clip; equal to the whole clip up to
+      float32 rounding.
+    tile: Side of the square tiles of a frame in latent cells; None: whole
+      frames. Equal to whole frames with norm 'position'; tiles of a tokenizer
+      with norm 'group' overlap and are blended.
+  """
+  stream: bool = False
+  tile: int | None = None
+
+  def describe(self, tokenizer: inference.Tokenizer) -> dict[str, Any]:
+    """What a result says of it, as JSON values."""
+    return dict(stream=self.stream, tile=self.tile, tiles=(
+        None if self.tile is None else
+        'exact' if _is_exact(tokenizer) else 'blended'))
+
+
+def _is_exact(tokenizer: inference.Tokenizer) -> bool:
+  return tokenizer.module.norm == 'position'
 
 
 class Codec:
   """Encodes and decodes batches of clips; one program a shape."""
 
-  def __init__(self, tokenizer: inference.Tokenizer):
+  def __init__(self, tokenizer: inference.Tokenizer,
+               chunks: Chunks = Chunks()):
     """Takes the weights from the tokenizer with every call."""
-    self._tokenizer = tokenizer
+    self._tokenizer, self._chunks = tokenizer, chunks
     module = tokenizer.module
 
+    def normalise(frozen, mean):
+      return statistics.normalise(mean, frozen['statistics'])
+
     def encode(frozen, pixels):
-      posterior = inference.encode_posterior(
-          module, frozen['params'], pixels)
-      return statistics.normalise(posterior.mean, frozen['statistics'])
+      return normalise(frozen, inference.encode_posterior(
+          module, frozen['params'], pixels).mean)
 
     def decode(frozen, latents):
       return pixels_lib.to_uint8(inference.decode_pixels(
@@ -26,6 +65,11 @@ class Codec:
 
     self._encode = jax.jit(encode)
     self._decode = jax.jit(decode)
+    self._normalise = jax.jit(normalise)
+    self._denormalise = jax.jit(lambda frozen, latents: statistics.denormalise(
+        latents, frozen['statistics']))
+    self._encode_chunk = streaming.make_step(module, 'encode')
+    self._decode_chunk = streaming.make_step(module, 'decode')
 
   @property
   def f_s(self) -> int:
@@ -39,8 +83,39 @@ class Codec:
 
   def encode(self, pixels: np.ndarray) -> np.ndarray:
     """Maps uint8 [B, 1+T, H, W, 3] to normalised latents [B, 1+t, h, w, c]."""
-    return np.asarray(self._encode(self._tokenizer.frozen, pixels))
+    return self._tiled(self._encode_frames, 'encode', pixels)
 
   def decode(self, latents: np.ndarray) -> np.ndarray:
     """Maps normalised latents [B, 1+t, h, w, c] to uint8 [B, 1+T, H, W, 3]."""
-    return np.asarray(self._decode(self._tokenizer.frozen, latents))
+    pixels = self._tiled(self._decode_frames, 'decode', latents)
+    # Blended tiles are means of values in 0..255.
+    return (pixels if pixels.dtype == np.uint8 else
+            np.rint(pixels).astype(np.uint8))
+
+  def _encode_frames(self, pixels: np.ndarray) -> np.ndarray:
+    frozen = self._tokenizer.frozen
+    if not self._chunks.stream:
+      return np.asarray(self._encode(frozen, pixels))
+    posterior = streaming.encode(
+        self._encode_chunk, frozen['params'], pixels, f_t=self.f_t)
+    return np.asarray(self._normalise(frozen, posterior.mean))
+
+  def _decode_frames(self, latents: np.ndarray) -> np.ndarray:
+    frozen = self._tokenizer.frozen
+    if not self._chunks.stream:
+      return np.asarray(self._decode(frozen, latents))
+    latents = np.asarray(self._denormalise(frozen, latents))
+    chunks = (latents[:, i:i + 1] for i in range(latents.shape[1]))
+    return np.concatenate([
+        pixels_lib.to_uint8(pixels) for pixels in
+        streaming.run(self._decode_chunk, frozen['params'], chunks)], axis=1)
+
+  def _tiled(self, apply: Callable[[np.ndarray], np.ndarray], method: str,
+             x: np.ndarray) -> np.ndarray:
+    """Applies to whole frames or to their tiles."""
+    if self._chunks.tile is None:
+      return apply(x)
+    module, tile = self._tokenizer.module, (self._chunks.tile,) * 2
+    if _is_exact(self._tokenizer):
+      return tiling.exact(apply, module, method, x, tile)
+    return tiling.blend(apply, module, method, x, tile, OVERLAP)

@@ -97,7 +97,8 @@ class _Writer:
     pipeline, plan = self._pipeline, self._outputs[0].plan
     text = pipeline.text
     settings = dict(
-        settings, num_frames=plan.num_frames, windows=plan.num_windows,
+        settings, **pipeline.chunks.describe(pipeline.tokenizer),
+        num_frames=plan.num_frames, windows=plan.num_windows,
         window_frames=plan.window_frames,
         context_frames=plan.context_frames if plan.num_windows > 1 else 0,
         text_encoder=None if text is None else dict(

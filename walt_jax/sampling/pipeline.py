@@ -118,12 +118,14 @@ class Pipeline:
     frame_rate: Frames a second of the clips.
     trained_rate: The same where the stages were trained at one rate, None
       where they kept the rate of their data.
+    chunks: What the tokenizer computes at once.
   """
   tokenizer: inference.Tokenizer
   stages: tuple[TrainedStage, ...]
   text: text_encoder.TextEncoder | None
   frame_rate: float
   trained_rate: float | None = None
+  chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
 
   @functools.cached_property
   def programs(self) -> dict[Any, Any]:
@@ -133,7 +135,7 @@ class Pipeline:
   @functools.cached_property
   def codec(self) -> compiled_tokenizer.Codec:
     """The compiled tokenizer."""
-    return compiled_tokenizer.Codec(self.tokenizer)
+    return compiled_tokenizer.Codec(self.tokenizer, self.chunks)
 
   def plan(self, num_frames: int | None = None) -> rollout.Plan:
     """The windows of a clip of so many frames; None is one window."""

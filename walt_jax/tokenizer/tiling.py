@@ -12,7 +12,7 @@ import numpy as np
 
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 
-Apply = Callable[[np.ndarray], jax.Array]
+Apply = Callable[[np.ndarray], jax.Array | np.ndarray]
 
 
 def halo(module: autoencoder_lib.Autoencoder, method: str) -> int:

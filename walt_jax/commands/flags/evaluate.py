@@ -5,11 +5,12 @@ from typing import Any
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
+RECONSTRUCTION = 'reconstruction'
 METRICS = {
     'fvd': 'Frechet distance of I3D features of videos',
     'fid': 'Frechet distance of InceptionV3 features of images',
     'is': 'Inception Score of images (InceptionV3) or videos (C3D)',
-    'reconstruction': 'PSNR, SSIM and more, clip by clip',
+    RECONSTRUCTION: 'PSNR, SSIM and more, clip by clip',
     'control': 'does what was asked for appear (moving digits)',
 }
 DRAWN = ('fvd', 'fid', 'is')  # Metrics of sets, whose samples may be drawn.
@@ -29,6 +30,8 @@ def add(commands: Any) -> None:
   for name, text in METRICS.items():
     metric = metrics.add_parser(name, help=text, description=text + '.')
     _add_sets(metric)
+    if name == RECONSTRUCTION:
+      sampling.add_chunks(metric)
     if name in DRAWN:
       _add_measure(metric)
       _add_sampling(metric)

@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
   parser.add_argument('--num_samples', type=values.positive_int, default=None,
                       metavar='N', help='for each prompt or label')
   sampling.add(parser)
+  sampling.add_chunks(parser)
   parser.add_argument('--seed', type=values.natural, default=0, metavar='S')
   parser.add_argument('--batch_size', type=values.positive_int, metavar='N',
                       help='samples drawn at once; changes no result')

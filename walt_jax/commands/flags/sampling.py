@@ -5,6 +5,17 @@ from typing import Any
 from walt_jax.commands.flags import values
 
 
+def add_chunks(parser: Any) -> None:
+  """Adds what the tokenizer computes at once."""
+  add_ = parser.add_argument
+  add_('--stream', action='store_true',
+       help='encode and decode one latent frame at a time: memory does not '
+       'grow with the clip')
+  add_('--tile', type=values.positive_int, metavar='N',
+       help='encode and decode frames in tiles of N x N latent cells; with a '
+       "tokenizer of norm 'position' equal to whole frames, else blended")
+
+
 def add(parser: Any) -> None:
   """Adds what may be chosen for each stage to a parser or a group of it."""
   add_ = parser.add_argument
