@@ -10,7 +10,6 @@ from absl.testing import absltest
 import numpy as np
 
 from walt_jax.core import host_memory
-from walt_jax.parallel import distributed
 
 # Ten times over, four blocks of 24 MiB are filled and freed on a second thread:
 # more than one of the 64 MiB heaps that such a thread has for itself.
@@ -74,11 +73,6 @@ class OtherSystemsTest(absltest.TestCase):
     with mock.patch('ctypes.CDLL', side_effect=OSError), \
         mock.patch.dict(os.environ, JAX_PLATFORMS='cpu'):
       host_memory.keep_freed()
-
-  def test_only_linux_is_asked_to_end_a_child_with_its_parent(self):
-    with mock.patch('sys.platform', 'darwin'), \
-        mock.patch('ctypes.CDLL', side_effect=OSError):
-      distributed.die_with_parent()
 
   def test_a_peak_is_in_bytes_on_linux_and_on_macos(self):
     usage = mock.Mock(ru_maxrss=3 * 2**20)

@@ -1,0 +1,37 @@
+"""Joining processes: nothing to do for one, and a barrier that names itself."""
+from unittest import mock
+
+from absl.testing import absltest
+import jax
+
+from walt_jax.parallel import distributed
+
+
+class DistributedTest(absltest.TestCase):
+
+  def test_one_process_joins_nothing_and_waits_for_nobody(self):
+    with mock.patch.object(jax.distributed, 'initialize') as initialize:
+      with distributed.joined(None):
+        distributed.barrier('here', seconds=0.0)
+    initialize.assert_not_called()
+
+  def test_a_barrier_that_others_do_not_reach_names_place_and_process(self):
+    client = mock.Mock()
+    client.wait_at_barrier.side_effect = jax.errors.JaxRuntimeError('late')
+    state = mock.Mock(client=client)
+    with mock.patch.object(jax, 'process_count', lambda: 4), \
+        mock.patch.object(jax, 'process_index', lambda: 2), \
+        mock.patch.object(distributed.jax_distributed, 'global_state', state):
+      with self.assertRaisesRegex(
+          TimeoutError, "process 2 of 4 waited 3 s at 'save'"):
+        distributed.barrier('save', seconds=3.0)
+    client.wait_at_barrier.assert_called_once_with('walt_save', 3000)
+
+  def test_only_linux_is_asked_to_end_a_child_with_its_parent(self):
+    with mock.patch('sys.platform', 'darwin'), \
+        mock.patch('ctypes.CDLL', side_effect=OSError):
+      distributed.die_with_parent()
+
+
+if __name__ == '__main__':
+  absltest.main()
