@@ -41,6 +41,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import networks
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
@@ -183,8 +184,9 @@ class _Setup:
   def __init__(self, args, mesh, name: str):
     """Draws the text encoder and the decoder where `name` needs them."""
     variant = ':smoke' if args.smoke else ''
-    self._configs = [config_lib.load(f'{_CONFIGS}/{file}.py{variant}')
-                     for file in _STAGES.values()]
+    self._configs = [
+        schema.of(config_lib.load(f'{_CONFIGS}/{file}.py{variant}'))
+        for file in _STAGES.values()]
     self._mesh, self._smoke = mesh, args.smoke
     self._dtype = jnp.dtype(args.weights)
     self.parameters: dict[str, int] = {}
@@ -287,7 +289,8 @@ class _Setup:
   def _tokenizer(self, *, drawn: bool):
     """With weights on the host, as after loading; none where not `drawn`."""
     section = (self._configs[0].tokenizer.random.model if self._smoke else
-               config_lib.load(f'{_CONFIGS}/tokenizer_video.py:t2v').model)
+               schema.of(config_lib.load(
+                   f'{_CONFIGS}/tokenizer_video.py:t2v')).model)
     module = networks.autoencoder(section, mesh_lib.platform(self._mesh))
     params: Any = {}
     if drawn:

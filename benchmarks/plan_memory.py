@@ -17,6 +17,7 @@ Without the package of the perceptual loss's network, a tokenizer is trained
 and estimated without that loss, and its row says so.
 """
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -32,6 +33,7 @@ import jax.numpy as jnp
 
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
@@ -129,20 +131,21 @@ def _load(case: str):
   spec, *changes = case.split(',')
   overrides = [(key, text) for key, _, text in
                (change.partition('=') for change in changes)]
-  config = config_lib.load(str(_ROOT / spec), overrides)
+  config = schema.of(config_lib.load(str(_ROOT / spec), overrides))
   notes: dict[str, str] = {}
   if config.stage == 'tokenizer' and config.losses.perceptual_weight and (
       not config.perceptual.path and
       importlib.util.find_spec(_PERCEPTUAL_PACKAGE) is None):
     notes['note'] = f'no perceptual loss: {_PERCEPTUAL_PACKAGE} is missing'
-    with config.unlocked():
-      config.losses.perceptual_weight = 0.0
+    config = dataclasses.replace(config, losses=dataclasses.replace(
+        config.losses, perceptual_weight=0.0))
   return config, notes
 
 
 def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
   """Takes a few steps on random rows."""
-  mesh = mesh_lib.make_mesh(**config.mesh, devices=[device])
+  mesh = mesh_lib.make_mesh(
+      config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices=[device])
   run = absent_runs.absent_run(config, mesh)
   frozen = run.stage.frozen
   if jax.tree.leaves(frozen):

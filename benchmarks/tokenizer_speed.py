@@ -45,8 +45,9 @@ def _config(options: dict[str, Any]):
 
 def _networks(options: dict[str, Any]):
   from walt_jax.builders import networks
+  from walt_jax.builders import schema
   from walt_jax.builders import tokenizer_runs
-  config = _config(options)
+  config = schema.of(_config(options))
   autoencoder = networks.autoencoder(config.model, 'cpu').clone(
       conv_form=options['form'])
   discriminator = tokenizer_runs.make_discriminators(config, 'cpu')['videos']

@@ -44,10 +44,6 @@ NOT_YET = {
     'data/sources/mixture.py -> data.stream.order',
     'data/sources/tfds.py -> data.prepare.listing',
     'data/storage/shards.py -> data.sources.source',
-    'planning/gpu.py imports ml_collections.config_dict',
-    'planning/summary.py imports ml_collections.config_dict',
-    'planning/sweeps.py imports ml_collections.config_dict',
-    'planning/tpu.py imports ml_collections.config_dict',
 }
 # Libraries that one room alone may import.
 ONLY_IN = {'argparse': 'commands', 'ml_collections': 'builders'}

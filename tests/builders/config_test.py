@@ -1,16 +1,16 @@
 """Config files: overrides keep types, unknown keys are named."""
-import dataclasses
 import json
 import pathlib
 import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from ml_collections import config_dict
 
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.core import errors
 
+_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 _FILE = '''
 from ml_collections import config_dict
 
@@ -24,13 +24,6 @@ def get_config(variant='a'):
   config.model = dict(window=(1, 4, 4), inner=dict(width=8))
   return config
 '''
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-  size: tuple[int, int]
-  name: str = 'spatial'
-  heads: int = 1
 
 
 class ConfigTest(parameterized.TestCase):
@@ -110,35 +103,24 @@ class ConfigTest(parameterized.TestCase):
           errors.UserError, message):
         config_lib.load(spec)
 
-  def test_typed_builds_a_dataclass_of_plain_values(self):
-    section = config_dict.ConfigDict(dict(size=(1, 2), heads=3))
-    built = config_lib.typed(section, Window, 'model')
-    self.assertEqual(built, Window(size=(1, 2), heads=3))
-    self.assertIs(type(built.size), tuple)
-    with self.assertRaisesRegex(
-        errors.UserError, r"'model.headz'; known in model: heads, name, size"):
-      config_lib.typed(dict(size=(1, 2), headz=3), Window, 'model')
-    # What the builder supplies is not the user's to set.
-    with self.assertRaisesRegex(errors.UserError, r"'model.name'"):
-      config_lib.typed(dict(size=(1, 2), name='x'), Window, 'model',
-                       dict(name='own'))
-
   def test_work_directories_keep_configs(self):
-    config = config_lib.load(self.file, [('model.window', '(5, 2, 2)')])
+    config = config_lib.load(f'{_CONFIGS}/quickstart.py:smoke', [
+        ('model.spacetime_window', '(5, 2, 2)')])
     workdir = self.folder / 'run'
     workdir.mkdir()
-    (workdir / 'config.json').write_text(
-        json.dumps(config_lib.to_dict(config)))
-    self.assertEqual(config_lib.read_workdir(str(workdir)), config)
+    (workdir / 'config.json').write_text(json.dumps(
+        config_lib.to_dict(config) | dict(derived=dict(classes=['a']))))
+    experiment = config_lib.read_experiment(str(workdir))
+    self.assertEqual(experiment, schema.of(config))
+    self.assertEqual(experiment.model.spacetime_window, (5, 2, 2))
     with self.assertRaisesRegex(errors.UserError, 'no work directory'):
-      config_lib.read_workdir(str(self.folder))
+      config_lib.read_experiment(str(self.folder))
 
 
 class ProjectConfigsTest(parameterized.TestCase):
 
   def test_every_variant_of_every_config_loads_and_survives_json(self):
-    root = pathlib.Path(__file__).resolve().parents[2]
-    files = sorted((root / 'configs').glob('*.py'))
+    files = sorted(_CONFIGS.glob('*.py'))
     self.assertNotEmpty(files)
     for file in files:
       with self.assertRaisesRegex(errors.UserError, 'unknown variant'):

@@ -1,18 +1,25 @@
 """The text encoder of a config."""
+import pathlib
 from unittest import mock
 
 from absl.testing import absltest
 import jax.numpy as jnp
-from ml_collections import config_dict
 
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.builders import text_encoders
 from walt_jax.core import errors
 from walt_jax.text import encoder as text_encoder
 
+_CONFIG = str(
+    pathlib.Path(__file__).parents[2] / 'configs' / 'quickstart.py')
+
 
 def config_of(**text):
-  return config_dict.ConfigDict(dict(text=dict(
-      name='t5', path='weights', max_tokens=7, width=16) | text))
+  config = config_lib.to_dict(config_lib.load(_CONFIG))
+  config['text'] = dict(
+      name='t5', path='weights', max_tokens=7, width=16) | text
+  return schema.of(config)
 
 
 class TextEncoderTest(absltest.TestCase):

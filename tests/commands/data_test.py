@@ -6,8 +6,8 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
+from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.commands import data
 from walt_jax.core import errors
@@ -69,7 +69,7 @@ class DataCommandTest(absltest.TestCase):
   def test_caches_latents_of_all_splits(self):
     dataset = self._render('data', '--split', 'train', '--num', 5,
                            '--heldout', 3, '--num_frames', 5)
-    module = networks.autoencoder(config_lib.from_dict(_MODEL), 'cpu')
+    module = networks.autoencoder(schema.Autoencoder(**_MODEL), 'cpu')
     params = jax.jit(module.init)(
         jax.random.key(0), np.zeros((1, 1, 8, 8, 3), np.float32))['params']
     statistics = statistics_lib.LatentStatistics(mean=np.zeros(3, np.float32),

@@ -1,4 +1,5 @@
 """`walt plan` without a topology: figures that belong together."""
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -8,6 +9,7 @@ from absl.testing import parameterized
 import jax
 
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.commands import plan
 from walt_jax.core import errors
@@ -16,11 +18,15 @@ from walt_jax.planning import summary
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def plan_of(config: str, **overrides):
-  return summary.plan(config_lib.load(
+def load(config: str, **overrides):
+  return schema.of(config_lib.load(
       str(ROOT / 'configs' / config),
       [(key.replace('__', '.'), str(value))
        for key, value in overrides.items()]))
+
+
+def plan_of(config: str, **overrides):
+  return summary.plan(load(config, **overrides))
 
 
 class DenoiserPlanTest(parameterized.TestCase):
@@ -62,7 +68,7 @@ class DenoiserPlanTest(parameterized.TestCase):
     self.assertEqual(
         sum(figures['parameters_by_part'].values()), figures['parameters'])
     parts = set(figures['model_flops_by_part'])
-    config = config_lib.load(f'{ROOT}/configs/quickstart.py:{variant}')
+    config = load(f'quickstart.py:{variant}')
     self.assertEqual('cross_attention' in parts, bool(config.text.name))
     self.assertEqual('low_res_upscaler' in parts, variant.startswith('sr'))
     self.assertLessEqual(parts, set(figures['parameters_by_part']))
@@ -94,13 +100,11 @@ class TokenizerPlanTest(absltest.TestCase):
             figures['decode_flops_per_clip']))
 
   def test_images_beside_videos_and_a_discriminator(self):
-    config = config_lib.load(
-        str(ROOT / 'configs/quickstart.py') + ':tokenizer',
-        [('data.image_rows', '1')]).copy_and_resolve_references()
-    config.unlock()
+    config = dataclasses.replace(
+        load('quickstart.py:tokenizer', data__image_rows=1),
+        discriminator=schema.Discriminator(
+            base_channels=8, channel_multipliers=(2,), time_downsample=(True,)))
     videos = plan_of('quickstart.py:tokenizer')
-    config.discriminator = dict(
-        base_channels=8, channel_multipliers=(2,), time_downsample=(True,))
     figures = summary.plan(config)
     self.assertBetween(figures['model_flops_per_step'],
                        3 / 4 * videos['model_flops_per_step'] + 1,
@@ -108,8 +112,8 @@ class TokenizerPlanTest(absltest.TestCase):
     self.assertGreater(figures['discriminator_flops_per_step'], 0)
     # A 3D one for videos and a 2D one for images.
     self.assertGreater(figures['discriminator_parameters'], 0)
-    config.data.image_rows = 4
-    images = summary.plan(config)
+    images = summary.plan(dataclasses.replace(
+        config, data=dataclasses.replace(config.data, image_rows=4)))
     self.assertEqual(images['clip_shape'], [1, 32, 32, 3])
     self.assertEqual(images['latent_shape'], [1, 8, 8, 32])
     self.assertLess(images['discriminator_parameters'],
@@ -118,10 +122,8 @@ class TokenizerPlanTest(absltest.TestCase):
   def test_a_discriminator_that_does_not_fit_is_named(self):
     spec = 'tokenizer_video.py:ucf101_small'
     self.assertGreater(plan_of(spec)['discriminator_parameters'], 0)
-    config = config_lib.load(
-        str(ROOT / 'configs') + '/' + spec, [('data.width', '68')])
     with self.assertRaisesRegex(errors.UserError, 'discriminator: .*16x17'):
-      summary.plan(config)
+      plan_of(spec, data__width=68)
 
 
 class CommandTest(absltest.TestCase):

@@ -14,6 +14,7 @@ import numpy as np
 from tests.e2e import tiny
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.core import types
 from walt_jax.diffusion import guidance
 from walt_jax.diffusion import noise
@@ -37,7 +38,7 @@ def draw_on(mesh: jax.sharding.Mesh) -> np.ndarray:
       spatial_window=(1, 4, 4), spacetime_window=(2, 2, 2), num_classes=3,
       text_width=6, low_res_factor=2, use_noise_level=True)
   objective = objectives.objective(
-      config_lib.load(f'{tiny.QUICKSTART}:smoke'), 'cpu')
+      schema.of(config_lib.load(f'{tiny.QUICKSTART}:smoke')), 'cpu')
   random = np.random.default_rng(0)
 
   def normal(*dims):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
@@ -26,6 +27,7 @@ from walt_jax.planning import tpu
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f'{ROOT}/configs/quickstart.py:smoke'
+TOKENIZER = f'{ROOT}/configs/tokenizer_video.py:smoke'
 # XLA's own words.
 _TOO_LARGE = (
     'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 40.3G of '
@@ -34,10 +36,10 @@ _TOO_LARGE = (
     'for HLO temporaries (26.23G) exceeds available HBM (15.75G).')
 
 
-def load(**overrides):
-  return config_lib.load(SMOKE, [
+def load(spec=SMOKE, **overrides):
+  return schema.of(config_lib.load(spec, [
       (key.replace('__', '.'), str(value))
-      for key, value in overrides.items()])
+      for key, value in overrides.items()]))
 
 
 class NamesTest(parameterized.TestCase):
@@ -144,7 +146,7 @@ class CompilerTest(parameterized.TestCase):
         compiler_options={'exec_time_optimization_effort': -1.0})
 
   def test_only_tokenizers_are_compiled_at_the_lowest_effort(self):
-    tokenizer = config_lib.load(f'{ROOT}/configs/tokenizer_video.py:smoke')
+    tokenizer = load(TOKENIZER)
     self.assertEqual(tpu.compiler_effort(tokenizer),
                      aot.LOWEST_EFFORT)
     self.assertEqual(tpu.compiler_effort(load()),
@@ -231,10 +233,7 @@ class AbsentSliceTest(absltest.TestCase):
         dict(config='c') | figures | found))
 
   def test_a_tokenizer_decodes(self):
-    config = config_lib.load(
-        f'{ROOT}/configs/tokenizer_video.py:smoke')
-    with config.unlocked():
-      config.data.batch_size = 4
+    config = load(TOKENIZER, data__batch_size=4)
     figures = summary.plan(config)
     found = tpu.topology_plan(
         config, 'v5e:2x2', figures, with_train_step=False)

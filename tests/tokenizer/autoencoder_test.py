@@ -10,6 +10,7 @@ import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
+from walt_jax.builders import schema
 from walt_jax.tokenizer import autoencoder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -129,10 +130,10 @@ class PaperConfigTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    config = config_lib.load(
+    config = schema.of(config_lib.load(
         f'{ROOT}/configs/tokenizer_video.py:ucf101',
         [('model.base_channels', '4'), ('model.num_groups', '2'),
-         ('model.remat', 'False'), ('model.dtype', 'float32')])
+         ('model.remat', 'False'), ('model.dtype', 'float32')]))
     cls.module = networks.autoencoder(config.model, 'cpu')
     shapes = jax.eval_shape(cls.module.init, jax.random.key(0),
                             jnp.zeros((1, 5, 16, 16, 3)))['params']

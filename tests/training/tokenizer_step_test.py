@@ -1,4 +1,5 @@
 """Tests of the tokenizer's train step."""
+import dataclasses
 import functools
 
 from absl.testing import absltest
@@ -10,6 +11,7 @@ import optax
 
 from tests.e2e import tiny
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.core import errors
 from walt_jax.core import types
@@ -126,6 +128,11 @@ def _assert_close(a, b, atol=1e-5):
                                  rtol=1e-4), a, b)
 
 
+def _config(variant, *overrides):
+  return schema.of(config_lib.load(
+      f'{tiny.ROOT}/configs/tokenizer_video.py:{variant}', overrides))
+
+
 class TokenizerStepTest(parameterized.TestCase):
 
   def test_each_player_follows_its_own_gradient(self):
@@ -160,8 +167,7 @@ class TokenizerStepTest(parameterized.TestCase):
     _assert_close(alone.params['autoencoder'], after.params['autoencoder'])
 
   def test_a_config_chooses_feature_maps(self):
-    config = config_lib.load(
-        f'{tiny.ROOT}/configs/tokenizer_video.py:ucf101_small')
+    config = _config('ucf101_small')
     _, stage = tokenizer_runs.bare_stage(config, 'cpu')
     self.assertIn('stem', stage.frozen)  # EfficientNet's, for a GAN alone.
     state = jax.eval_shape(stage.init, KEY)
@@ -175,17 +181,13 @@ class TokenizerStepTest(parameterized.TestCase):
     self.assertIn('discriminator_accuracy', metrics)
     self.assertNotIn('perceptual', metrics)
     for change in (dict(height=68), dict(buckets=((64, 64), (64, 68)))):
-      with config.unlocked():
-        config.data.update(change)
+      changed = dataclasses.replace(
+          config, data=dataclasses.replace(config.data, **change))
       with self.assertRaisesRegex(errors.UserError, '17.* cells; train on'):
-        tokenizer_runs.bare_stage(config, 'cpu')
-      with config.unlocked():
-        config.data.update(height=64)
+        tokenizer_runs.bare_stage(changed, 'cpu')
 
   def test_a_run_begins_without_its_discriminators(self):
-    config = config_lib.load(f'{tiny.ROOT}/configs/tokenizer_video.py:smoke')
-    with config.unlocked():
-      config.losses.adversarial_start = 2
+    config = _config('smoke', ('losses.adversarial_start', '2'))
     _, stage = tokenizer_runs.bare_stage(config, 'cpu')
     state = jax.eval_shape(stage.init, KEY)
     batch = types.Batch(videos=types.Rows(pixels=jax.ShapeDtypeStruct(

@@ -5,12 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import config_dict
 
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
-from walt_jax.builders import training_run
 from walt_jax.core import errors
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
@@ -70,12 +69,12 @@ class AbsentRun:
           out_shardings=rows).lower(self.state.params, *self.draw_inputs)
 
 
-def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
                platform: str | None = None) -> AbsentRun:
   """Builds the programs of a config.
 
   Args:
-    config: Config of any stage.
+    config: Config of any stage, checked or as a config file gives it.
     mesh: Mesh of absent devices; with an abstract one nothing can be lowered.
     platform: Decides the programs' forms; by default the mesh's own.
 
@@ -83,21 +82,24 @@ def absent_run(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
     UserError: On anything in the config that does not fit, or a batch that
       does not divide over the mesh.
   """
+  experiment = schema.of(config)
   shards = mesh_lib.num_batch_shards(mesh)
   for name in ('batch_size', 'image_rows'):
-    if config.data[name] % shards:
+    rows = getattr(experiment.data, name)
+    if rows % shards:
       raise errors.UserError(
-          f'config key data.{name} is {config.data[name]}, which does not '
-          f'divide over mesh.data * mesh.fsdp = {shards}; make it a multiple, '
-          'or set mesh.tensor')
+          f'config key data.{name} is {rows}, which does not divide over '
+          f'mesh.data * mesh.fsdp = {shards}; make it a multiple, or set '
+          'mesh.tensor')
   platform = platform or mesh_lib.platform(mesh)
-  if config.stage == 'tokenizer':
-    return _tokenizer(config, mesh, platform, shards)
-  return _denoiser(config, mesh, platform, shards)
+  if isinstance(experiment, schema.TokenizerExperiment):
+    return _tokenizer(experiment, mesh, platform, shards)
+  assert isinstance(experiment, schema.DenoiserExperiment)
+  return _denoiser(experiment, mesh, platform, shards)
 
 
-def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
-  training_run.check_sections(config, denoiser_runs.SECTIONS)
+def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
+              shards: int) -> AbsentRun:
   bare = denoiser_runs.bare_stage(config, platform)
   row = denoiser_runs.example_latents(config)
   batch = dataclasses.replace(
@@ -119,8 +121,8 @@ def _denoiser(config, mesh, platform: str, shards: int) -> AbsentRun:
       num_samples=shards)
 
 
-def _tokenizer(config, mesh, platform: str, shards: int) -> AbsentRun:
-  training_run.check_sections(config, tokenizer_runs.SECTIONS)
+def _tokenizer(config: schema.TokenizerExperiment, mesh, platform: str,
+               shards: int) -> AbsentRun:
   module, stage = tokenizer_runs.bare_stage(config, platform)
   data = config.data
   clip = (data.height, data.width, 3)

@@ -1,12 +1,10 @@
 """Loading, overriding and saving experiment configs."""
 import ast
-from collections.abc import Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
 import importlib.util
 import json
 import pathlib
-import types
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -15,8 +13,6 @@ from walt_jax.builders import sections
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.training import workdir as workdir_lib
-
-T = TypeVar('T')
 
 # Section of a work directory's `config.json` that no config file has: what
 # was found when the run was built (class names, the tokenizer's hash).
@@ -111,43 +107,6 @@ def _parse(key: str, text: str, old: Any) -> Any:
   return value
 
 
-def typed(section: Mapping[str, Any] | config_dict.ConfigDict, cls: type[T],
-          where: str,
-          extra: Mapping[str, Any] = types.MappingProxyType({})) -> T:
-  """Builds a dataclass from a section; every key must be a field.
-
-  Args:
-    section: Keys to pass.
-    cls: A dataclass (a Flax module is one).
-    where: The section's name, for the error.
-    extra: Fields that the builder itself supplies.
-
-  Raises:
-    UserError: On a key that is no field.
-  """
-  fields = {f.name for f in dataclasses.fields(cast(Any, cls)) if f.init}
-  if 'parent' in fields:  # A Flax module's own two fields.
-    fields -= {'parent', 'name'}
-  values = {k: _plain(v) for k, v in section.items()}
-  check_keys(values, fields - set(extra), where)
-  return cls(**values, **extra)
-
-
-def check_keys(section: Any, known: set[str], where: str) -> None:
-  """Raises UserError if `section` holds a key that nobody reads."""
-  unknown = sorted(set(section) - known)
-  if unknown:
-    raise errors.UserError(
-        f'unknown config key {f"{where}.{unknown[0]}"!r}; known in {where}: '
-        f'{", ".join(sorted(known))}')
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, list):
-    return tuple(value)
-  return value
-
-
 def to_dict(config: config_dict.ConfigDict) -> dict[str, Any]:
   """The config as JSON holds it: tuples become lists."""
   return json.loads(config.to_json())
@@ -182,17 +141,25 @@ def from_dict(values: dict[str, Any], where: str = 'the config', *,
   return config
 
 
-def read_workdir(workdir: str, *,
-                 allow_code: bool = False) -> config_dict.ConfigDict:
-  """Reads the `config.json` of a work directory or an export.
+def read_experiment(workdir: str, *, allow_code: bool = False
+                    ) -> schema.Experiment | schema.TokenizerExport:
+  """Reads and checks the config of a run or an export.
+
+  Args:
+    workdir: Folder with a `config.json`.
+    allow_code: Whether it may name classes of someone's own to import.
 
   Raises:
-    UserError: If there is none, or it names classes to import and
-      `allow_code` is False.
+    UserError: As `schema.of`, or if there is no config, or it names classes
+      and may not.
   """
   found = workdir_lib.WorkDir(workdir)
-  return from_dict(
-      found.config(), str(found.config_file), allow_code=allow_code)
+  values = found.config()
+  if not allow_code:
+    extensions.refuse(values, str(found.config_file))
+  if 'stage' not in values and 'model' in values:
+    return sections.build(schema.TokenizerExport, values)
+  return schema.of({k: v for k, v in values.items() if k != DERIVED})
 
 
 def check_workdirs(workdirs: Sequence[str], *,
@@ -200,12 +167,7 @@ def check_workdirs(workdirs: Sequence[str], *,
   """Checks the configs of runs and exports, before anything is read of them.
 
   Raises:
-    UserError: As `schema.of` and `read_workdir`.
+    UserError: As `read_experiment`.
   """
   for workdir in workdirs:
-    values = read_workdir(workdir, allow_code=allow_code).to_dict()
-    if 'stage' not in values and 'model' in values:
-      sections.build(schema.TokenizerExport, values)
-    else:
-      values.pop(DERIVED, None)
-      schema.of(values)
+    read_experiment(workdir, allow_code=allow_code)

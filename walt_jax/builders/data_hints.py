@@ -2,8 +2,7 @@
 import pathlib
 import shlex
 
-from ml_collections import config_dict
-
+from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.data.prepare import work_items
 from walt_jax.data.sources import open
@@ -12,7 +11,7 @@ from walt_jax.data.sources import source
 _DEFAULTS = work_items.Settings()
 
 
-def check_present(config: config_dict.ConfigDict) -> None:
+def check_present(config: schema.Experiment) -> None:
   """Raises UserError, with the command that makes them, for missing data."""
   data = config.data
   if data.name not in ('clips', 'latents'):
@@ -22,7 +21,7 @@ def check_present(config: config_dict.ConfigDict) -> None:
         'config key data.path is empty; give prepared data '
         f'(--config.data.path=DIR), made with: {command(config)}')
   for key in ('path', 'image_path'):
-    for name in open.names_in(data.get(key, '')):
+    for name in open.names_in(getattr(data, key)):
       folder = pathlib.Path(name)
       if not name.startswith('tfds:') and not (
           folder / source.MANIFEST).is_file():
@@ -32,7 +31,7 @@ def check_present(config: config_dict.ConfigDict) -> None:
             f'{source.MANIFEST}); make them with: {made}')
 
 
-def command(config: config_dict.ConfigDict, output: str = 'DIR', *,
+def command(config: schema.Experiment, output: str = 'DIR', *,
             images: bool = False) -> str:
   """The command line that prepares what a config trains on.
 
@@ -47,19 +46,20 @@ def command(config: config_dict.ConfigDict, output: str = 'DIR', *,
   flags = ['--num_frames', frames] if frames != _DEFAULTS.min_frames else []
   if data.frame_rate and frames > 1:
     flags += ['--fps', f'{data.frame_rate:g}']
+  denoiser = config if isinstance(config, schema.DenoiserExperiment) else None
   if cached:
     flags += ['--height', data.height, '--width', data.width]
-    if config.model.low_res_factor:
-      flags += ['--low_res_factor', config.model.low_res_factor]
-    if config.text.name:
-      flags += ['--text', config.text.name, '--max_tokens',
-                config.text.max_tokens]
+    if denoiser.model.low_res_factor:
+      flags += ['--low_res_factor', denoiser.model.low_res_factor]
+    if denoiser.text.name:
+      flags += ['--text', denoiser.text.name, '--max_tokens',
+                denoiser.text.max_tokens]
     what = ['--latents', '--workdir', 'TOKENIZER', '--input', 'DATA']
   else:
     side = min(data.height, data.width)
     if side != _DEFAULTS.size:
       flags += ['--size', side]
-    if 'text' in config and config.text.name:
+    if denoiser and denoiser.text.name:
       flags += ['--annotations', 'CAPTIONS']
     what = ['--input', 'VIDEOS' if frames > 1 else 'IMAGES']
   return ' '.join(map(str, (

@@ -5,11 +5,10 @@ import functools
 import itertools
 
 import jax
-from ml_collections import config_dict
 import numpy as np
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
+from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.core import types
@@ -22,20 +21,7 @@ from walt_jax.data.sources import source as source_lib
 from walt_jax.data.stream import batches
 from walt_jax.parallel import multihost
 
-# Where data come from: the generator of moving digits, clips that
-# `walt data prepare` wrote, a cache of their latents, or a class of the user's
-# own.
-DIGITS, CLIPS, LATENTS = 'moving_digits', 'clips', 'latents'
-NAMES = (DIGITS, CLIPS, LATENTS)
 TRAIN, HELD_OUT = 'train', 'heldout'
-
-_KEYS = {
-    'name', 'path', 'image_path', 'weights', 'num_frames', 'height', 'width',
-    'buckets', 'frame_rate', 'strides', 'batch_size', 'image_rows', 'flip',
-    'random_crop', 'num_workers'}
-# Read for moving digits alone; a config may carry them while its name is
-# overridden.
-_DIGIT_KEYS = {'difficulty', 'crop_sizes', 'num_clips', 'labels'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Data:
     return len(self.videos)
 
 
-def source(config: config_dict.ConfigDict, split: str,
+def source(config: schema.Experiment, split: str,
            tokenizer_sha256: str = '',
            text_sha256: str | None = None) -> Data:
   """Opens one split of the config's data.
@@ -69,64 +55,44 @@ def source(config: config_dict.ConfigDict, split: str,
     text_sha256: The text encoder it must come from, if any.
 
   Raises:
-    UserError: On unknown keys, data that are missing, or a cache of another
-      tokenizer.
+    UserError: On data that are missing, or a cache of another tokenizer.
   """
   data = config.data
-  is_own = extensions.is_name(data.name)
-  if data.name not in NAMES and not is_own:
-    raise errors.UserError(
-        f'config key data.name is {data.name!r}; choose one of '
-        f'{", ".join(NAMES)}, or a class of your own as module:Class')
-  config_lib.check_keys(data, _KEYS | _DIGIT_KEYS, 'data')
-  if data.name == DIGITS:
-    missing = sorted(_DIGIT_KEYS - set(data))
-    if missing:
-      raise errors.UserError(
-          f'config section data has no {", ".join(missing)}, which moving '
-          'digits need; configs/quickstart.py and the smoke variants have')
+  if data.name == 'moving_digits':
     digits = _moving_digits(data, split)
     return Data(digits, None, digits.classes, split)
   open_one = open.open_dataset
-  if is_own:
+  if extensions.is_name(data.name):
     open_one = extensions.load(
         data.name, source_lib.Source, 'config key data.name')
     if not data.path:
       own = open_one('', split)
       return Data(own, None, own.classes, split)
-  elif data.name == LATENTS:
+  elif data.name == 'latents':
+    assert isinstance(config, schema.DenoiserExperiment)
     open_one = functools.partial(
         _open_cache, config, tokenizer_sha256, text_sha256)
   data_hints.check_present(config)
-  videos = open.open_source(data.path, split, data.get('weights', ()),
+  videos = open.open_source(data.path, split, data.weights,
                                open_one=open_one)
-  image_path = data.get('image_path', '')
-  if not image_path:
+  if not data.image_path:
     return Data(videos, None, videos.classes, split)
-  if not data.image_rows:
-    raise errors.UserError(
-        f'config key data.image_path is {image_path!r}, but no row of a batch '
-        'holds images; set data.image_rows')
-  images = open.open_source(image_path, split, open_one=open_one)
+  images = open.open_source(data.image_path, split, open_one=open_one)
   classes = mixture.joint_classes([videos, images])
   return Data(mixture.Relabelled(videos, classes),
               mixture.Relabelled(images, classes), classes, split)
 
 
-def _open_cache(config: config_dict.ConfigDict, tokenizer_sha256: str,
+def _open_cache(config: schema.DenoiserExperiment, tokenizer_sha256: str,
                 text_sha256: str | None, path: str, split: str
                 ) -> latent_cache.LatentCache:
   """Opens a cache that holds what the config trains on."""
-  if 'latents' not in config:
-    raise errors.UserError(
-        'a tokenizer trains on pixels, not on latents; set data.name to '
-        f'{CLIPS!r} and data.path to prepared clips')
   cache = latent_cache.LatentCache(
       path, split, tokenizer_sha256=tokenizer_sha256, text_sha256=text_sha256)
   latents = config.latents
   wanted = [latents.frames, latents.height, latents.width, latents.channels]
   found = cache.manifest['shapes']
-  images = path in open.names_in(config.data.get('image_path', ''))
+  images = path in open.names_in(config.data.image_path)
   if images:  # One frame of a row each; the cache holds at least that.
     wanted[0] = found['mean'][0]
   if found['mean'] != wanted:
@@ -164,14 +130,14 @@ def _moving_digits(data, split: str) -> source_lib.Source:
   return source_lib.Concatenation([whole, *parts])
 
 
-def train_batches(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+def train_batches(config: schema.Experiment, mesh: jax.sharding.Mesh,
                   train: Data, tokenize: batches.Tokenize | None
                   ) -> Callable[[int], Iterator[types.Batch]]:
   """Returns `start(n)`: this process's rows of batches n, n + 1, .."""
   return _batches(config, mesh, train, tokenize, shuffle=True)
 
 
-def held_out_batches(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+def held_out_batches(config: schema.Experiment, mesh: jax.sharding.Mesh,
                      held_out: Data, tokenize: batches.Tokenize | None
                      ) -> list[types.Batch]:
   """The first `train.eval_batches` held-out batches, always the same.
@@ -184,7 +150,7 @@ def held_out_batches(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
   return list(itertools.islice(start(0), config.train.eval_batches))
 
 
-def shapes(config: config_dict.ConfigDict) -> tuple[tuple[int, int], ...]:
+def shapes(config: schema.Experiment) -> tuple[tuple[int, int], ...]:
   """All (height, width) that a training batch may have.
 
   Raises:
@@ -203,37 +169,23 @@ def _batches(config, mesh, data: Data, tokenize, *, shuffle: bool):
   try:
     return batches.make_batches(
         data.videos, options, image_source=data.images,
-        tokenize=None if config.data.name == LATENTS else tokenize,
+        tokenize=None if config.data.name == 'latents' else tokenize,
         rows=functools.partial(multihost.process_rows, mesh))
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
 
 
-def _options(config: config_dict.ConfigDict, *, shuffle: bool
+def _options(config: schema.Experiment, *, shuffle: bool
              ) -> batches.BatchOptions:
   """What a global batch holds, in training or in evaluation."""
   data = config.data
-  buckets = tuple(data.get('buckets', ()))
-  strides = tuple(data.get('strides', (1,)))
-  if buckets and 'latents' in config:
-    raise errors.UserError(
-        'config key data.buckets: the windows and position tables of a '
-        'denoiser are made for one shape of latents, so it trains on '
-        'data.height x data.width alone; give each shape a run of its own '
-        '(configs/t2v_base_9x16.py is one)')
-  if data.name == LATENTS and (data.flip or data.random_crop
-                               or strides != (1,)):
-    raise errors.UserError(
-        'config section data: cached latents cannot be flipped, cropped or '
-        'slowed down; set data.flip and data.random_crop to False and '
-        'data.strides to (1,)')
   try:
     return batches.BatchOptions(
         video_rows=data.batch_size - data.image_rows,
         image_rows=data.image_rows, num_frames=data.num_frames,
         images_per_row=_images_per_row(config),
-        size=(data.height, data.width), buckets=buckets if shuffle else (),
-        fps=data.frame_rate or None, strides=strides if shuffle else (1,),
+        size=(data.height, data.width), buckets=data.buckets if shuffle else (),
+        fps=data.frame_rate or None, strides=data.strides if shuffle else (1,),
         flip=data.flip, random_crop=data.random_crop, shuffle=shuffle,
         seed=config.seed, num_workers=data.num_workers if shuffle else 0)
   except ValueError as e:
@@ -242,10 +194,11 @@ def _options(config: config_dict.ConfigDict, *, shuffle: bool
 
 def _images_per_row(config) -> int:
   """A row of images has as many as a video has latent frames."""
-  return config.latents.frames if 'latents' in config else 1
+  return (config.latents.frames
+          if isinstance(config, schema.DenoiserExperiment) else 1)
 
 
-def check_classes(config: config_dict.ConfigDict,
+def check_classes(config: schema.DenoiserExperiment,
                   names: tuple[str, ...]) -> None:
   """Raises UserError when the data have more classes than the model."""
   known = config.model.num_classes
@@ -255,7 +208,7 @@ def check_classes(config: config_dict.ConfigDict,
         f'model.num_classes is {known}; set it to {len(names)}')
 
 
-def some_pixels(config: config_dict.ConfigDict, count: int = 8) -> np.ndarray:
+def some_pixels(config: schema.Experiment, count: int = 8) -> np.ndarray:
   """A few training clips uint8 [count, T, H, W, 3]."""
   clips = source(config, TRAIN)
   try:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import config_dict
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import datasets
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
@@ -33,17 +32,13 @@ from walt_jax.training import optimizers
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
 
-SECTIONS = {
-    'seed', 'stage', 'init_from', 'mesh', 'data', 'tokenizer', 'latents',
-    'text', 'model', 'diffusion', 'optimizer', 'ema', 'sampler', 'train'}
 
-
-def denoiser_run(config: config_dict.ConfigDict, workdir: str,
+def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
                  mesh: jax.sharding.Mesh) -> training_run.Run:
   """Builds the run of a `denoiser` or `super_resolution` config.
 
   Args:
-    config: Every section is read, and no unknown key accepted.
+    config: Every section is read.
     workdir: Gets a copy of the tokenizer.
     mesh: Devices to train on.
 
@@ -51,7 +46,6 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
     UserError: On anything in the config that does not fit; nothing is then
       written.
   """
-  training_run.check_sections(config, SECTIONS)
   with tempfile.TemporaryDirectory() as scratch:
     source = _tokenizer_source(config, workdir, scratch)
     tokenizer = tokenizers.load_tokenizer(source, mesh_lib.platform(mesh))
@@ -63,7 +57,7 @@ def denoiser_run(config: config_dict.ConfigDict, workdir: str,
   return run
 
 
-def _build(config: config_dict.ConfigDict, mesh: jax.sharding.Mesh,
+def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
            tokenizer: inference.Tokenizer) -> training_run.Run:
   """Builds the run around its tokenizer; writes nothing."""
   _check_latents(config, tokenizer)
@@ -118,34 +112,25 @@ class BareStage(NamedTuple):
   shapes: Any
 
 
-def bare_stage(config: config_dict.ConfigDict, platform: str) -> BareStage:
+def bare_stage(config: schema.DenoiserExperiment, platform: str) -> BareStage:
   """Builds the part of a run that needs neither files nor devices.
 
   Raises:
     UserError: On anything in the config that does not fit.
   """
   objective = objectives.objective(config, platform)
-  options = objectives.optimizer_options(config.optimizer)
-  optimizer = optimizers.make_optimizer(options, rules.DENOISER_RULES)
-  _check_rows(config, options.accumulation_steps)
+  optimizer = optimizers.make_optimizer(
+      config.optimizer, rules.DENOISER_RULES)
   init_params = denoiser_step.make_init(objective, example_latents(config))
   create = functools.partial(
-      train_state.create, optimizer=optimizer, ema_decays=tuple(config.ema))
+      train_state.create, optimizer=optimizer, ema_decays=config.ema)
   stage = stage_lib.Stage(
       name=config.stage, init=lambda key: create(init_params(key)),
       train_step=denoiser_step.make_train_step(
-          objective, optimizer, options.accumulation_steps),
+          objective, optimizer, config.optimizer.accumulation_steps),
       rules=rules.DENOISER_RULES)
   return BareStage(
       objective, stage, create, training_run.check_shapes(init_params))
-
-
-def _check_rows(config, parts: int) -> None:
-  """Gradient accumulation cuts videos and images together."""
-  if config.data.batch_size % parts:
-    raise errors.UserError(
-        f'config key optimizer.accumulation_steps is {parts}, which does not '
-        f'divide data.batch_size={config.data.batch_size}; change one of them')
 
 
 def _check_latents(config, tokenizer: inference.Tokenizer) -> None:
@@ -164,7 +149,7 @@ def _check_latents(config, tokenizer: inference.Tokenizer) -> None:
         'latents to that, or give another tokenizer')
 
 
-def example_latents(config) -> types.LatentBatch:
+def example_latents(config: schema.DenoiserExperiment) -> types.LatentBatch:
   """Shapes of one row, for initialisation."""
   latents, text = config.latents, config.text
   shape = (1, latents.frames, latents.height, latents.width, latents.channels)
@@ -183,7 +168,7 @@ def example_latents(config) -> types.LatentBatch:
       low_res=struct(low, jnp.float32) if factor else None)
 
 
-def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
+def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,
                       scratch: str) -> str:
   """Where the tokenizer is: as given, already in `workdir`, or a random one.
 
@@ -193,7 +178,6 @@ def _tokenizer_source(config: config_dict.ConfigDict, workdir: str,
     scratch: Gets the random tokenizer of a new run.
   """
   section = config.tokenizer
-  config_lib.check_keys(section, {'workdir', 'random'}, 'tokenizer')
   if section.workdir:
     return section.workdir
   if (pathlib.Path(workdir) / run_files.TOKENIZER).is_dir():

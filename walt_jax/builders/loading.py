@@ -119,7 +119,7 @@ def load_params(workdir: Folder, *, step: int | None = None
   Raises:
     UserError: On a folder that holds no weights.
   """
-  config_lib.read_workdir(os.fspath(workdir))
+  config_lib.read_experiment(os.fspath(workdir))
   found = workdir_lib.WorkDir(workdir)
   if not found.is_export:
     return checkpoints.restore_params(found.path, step=step)

@@ -7,6 +7,7 @@ import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
@@ -40,14 +41,8 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
     UserError: On a directory without a checkpoint, stages of different
       tokenizers, or stages that do not follow each other.
   """
-  config_lib.check_workdirs(workdirs, allow_code=allow_code)
+  configs = [_read_denoiser(workdir, allow_code) for workdir in workdirs]
   platform = mesh_lib.platform(mesh)
-  configs = [config_lib.read_workdir(workdir, allow_code=allow_code)
-             for workdir in workdirs]
-  for workdir, config in zip(workdirs, configs, strict=True):
-    if config.stage == 'tokenizer':
-      raise errors.UserError(
-          f'{workdir!r} holds a tokenizer; give a denoiser to sample from')
   loaded = [tokenizers.load_tokenizer(w, platform) for w in workdirs]
   for workdir, tokenizer in zip(workdirs, loaded, strict=True):
     if tokenizer.sha256 != loaded[0].sha256:
@@ -71,7 +66,17 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
       trained_rate=configs[0].data.frame_rate or None)
 
 
-def _check_base(workdir, config) -> None:
+def _read_denoiser(workdir: str,
+                   allow_code: bool) -> schema.DenoiserExperiment:
+  """Reads and checks the config of a denoiser."""
+  config = config_lib.read_experiment(workdir, allow_code=allow_code)
+  if not isinstance(config, schema.DenoiserExperiment):
+    raise errors.UserError(
+        f'{workdir!r} holds a tokenizer; give a denoiser to sample from')
+  return config
+
+
+def _check_base(workdir: str, config: schema.DenoiserExperiment) -> None:
   if config.model.low_res_factor:
     raise errors.UserError(
         f'{workdir!r} is a super-resolution stage; give the base first: '
@@ -96,13 +101,13 @@ def _check_chain(workdirs, configs) -> None:
           f'makes {have}; give stages that were trained for each other')
 
 
-def _load_stage(index: int, workdir: str, config, mesh,
-                step: int | None) -> pipeline_lib.TrainedStage:
+def _load_stage(index: int, workdir: str, config: schema.DenoiserExperiment,
+                mesh, step: int | None) -> pipeline_lib.TrainedStage:
   """Finds a stage's weights and builds what draws with them."""
   found = workdir_lib.WorkDir(workdir)
+  derived = found.config()[config_lib.DERIVED]
   if found.is_export:
-    derived = config[config_lib.DERIVED]
-    step, weights = derived.step, derived.weights
+    step, weights = derived['step'], derived['weights']
     restore = lambda: _read_export(workdir, mesh)
   else:
     step = int(found.checkpoint(step).name)
@@ -115,8 +120,7 @@ def _load_stage(index: int, workdir: str, config, mesh,
       step=step, weights=weights,
       sampler=objectives.stage_sampler_of(objective, config),
       params=pipeline_lib.StageParams(restore, params_sha256),
-      classes=(tuple(config[config_lib.DERIVED].classes)
-               if config.model.num_classes else ()),
+      classes=tuple(derived['classes']) if config.model.num_classes else (),
       uses_text=bool(config.text.name),
       frame_lengths=objectives.frame_lengths(config),
       can_factorize=objectives.can_factorize(config),

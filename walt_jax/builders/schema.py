@@ -6,7 +6,7 @@ configs of runs that are older than the key do: its default is what they did.
 """
 from collections.abc import Mapping
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from ml_collections import config_dict
 
@@ -108,8 +108,16 @@ class Data:
     if self.image_rows > self.batch_size:
       raise ValueError(f'image_rows={self.image_rows} is more than batch_size='
                        f'{self.batch_size}.')
+    if self.image_path and not self.image_rows:
+      raise ValueError(f'image_path is {self.image_path!r}, but no row of a '
+                       'batch holds images; set data.image_rows.')
     if not self.strides:
       raise ValueError('strides is empty; (1,) shows clips at their speed.')
+    if self.name == 'latents' and (
+        self.flip or self.random_crop or self.strides != (1,)):
+      raise ValueError(
+          'cached latents cannot be flipped, cropped or slowed down; set '
+          'data.flip and data.random_crop to False and data.strides to (1,)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,9 +359,18 @@ class Experiment:
   init_from: str
   mesh: Mesh
   data: Data
+  model: Any
   optimizer: optimizers.OptimizerOptions
   ema: tuple[Fraction, ...]
   train: Train
+
+  def __post_init__(self):
+    parts = self.optimizer.accumulation_steps
+    if self.data.batch_size % parts:
+      raise errors.UserError(
+          f'config key optimizer.accumulation_steps is {parts}, which does '
+          f'not divide data.batch_size={self.data.batch_size}; change one of '
+          'them')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -373,6 +390,22 @@ class TokenizerExperiment(Experiment):
   discriminator_optimizer: optimizers.OptimizerOptions
   statistics: Statistics
 
+  def __post_init__(self):
+    super().__post_init__()
+    if self.init_from:
+      raise errors.UserError(
+          f'config key init_from is {self.init_from!r}, but a tokenizer '
+          'begins anew; leave it empty')
+    if self.data.name == 'latents':
+      raise errors.UserError(
+          "config key data.name is 'latents', but a tokenizer trains on "
+          "pixels; set it to 'clips' and data.path to prepared clips")
+    if self.optimizer.accumulation_steps != 1:
+      raise errors.UserError(
+          'config key optimizer.accumulation_steps is '
+          f'{self.optimizer.accumulation_steps}, but a tokenizer is trained '
+          'on whole batches (its discriminator compares them); set it to 1')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DenoiserExperiment(Experiment):
@@ -384,6 +417,21 @@ class DenoiserExperiment(Experiment):
   model: Denoiser
   diffusion: Diffusion
   sampler: samplers.SamplerOptions
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.data.buckets:
+      raise errors.UserError(
+          'config key data.buckets: the windows and position tables of a '
+          'denoiser are made for one shape of latents, so it trains on '
+          'data.height x data.width alone; give each shape a run of its own '
+          '(configs/t2v_base_9x16.py is one)')
+    for name in ('self_condition', 'frame_condition'):
+      probability = getattr(self.diffusion, f'{name}_probability')
+      if probability and not getattr(self.model, name):
+        raise errors.UserError(
+            f'config key diffusion.{name}_probability is {probability}, but '
+            f'model.{name} is False; set one of them to agree with the other')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,8 +453,11 @@ STAGES: dict[str, type[Experiment]] = {
 }
 
 
-def of(config: Experiment | config_dict.ConfigDict | Mapping[str, Any]
-       ) -> Experiment:
+# A checked config, or what a config file or the JSON of one gives.
+Config: TypeAlias = Experiment | config_dict.ConfigDict | Mapping[str, Any]
+
+
+def of(config: Config) -> Experiment:
   """Checks a whole config.
 
   Args:

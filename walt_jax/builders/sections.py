@@ -10,6 +10,7 @@ the class that the section `configures`.
 from collections.abc import Mapping
 import dataclasses
 import inspect
+import json
 import math
 import re
 import types
@@ -96,6 +97,11 @@ def build(section: type[T], values: Mapping[str, Any], where: str = '') -> T:
     raise errors.UserError(f'config section {where}: {e}') from e
 
 
+def plain(section: Any) -> dict[str, Any]:
+  """A section as JSON holds it; the inverse of `build`."""
+  return json.loads(json.dumps(dataclasses.asdict(section)))
+
+
 def dotted(where: str, name: str) -> str:
   """Such as 'model.width'."""
   return f'{where}.{name}' if where else name
@@ -179,7 +185,15 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
       return result
   verb = 'choose' if typing.get_origin(kinds[0]) is Literal else 'give'
   raise errors.UserError(
-      f'config key {key} is {value!r}; {verb} {describe(annotation)}')
+      f'config key {key} is {_as_tuples(value)!r}; {verb} '
+      f'{describe(annotation)}')
+
+
+def _as_tuples(value: Any) -> Any:
+  """Lists, as JSON has them, as the tuples of config files."""
+  if isinstance(value, (list, tuple)):
+    return tuple(map(_as_tuples, value))
+  return value
 
 
 def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:

@@ -3,11 +3,10 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
-from ml_collections import config_dict
 import numpy as np
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import types
@@ -15,25 +14,20 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.text import encoder as text_encoder
 from walt_jax.tokenizer import inference
 
-_TEXT_KEYS = {'name', 'path', 'max_tokens', 'width', 'dtype'}
 
-
-def text_encoder_of(config: config_dict.ConfigDict
+def text_encoder_of(config: schema.DenoiserExperiment
                     ) -> text_encoder.TextEncoder | None:
   """The text encoder of a config's `text` section, or None without text.
 
-  `text.dtype` may be left out: float32.
-
   Raises:
-    UserError: On unknown keys or types, or weights of another width.
+    UserError: On weights that are missing, or of another width.
   """
   section = config.text
-  config_lib.check_keys(section, _TEXT_KEYS, 'text')
   if not section.name:
     return None
   encoder = text_encoder.load_text_encoder(
       section.name, section.path or None, max_tokens=section.max_tokens,
-      dtype=networks.dtype(section, 'text'))
+      dtype=networks.DTYPES[section.dtype])
   if encoder.width != section.width:
     raise errors.UserError(
         f'config key text.width is {section.width}, but {section.name} has '

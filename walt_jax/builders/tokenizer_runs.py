@@ -5,12 +5,11 @@ import pathlib
 from typing import Any
 
 import jax
-from ml_collections import config_dict
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import datasets
 from walt_jax.builders import networks
-from walt_jax.builders import objectives
+from walt_jax.builders import schema
+from walt_jax.builders import sections
 from walt_jax.builders import training_run
 from walt_jax.core import errors
 from walt_jax.core import run_files
@@ -25,22 +24,14 @@ from walt_jax.training import tokenizer_eval
 from walt_jax.training import tokenizer_export
 from walt_jax.training import tokenizer_step
 
-SECTIONS = {
-    'seed', 'stage', 'init_from', 'mesh', 'data', 'model', 'losses',
-    'perceptual', 'discriminator', 'optimizer', 'discriminator_optimizer',
-    'ema', 'statistics', 'train'}
 
-
-def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
+def tokenizer_run(config: schema.TokenizerExperiment, workdir: str,
                   mesh: jax.sharding.Mesh) -> training_run.Run:
   """Builds the run of a `tokenizer` config.
 
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  training_run.check_sections(config, SECTIONS)
-  _refuse_denoiser_keys(config)
-  config_lib.check_keys(config.statistics, {'num_batches'}, 'statistics')
   module, bare = bare_stage(config, mesh_lib.platform(mesh))
   train = datasets.source(config, datasets.TRAIN)
   held_out = datasets.source(config, datasets.HELD_OUT)
@@ -54,10 +45,10 @@ def tokenizer_run(config: config_dict.ConfigDict, workdir: str,
       finish=tokenizer_export.TokenizerExport(
           pathlib.Path(workdir) / run_files.EXPORT, module, batches, mesh,
           num_batches=config.statistics.num_batches,
-          config=dict(model=config_lib.to_dict(config.model))))
+          config=dict(model=sections.plain(config.model))))
 
 
-def bare_stage(config: config_dict.ConfigDict, platform: str
+def bare_stage(config: schema.TokenizerExperiment, platform: str
                ) -> tuple[autoencoder_lib.Autoencoder, stage_lib.Stage]:
   """Builds the network and its stage, without data and evaluation.
 
@@ -70,14 +61,12 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
     for height, width in (
         (data.height, data.width), *datasets.shapes(config)):
       module.latent_shape((1, data.num_frames, height, width, 3))
-    options = config_lib.typed(
-        config.losses, tokenizer_step.TokenizerLosses, 'losses')
   except ValueError as e:
     raise errors.UserError(f'config: {e}') from e
   discriminators = make_discriminators(config, platform)
-  features, feature_params = _features(config, options, discriminators)
-  make = lambda section: optimizers.make_optimizer(
-      objectives.optimizer_options(section), rules.TOKENIZER_RULES)
+  features, feature_params = _features(config, discriminators)
+  make = lambda options: optimizers.make_optimizer(
+      options, rules.TOKENIZER_RULES)
   optimizer = make(config.optimizer)
   players = dict(
       discriminators=discriminators,
@@ -85,7 +74,7 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
                                if discriminators else None))
   init = lambda key, size=(data.height, data.width): (
       tokenizer_step.create_state(
-          key, module, optimizer, ema_decays=tuple(config.ema),
+          key, module, optimizer, ema_decays=config.ema,
           clip_shape=(data.num_frames, *size),
           map_shapes=efficientnet.map_shapes, **players))
   training_run.check_shapes(init)
@@ -93,31 +82,19 @@ def bare_stage(config: config_dict.ConfigDict, platform: str
     for size in datasets.shapes(config):  # Maps fit some sizes only.
       training_run.check_shapes(functools.partial(init, size=size))
   train_step = functools.partial(
-      tokenizer_step.make_tokenizer_step, module, options, optimizer,
+      tokenizer_step.make_tokenizer_step, module, config.losses, optimizer,
       features=features)
   opening = None
-  if discriminators and options.adversarial_start > 0:
-    opening = stage_lib.Opening(options.adversarial_start, train_step())
+  if discriminators and config.losses.adversarial_start > 0:
+    opening = stage_lib.Opening(
+        config.losses.adversarial_start, train_step())
   return module, stage_lib.Stage(
       name='tokenizer', init=init, train_step=train_step(**players),
       opening=opening, frozen=feature_params,
       rules=rules.TOKENIZER_RULES)
 
 
-def _refuse_denoiser_keys(config) -> None:
-  """Keys that every config has, but that only denoisers act on."""
-  if config.init_from:
-    raise errors.UserError(
-        f'config key init_from is {config.init_from!r}, but a tokenizer '
-        'begins anew; leave it empty')
-  if config.optimizer.get('accumulation_steps', 1) != 1:
-    raise errors.UserError(
-        'config key optimizer.accumulation_steps is '
-        f'{config.optimizer.accumulation_steps}, but a tokenizer is trained '
-        'on whole batches (its discriminator compares them); set it to 1')
-
-
-def make_discriminators(config, platform: str
+def make_discriminators(config: schema.TokenizerExperiment, platform: str
                         ) -> dict[str, tokenizer_step.Discriminator]:
   """By kind of rows; none when the section is empty."""
   section = config.discriminator
@@ -132,13 +109,12 @@ def make_discriminators(config, platform: str
       for rows, kind in kinds.items()}
 
 
-def _features(config, options: tokenizer_step.TokenizerLosses,
+def _features(config: schema.TokenizerExperiment,
               discriminators: dict[str, tokenizer_step.Discriminator]
               ) -> tuple[Any, Any]:
   """The frozen network and its parameters; (None, {}) where none is used."""
-  if not options.perceptual_weight and not any(
+  if not config.losses.perceptual_weight and not any(
       module.feature_maps for module in discriminators.values()):
     return None, {}
-  config_lib.check_keys(config.perceptual, {'path'}, 'perceptual')
   params, _ = efficientnet.load(config.perceptual.path or None)
   return efficientnet.features, params

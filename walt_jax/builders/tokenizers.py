@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
+from walt_jax.builders import schema
+from walt_jax.builders import sections
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import extensions
 from walt_jax.core import files
 from walt_jax.core import run_files
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
@@ -38,8 +40,9 @@ def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
 def _network(file: str, platform: str,
              config: dict[str, Any]) -> autoencoder_lib.Autoencoder:
   """Builds the network that an export's config file describes."""
+  extensions.refuse(config, file)
   return networks.autoencoder(
-      config_lib.from_dict(config['model'], file), platform)
+      sections.build(schema.Autoencoder, config['model'], 'model'), platform)
 
 
 def copy_tokenizer(source: str, workdir: str) -> None:
@@ -62,12 +65,12 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   exports.copy_export(found, target)
 
 
-def save_random_tokenizer(section, directory: str,
+def save_random_tokenizer(section: schema.RandomTokenizer, directory: str,
                           pixels: np.ndarray) -> None:
   """Writes a fixed random tokenizer, for runs that only try the machinery.
 
   Args:
-    section: `tokenizer.random`: `seed` and `model` (fields of `Autoencoder`).
+    section: `tokenizer.random` of a config.
     directory: Gets the export.
     pixels: uint8 [B, T, H, W, 3], for the latent statistics.
   """
@@ -79,4 +82,4 @@ def save_random_tokenizer(section, directory: str,
   moments = statistics.moments_of(encode(params, pixels))
   inference.save_tokenizer(
       directory, params, statistics.finalise(moments),
-      dict(model=config_lib.to_dict(section.model), random_seed=section.seed))
+      dict(model=sections.plain(section.model), random_seed=section.seed))

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax
-from ml_collections import config_dict
 
 from walt_jax.core import errors
 from walt_jax.core import types
@@ -27,18 +26,6 @@ class Run:
   batches: Callable[[int], Iterator[types.Batch]]
   derived: dict[str, Any]
   finish: Callable[[train_state.TrainState], None] = lambda state: None
-
-
-def check_sections(config: config_dict.ConfigDict, known: set[str]) -> None:
-  """Raises UserError for a section that no builder reads, or a missing one."""
-  unknown = sorted(set(config) - known)
-  if unknown:
-    raise errors.UserError(
-        f'unknown config key {unknown[0]!r}; known: '
-        f'{", ".join(sorted(known))}')
-  missing = sorted(known - set(config))
-  if missing:
-    raise errors.UserError(f'the config lacks the key {missing[0]!r}')
 
 
 def check_shapes(init: Callable[[jax.Array], Any]) -> Any:

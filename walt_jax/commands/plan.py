@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> None:
   _check(args)
   # Compiling for absent devices opens none.
   jax.config.update('jax_platforms', 'cpu')
-  config = config_lib.load(args.config, args.overrides)
-  schema.of(config)
+  config = schema.of(config_lib.load(args.config, args.overrides))
   plan = dict(config=args.config) | summary.plan(config)
   if args.topology:
     plan |= _on_topology(args, config, plan)

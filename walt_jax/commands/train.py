@@ -26,12 +26,6 @@ from walt_jax.training import replay
 from walt_jax.training import replay_bundles
 from walt_jax.training import workdir as workdir_lib
 
-_BUILDERS = {
-    'tokenizer': tokenizer_runs.tokenizer_run,
-    'denoiser': denoiser_runs.denoiser_run,
-    'super_resolution': denoiser_runs.denoiser_run,
-}
-
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt train --help`."""
@@ -57,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
   """Trains in this process, one of those that are joined."""
   config = config_lib.load(args.config, args.overrides)
-  schema.of(config)
+  experiment = schema.of(config)
   workdir = pathlib.Path(args.workdir)
   if workdir.exists() and not workdir.is_dir():
     raise errors.UserError(
@@ -69,10 +63,10 @@ def _train(args: argparse.Namespace) -> None:
     checkpoints_lib.check_resume(
         {k: v for k, v in found.config().items() if k != config_lib.DERIVED},
         wanted)
-  data_hints.check_present(config)
-  options = _loop_options(config, args.profile, args.max_failures)
-  mesh = mesh_lib.make_mesh(**config.mesh)
-  built: training_run.Run = _BUILDERS[config.stage](config, args.workdir, mesh)
+  data_hints.check_present(experiment)
+  options = _loop_options(experiment, args.profile, args.max_failures)
+  mesh = _mesh(experiment)
+  built = _build(experiment, args.workdir, mesh)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived})
   writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
@@ -81,8 +75,8 @@ def _train(args: argparse.Namespace) -> None:
       built.stage, built.batches, mesh, options, checkpoints, writer)
   built.finish(state)
   if multihost.is_main():
-    print(f'{config.stage}: step {int(jax.device_get(state.step))} saved in '
-          f'{pathlib.Path(args.workdir)}', flush=True)
+    print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
+          f'in {pathlib.Path(args.workdir)}', flush=True)
 
 
 def _replay(args: argparse.Namespace) -> None:
@@ -101,14 +95,14 @@ def _replay(args: argparse.Namespace) -> None:
       {k: v for k, v in failure.config.items() if k != config_lib.DERIVED},
       args.replay, allow_code=args.allow_code)
   config_lib.override(config, args.overrides)
-  schema.of(config)
-  mesh = mesh_lib.make_mesh(**config.mesh)
+  experiment = schema.of(config)
+  mesh = _mesh(experiment)
   # WORKDIR/replay/step_N.
   workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
-  built = _BUILDERS[config.stage](config, str(workdir), mesh)
+  built = _build(experiment, str(workdir), mesh)
   with partition.activate(mesh):
     outcome = replay.replay(args.replay, built.stage, built.batches, mesh)
-  name = f'step {failure.step + 1} of {config.stage}, batch {failure.batch}'
+  name = f'step {failure.step + 1} of {experiment.stage}, batch {failure.batch}'
   if multihost.is_main():
     for metric, value in outcome.metrics.items():
       print(f'  {metric}: {value!r} (then {outcome.recorded.get(metric)!r})')
@@ -124,7 +118,20 @@ def _replay(args: argparse.Namespace) -> None:
           flush=True)
 
 
-def _loop_options(config, profile: tuple[int, int] | None,
+def _mesh(config: schema.Experiment) -> jax.sharding.Mesh:
+  mesh = config.mesh
+  return mesh_lib.make_mesh(mesh.data, mesh.fsdp, mesh.tensor)
+
+
+def _build(config: schema.Experiment, workdir: str,
+           mesh: jax.sharding.Mesh) -> training_run.Run:
+  if isinstance(config, schema.TokenizerExperiment):
+    return tokenizer_runs.tokenizer_run(config, workdir, mesh)
+  assert isinstance(config, schema.DenoiserExperiment)
+  return denoiser_runs.denoiser_run(config, workdir, mesh)
+
+
+def _loop_options(config: schema.Experiment, profile: tuple[int, int] | None,
                   max_failures: int) -> loop.LoopOptions:
   """The part of `train` that the loop itself reads."""
   first, last = profile or (None, 0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 from jax.sharding import AxisType
-from ml_collections import config_dict
 
 from walt_jax.builders import absent_runs
+from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
@@ -34,7 +34,7 @@ def num_gpus(name: str) -> int:
   return int(match.group(1))
 
 
-def gpu_plan(config: config_dict.ConfigDict, name: str) -> dict[str, Any]:
+def gpu_plan(config: schema.Experiment, name: str) -> dict[str, Any]:
   """Estimates the memory of one of N GPUs.
 
   Raises:
@@ -51,7 +51,7 @@ def gpu_plan(config: config_dict.ConfigDict, name: str) -> dict[str, Any]:
       fits=None, memory_by_part=parts, memory_note=NOTE)
 
 
-def abstract_mesh(config: config_dict.ConfigDict, num_devices: int):
+def abstract_mesh(config: schema.Experiment, num_devices: int):
   """The config's mesh without devices."""
   shape = mesh_lib.mesh_shape(
       config.mesh.data, config.mesh.fsdp, config.mesh.tensor, num_devices)

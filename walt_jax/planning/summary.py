@@ -3,13 +3,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import config_dict
 
-from walt_jax.builders import denoiser_runs
 from walt_jax.builders import networks
 from walt_jax.builders import objectives
+from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
-from walt_jax.builders import training_run
 from walt_jax.core import errors
 from walt_jax.core import types
 from walt_jax.models import flops as flops_lib
@@ -27,7 +25,7 @@ _TOKENIZER_PARTS = (('encoder', r'^encoder/'), ('decoder', r'^decoder/'))
 _DISCRIMINATOR_PASSES = 2 + 2 * (1 + flops_lib.BACKWARD_TO_FORWARD)
 
 
-def plan(config: config_dict.ConfigDict) -> dict[str, Any]:
+def plan(config: schema.Experiment) -> dict[str, Any]:
   """Counts what training and sampling a config takes, from shapes alone.
 
   FLOPs are those of matrix products and convolutions; the backward pass takes
@@ -39,17 +37,13 @@ def plan(config: config_dict.ConfigDict) -> dict[str, Any]:
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  if config.get('stage') == 'tokenizer':
+  if isinstance(config, schema.TokenizerExperiment):
     return _tokenizer_plan(config)
-  if config.get('stage') in ('denoiser', 'super_resolution'):
-    return _denoiser_plan(config)
-  raise errors.UserError(
-      f'config key stage is {config.get("stage")!r}; choose one of tokenizer, '
-      'denoiser, super_resolution')
+  assert isinstance(config, schema.DenoiserExperiment)
+  return _denoiser_plan(config)
 
 
-def _denoiser_plan(config) -> dict[str, Any]:
-  training_run.check_sections(config, denoiser_runs.SECTIONS)
+def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
   objective = objectives.objective(config, _PLATFORM)
   sampler = objectives.sampler_options(config)
   model, section, batch = objective.denoiser, config.latents, (
@@ -88,8 +82,7 @@ def _train_flops(forward: int) -> int:
   return forward * (1 + flops_lib.BACKWARD_TO_FORWARD)
 
 
-def _tokenizer_plan(config) -> dict[str, Any]:
-  training_run.check_sections(config, tokenizer_runs.SECTIONS)
+def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
   module = networks.autoencoder(config.model, _PLATFORM).clone(remat=False)
   data = config.data
   size = (data.height, data.width, 3)

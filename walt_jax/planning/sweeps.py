@@ -3,9 +3,8 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
-from ml_collections import config_dict
-
 from walt_jax.builders import absent_runs
+from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.models import remat
 from walt_jax.parallel import mesh as mesh_lib
@@ -35,7 +34,7 @@ class Candidate:
   estimated_seconds: float
 
 
-def sweep(config: config_dict.ConfigDict, name: str, figures: dict[str, Any],
+def sweep(config: schema.Experiment, name: str, figures: dict[str, Any],
           *, num_compiled: int = 4, report: Report = lambda text: None
           ) -> dict[str, Any]:
   """Tabulates layouts of a config and recommends one.
@@ -103,7 +102,7 @@ def _order(one: Candidate, place: topology.Slice) -> tuple:
           one.estimated_bytes)
 
 
-def candidates(config: config_dict.ConfigDict, place: topology.Slice,
+def candidates(config: schema.Experiment, place: topology.Slice,
                figures: dict[str, Any]) -> Iterator[Candidate]:
   """All layouts that divide the batch and the heads, with estimates."""
   count = len(place.devices)
@@ -137,8 +136,8 @@ def candidates(config: config_dict.ConfigDict, place: topology.Slice,
           _communication_seconds(config, place, shape, parameters, figures))
 
 
-def _communication_seconds(config, place, shape, parameters: int,
-                           figures) -> float:
+def _communication_seconds(config: schema.Experiment, place, shape,
+                           parameters: int, figures) -> float:
   """What a layout must send, at the rate of one torus axis.
 
   Weights in bfloat16: gathered for the forward and the backward pass, their
@@ -151,7 +150,7 @@ def _communication_seconds(config, place, shape, parameters: int,
   weights = 2 * parameters / tensor
   seconds = 3 * weights * cut(fsdp) / rate + (
       2 * 2 * weights / fsdp * cut(data) / rate)
-  if tensor > 1 and 'depth' in config.model:
+  if tensor > 1 and isinstance(config, schema.DenoiserExperiment):
     tokens = figures['tokens_per_step'] / (data * fsdp)
     sums = 2 * config.model.depth * (2 + bool(config.text.name))
     seconds += sums * 2 * cut(tensor) * (
@@ -159,12 +158,15 @@ def _communication_seconds(config, place, shape, parameters: int,
   return seconds
 
 
-def _mesh_shapes(config, count: int) -> Iterator[tuple[int, int, int]]:
-  heads = config.model.get('num_heads', 1)
+def _mesh_shapes(config: schema.Experiment, count: int
+                 ) -> Iterator[tuple[int, int, int]]:
+  data = config.data
+  heads = (config.model.num_heads
+           if isinstance(config, schema.DenoiserExperiment) else 1)
   for tensor in _TENSOR_SIZES:
     shards = count // tensor
-    if count % tensor or heads % tensor or any(
-        config.data[key] % shards for key in ('batch_size', 'image_rows')):
+    if (count % tensor or heads % tensor or data.batch_size % shards
+        or data.image_rows % shards):
       continue
     fsdp = 1
     while fsdp <= shards:
@@ -173,20 +175,18 @@ def _mesh_shapes(config, count: int) -> Iterator[tuple[int, int, int]]:
       fsdp *= 2
 
 
-def _policies(config) -> list[str]:
-  if 'remat_policy' in config.model:
+def _policies(config: schema.Experiment) -> list[str]:
+  if isinstance(config, schema.DenoiserExperiment):
     return list(remat.POLICIES)
-  return ['none', 'full'] if 'remat' in config.model else ['none']
+  return ['none', 'full']
 
 
-def laid_out(config: config_dict.ConfigDict, mesh: tuple[int, int, int],
-             policy: str) -> config_dict.ConfigDict:
+def laid_out(config: schema.Experiment, mesh: tuple[int, int, int],
+             policy: str) -> schema.Experiment:
   """The config with another mesh and remat policy."""
-  changed = config.copy_and_resolve_references()
-  with changed.unlocked():
-    changed.mesh.update(dict(zip(mesh_lib.AXES, mesh, strict=True)))
-    if 'remat_policy' in changed.model:
-      changed.model.remat_policy = policy
-    elif 'remat' in changed.model:
-      changed.model.remat = policy == 'full'
-  return changed
+  changed: dict[str, Any] = dict(remat_policy=policy)
+  if isinstance(config, schema.TokenizerExperiment):
+    changed = dict(remat=policy == 'full')
+  return dataclasses.replace(
+      config, mesh=schema.Mesh(*mesh),
+      model=dataclasses.replace(config.model, **changed))

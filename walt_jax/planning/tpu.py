@@ -5,9 +5,9 @@ import math
 from typing import Any
 
 import jax
-from ml_collections import config_dict
 
 from walt_jax.builders import absent_runs
+from walt_jax.builders import schema
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
@@ -25,7 +25,7 @@ _LOW_EFFORT_NOTE = (
 
 
 def topology_plan(
-    config: config_dict.ConfigDict, name: str, figures: dict[str, Any], *,
+    config: schema.Experiment, name: str, figures: dict[str, Any], *,
     with_train_step: bool = True, with_sampler: bool = True,
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def topology_plan(
     UserError: If there is no such slice, or the config does not fit the mesh.
   """
   place = topology.get_slice(name)
-  mesh = mesh_lib.make_mesh(**config.mesh, devices=place.devices)
+  mesh = _mesh(config, place)
   run = absent_runs.absent_run(config, mesh)
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result = dict(
@@ -78,7 +78,7 @@ def _train_step(run, place, batch: int, figures, effort: float
   return result
 
 
-def compiler_effort(config: config_dict.ConfigDict) -> float:
+def compiler_effort(config: schema.Experiment) -> float:
   """What XLA may spend on speed, see `aot`.
 
   XLA emits each different fusion of a convolution for itself, and a
@@ -89,15 +89,16 @@ def compiler_effort(config: config_dict.ConfigDict) -> float:
           else aot.DEFAULT_EFFORT)
 
 
-def remat_policy(config: config_dict.ConfigDict) -> str:
+def remat_policy(config: schema.Experiment) -> str:
   """The name of what layers keep for the backward pass."""
-  if 'remat_policy' in config.model:
+  if isinstance(config, schema.DenoiserExperiment):
     return config.model.remat_policy
-  return 'full' if config.model.get('remat', False) else 'none'
+  assert isinstance(config, schema.TokenizerExperiment)
+  return 'full' if config.model.remat else 'none'
 
 
 def largest_global_batch(
-    config: config_dict.ConfigDict, name: str, first_guess: int, *,
+    config: schema.Experiment, name: str, first_guess: int, *,
     report: Report = lambda text: None) -> int:
   """The largest batch that compiles and fits, a multiple of the shards.
 
@@ -111,7 +112,7 @@ def largest_global_batch(
     report: Called with a line before each compilation.
   """
   place = topology.get_slice(name)
-  mesh = mesh_lib.make_mesh(**config.mesh, devices=place.devices)
+  mesh = _mesh(config, place)
   unit = _batch_unit(config, mesh)
   fits, too_large = config.data.batch_size // unit, None
   trial = max(first_guess // unit, fits + 1)
@@ -135,23 +136,26 @@ def largest_global_batch(
   return fits * unit
 
 
-def with_batch(config: config_dict.ConfigDict, batch: int
-               ) -> config_dict.ConfigDict:
+def with_batch(config: schema.Experiment, batch: int) -> schema.Experiment:
   """The config with another batch, of the same share of images."""
-  changed = config.copy_and_resolve_references()
-  with changed.unlocked():
-    images = config.data.image_rows * batch // config.data.batch_size
-    changed.data.update(batch_size=batch, image_rows=images)
-  return changed
+  images = config.data.image_rows * batch // config.data.batch_size
+  return dataclasses.replace(config, data=dataclasses.replace(
+      config.data, batch_size=batch, image_rows=images))
 
 
-def _batch_unit(config, mesh) -> int:
+def _mesh(config: schema.Experiment, place: topology.Slice
+          ) -> jax.sharding.Mesh:
+  mesh = config.mesh
+  return mesh_lib.make_mesh(
+      mesh.data, mesh.fsdp, mesh.tensor, devices=place.devices)
+
+
+def _batch_unit(config: schema.Experiment, mesh) -> int:
   """Smallest step of the batch that keeps its share of images."""
   shards = mesh_lib.num_batch_shards(mesh)
   batch, images = config.data.batch_size, config.data.image_rows
   parts = batch // math.gcd(batch, images) if images else 1
-  accumulated = config.optimizer.get('accumulation_steps', 1)
-  return shards * parts * accumulated
+  return shards * parts * config.optimizer.accumulation_steps
 
 
 def _memory(run: absent_runs.AbsentRun, place: topology.Slice,
