@@ -15,12 +15,11 @@ def _clips(seed=0, shape=(2, 3, 8, 8, 3)):
 
 class LossesTest(parameterized.TestCase):
 
-  def test_reconstruction_and_psnr_against_hand(self):
+  def test_reconstruction_against_hand(self):
     x = jnp.zeros((2, 3, 4, 4, 3))
     y = x.at[1].add(0.2)
     self.assertAlmostEqual(float(losses.reconstruction(y, x, 'l1')), 0.1, 6)
     self.assertAlmostEqual(float(losses.reconstruction(y, x, 'l2')), 0.02, 6)
-    np.testing.assert_allclose(losses.psnr(y, x), [100.0, 20.0], rtol=1e-5)
     with self.assertRaisesRegex(ValueError, "'l3'"):
       losses.reconstruction(y, x, 'l3')
 

@@ -13,6 +13,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import distances
 from walt_jax.core import progress
 from walt_jax.pretrained import efficientnet
 from walt_jax.pretrained import networks
@@ -23,15 +24,6 @@ _SSIM_SIGMA = 1.5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 FeatureFn = Callable[[jax.Array], list[jax.Array]]
-
-
-def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Peak signal-to-noise ratio in dB of clips [B, T, H, W, 3] in [0, 1]: [B].
-
-  Of the mean square error over the whole clip; equal clips give infinity.
-  """
-  error = jnp.mean(jnp.square(a - b), axis=(1, 2, 3, 4))
-  return -10.0 * jnp.log10(error)
 
 
 def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -72,9 +64,8 @@ def perceptual_distance(features: FeatureFn, a: jax.Array,
                         b: jax.Array) -> jax.Array:
   """Distance of deep features of clips [B, T, H, W, 3] in [-1, 1]: [B].
 
-  At each layer, feature vectors are scaled to unit length and the squared
-  differences summed over channels (as LPIPS, arXiv 1801.03924, without its
-  learned weights), averaged over positions, then over layers and frames.
+  `distances.feature_distances`, averaged over positions, then over layers and
+  frames.
 
   Args:
     features: Maps images [N, H, W, 3] in [-1, 1] to feature maps [N, h, w, C].
@@ -83,10 +74,8 @@ def perceptual_distance(features: FeatureFn, a: jax.Array,
   """
   images_a = a.reshape(-1, *a.shape[2:])
   images_b = b.reshape(-1, *b.shape[2:])
-  gaps = [
-      jnp.square(_unit(map_a) - _unit(map_b)).sum(axis=-1).mean(axis=(1, 2))
-      for map_a, map_b in zip(
-          features(images_a), features(images_b), strict=True)]
+  gaps = [layer.mean(axis=(1, 2)) for layer in distances.feature_distances(
+      features(images_a), features(images_b))]
   return jnp.mean(jnp.stack(gaps).reshape(len(gaps), len(a), -1), axis=(0, 2))
 
 
@@ -122,7 +111,7 @@ def compare_clips(
 
   Returns:
     psnr (dB), ssim, perceptual, flicker (share of the pixel range) and l1.
-    Clips that are exactly equal have infinite PSNR: it is capped at 100 dB.
+    The PSNR of clips that are equal is 100 dB, not infinite.
   """
   rows = []
   total = len(real) if isinstance(real, Sized) else None
@@ -144,14 +133,9 @@ def _measure(params: efficientnet.Params, a: jax.Array,
   a, b = a.astype(jnp.float32) / 255, b.astype(jnp.float32) / 255
   distance = perceptual_distance(
       functools.partial(efficientnet.features, params), a * 2 - 1, b * 2 - 1)
-  return dict(psnr=jnp.minimum(psnr(a, b), 100.0), ssim=ssim(a, b),
+  return dict(psnr=distances.psnr(a, b, peak=1.0), ssim=ssim(a, b),
               perceptual=distance, flicker=flicker(a, b),
               l1=jnp.mean(jnp.abs(a - b), axis=(1, 2, 3, 4)))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-  # Inside the root, so that the gradient at zero is finite.
-  return x * lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-10)
 
 
 def _gaussian_rows(extent: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from walt_jax.core import distances
 from walt_jax.core import types
 
 # Maps images [N, H, W, 3] in [-1, 1] to feature maps [N, h, w, C].
@@ -29,35 +30,20 @@ def reconstruction(decoded: jax.Array, pixels: jax.Array,
       f'Unknown reconstruction {kind!r}; choose from {RECONSTRUCTIONS}.')
 
 
-def psnr(decoded: jax.Array, pixels: jax.Array) -> jax.Array:
-  """Peak signal-to-noise ratio a clip, [B], in dB; pixels in [-1, 1]."""
-  error = jnp.square(jnp.clip(decoded, -1.0, 1.0) - pixels)
-  error = error.mean(tuple(range(1, error.ndim)))
-  return -10.0 * jnp.log10(jnp.maximum(error / 4.0, 1e-10))
-
-
 def perceptual(features: FeatureFn, decoded: jax.Array,
                images: jax.Array) -> jax.Array:
-  """Distance of deep features, as LPIPS without learned weights.
-
-  Features have unit length over channels at each position; squared
-  differences are summed over channels, averaged over positions, images and
-  layers.
+  """Distance of deep features: `distances.feature_distances`, averaged over
+  positions, images and layers.
 
   Args:
     features: Network that gives one or more feature maps.
     decoded: [N, H, W, 3] in about [-1, 1].
     images: [N, H, W, 3]; no gradient goes to them.
   """
-  def unit(x):
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-8)
-
   ours = features(decoded)
   theirs = [jax.lax.stop_gradient(f) for f in features(images)]
-  distances = [jnp.square(unit(a) - unit(b)).sum(-1).mean()
-               for a, b in zip(ours, theirs, strict=True)]
-  return jnp.stack(distances).mean()
+  maps = distances.feature_distances(ours, theirs)
+  return jnp.stack([layer.mean() for layer in maps]).mean()
 
 
 def pick_frames(key: jax.Array, num_frames: int, count: int) -> jax.Array:

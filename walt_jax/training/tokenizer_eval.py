@@ -4,11 +4,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from walt_jax.core import distances
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.media import contact_sheet
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
-from walt_jax.tokenizer import losses as losses_lib
 from walt_jax.training import state as train_state
 from walt_jax.training import tokenizer_step
 
@@ -23,12 +23,15 @@ class TokenizerEvaluation:
 
     def reconstruct(params, batch):
       clips = tokenizer_step.clips_of(batch)
+      # Of 8 bits, as `walt evaluate reconstruction` scores them.
       decoded = {
-          kind: module.apply({'params': params}, pixels)[0]
+          kind: pixels_lib.to_uint8(
+              module.apply({'params': params}, pixels)[0])
           for kind, pixels in clips.items()}
-      psnr = {kind: losses_lib.psnr(decoded[kind], pixels)
+      psnr = {kind: distances.psnr(
+          pixels_lib.to_unit_range(decoded[kind]), pixels, peak=2.0)
               for kind, pixels in clips.items()}
-      return psnr, {k: pixels_lib.to_uint8(v) for k, v in decoded.items()}
+      return psnr, decoded
 
     self._reconstruct = jax.jit(reconstruct)
 

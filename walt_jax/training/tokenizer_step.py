@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from walt_jax.core import distances
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
@@ -200,7 +201,8 @@ def make_tokenizer_step(
                           (decoded[kind], pixels), options.perceptual_frames))
         loss += options.perceptual_weight * parts['perceptual']
       total += share * loss
-      parts['psnr'] = losses.psnr(decoded[kind], pixels).mean()
+      parts['psnr'] = distances.psnr(
+          jnp.clip(decoded[kind], -1.0, 1.0), pixels, peak=2.0).mean()
       prefix = '' if kind == 'videos' or len(clips) == 1 else 'image_'
       metrics |= {prefix + name: value for name, value in parts.items()}
     return total, metrics
