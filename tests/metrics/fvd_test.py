@@ -45,7 +45,7 @@ class FvdTest(parameterized.TestCase):
     self.assertEqual(result['num_real'], 3)
     self.assertEqual(result['network']['name'], 'i3d-kinetics-400')
 
-  def test_yardsticks_share_the_real_set_and_equal_clips(self):
+  def test_baselines_share_the_real_set_and_equal_clips(self):
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (2, 17, 32, 32, 3)).astype(np.uint8)
     self.network.cache.clear()

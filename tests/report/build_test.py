@@ -101,7 +101,7 @@ class ReportTest(absltest.TestCase):
         self.folder,
         [scores_file.Score('Digit <accuracy>', 0.5, 'Base', 'fraction',
                       (0.4, 0.6), 160, target=0.3,
-                      yardsticks=(scores_file.Yardstick('chance', 0.1),))],
+                      baselines=(scores_file.Baseline('chance', 0.1),))],
         [scores_file.Timing('train base', 200.0, 2**30)], dict(seed=[0, 1]))
     path = build.write_report(self.folder)
     self.assertEqual(path, self.folder / 'report.html')

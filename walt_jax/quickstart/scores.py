@@ -1,4 +1,4 @@
-"""What the quickstart's runs are worth, beside yardsticks measured alike."""
+"""Scores of the quickstart's runs and of baselines measured alike."""
 import json
 import pathlib
 
@@ -22,7 +22,7 @@ from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import upscale
 
 Score = scores_file.Score
-Yardstick = scores_file.Yardstick
+Baseline = scores_file.Baseline
 _SHOWN = 8  # Clips of a folder that is there to be looked at.
 _ALL_KINDS = 40
 _NOISE_LEVEL = 0.0  # The true low-resolution clip needs no repair.
@@ -81,12 +81,12 @@ def _tokenizer(out, videos, entries, network) -> list[Score]:
   return [
       Score('PSNR of held-out clips', result['psnr'], 'Tokenizer', 'dB',
             count=count, target=26.0,
-            yardsticks=(Yardstick('mean clip', trivial['psnr']),)),
+            baselines=(Baseline('mean clip', trivial['psnr']),)),
       Score('SSIM', result['ssim'], 'Tokenizer', count=count,
-            yardsticks=(Yardstick('mean clip', trivial['ssim']),)),
+            baselines=(Baseline('mean clip', trivial['ssim']),)),
       Score('Perceptual distance (EfficientNet-Lite0)', result['perceptual'],
             'Tokenizer', count=count, better='lower',
-            yardsticks=(Yardstick('mean clip', trivial['perceptual']),))]
+            baselines=(Baseline('mean clip', trivial['perceptual']),))]
 
 
 def _control(out, difficulty: str) -> list[Score]:
@@ -95,7 +95,7 @@ def _control(out, difficulty: str) -> list[Score]:
   scores = []
   for name, target, chance in (('digit', 0.3, 0.1), ('direction', 0.9, 0.25)):
     beside = tuple(
-        Yardstick(f'reader on {kind} held-out clips', value[name]['accuracy'],
+        Baseline(f'reader on {kind} held-out clips', value[name]['accuracy'],
                   (value[name]['low'], value[name]['high']),
                   value[name]['total'])
         for kind, value in result['readers'].items() if value)
@@ -104,7 +104,7 @@ def _control(out, difficulty: str) -> list[Score]:
         f'{name.capitalize()} accuracy', asked['accuracy'],
         'Base, by caption and label', 'fraction', (asked['low'], asked['high']),
         asked['total'], target=target,
-        yardsticks=(*beside, Yardstick('chance', chance)),
+        baselines=(*beside, Baseline('chance', chance)),
         note=f'Moving digits of difficulty {difficulty!r}.'))
   return scores
 
@@ -130,7 +130,7 @@ def _fvd(out, videos: np.ndarray, count: int) -> Score:
       'FVD', values['generated'], 'Base, by caption and label', count=count,
       better='lower', target=min(values['step-0 denoiser'] / 2,
                                  values['mean clip']),
-      yardsticks=tuple(Yardstick(name, values[name], count=count)
+      baselines=tuple(Baseline(name, values[name], count=count)
                        for name in sets if name != 'generated'),
       note=f'I3D, {count} clips a set: biased upwards and comparable only '
       'within this table.')
@@ -161,10 +161,10 @@ def _super_resolution(out, index: int, size: int, network) -> list[Score]:
   ours = reconstruction.summary(truth, made, network)
   bilinear = reconstruction.summary(truth, plain, network)
   group = f'Super-resolution to {size} px, true low-resolution clips'
-  beside = lambda name: (Yardstick('bilinear upsampling', bilinear[name]),)
+  beside = lambda name: (Baseline('bilinear upsampling', bilinear[name]),)
   return [
       Score('Perceptual distance (EfficientNet-Lite0)', ours['perceptual'],
             group, count=len(truth), better='lower',
-            target=bilinear['perceptual'], yardsticks=beside('perceptual')),
+            target=bilinear['perceptual'], baselines=beside('perceptual')),
       Score('PSNR', ours['psnr'], group, 'dB', count=len(truth),
-            yardsticks=beside('psnr'))]
+            baselines=beside('psnr'))]

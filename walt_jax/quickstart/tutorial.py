@@ -2,7 +2,7 @@
 
 Runs the public commands in the order in which a user would, printing each one
 before it starts. A rerun after an interruption finishes the work. What the
-commands made is then scored against yardsticks that are measured the same way
+commands made is then scored against baselines that are measured the same way
 (`scores.json`) and shown in `report.html`.
 """
 import dataclasses
@@ -178,7 +178,7 @@ def run(plan: Plan, out: pathlib.Path) -> int:
       return code
     timings.append(scores_file.Timing(name, time.perf_counter() - begin))
     print(f'({name}: {timings[-1].seconds:.0f} s)', flush=True)
-  print('\nScoring against yardsticks ..', flush=True)
+  print('\nScoring against baselines ..', flush=True)
   begin = time.perf_counter()
   scores = quickstart_scores.measure(out, plan.fvd_clips, plan.difficulty)
   timings.append(scores_file.Timing(
@@ -199,7 +199,7 @@ def run(plan: Plan, out: pathlib.Path) -> int:
 def _print_summary(out, scores, total, peak) -> None:
   print()
   for score in scores:
-    beside = ', '.join(f'{y.name} {y.value:.4g}' for y in score.yardsticks)
+    beside = ', '.join(f'{y.name} {y.value:.4g}' for y in score.baselines)
     print(f'{score.group}: {score.name} {score.value:.4g} {score.unit}'
           + (f'  ({beside})' if beside else ''))
   print(f'\n{total / 60:.1f} minutes, {peak / 2**30:.1f} GiB at most. '

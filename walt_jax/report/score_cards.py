@@ -33,8 +33,8 @@ def tiles(folder: pathlib.Path | None) -> str:
   for score in record.scores[:_MAX_TILES]:
     group = f'{score.group} · ' if score.group else ''
     below = _interval(score.interval, score.unit)
-    beside = [f'{yardstick.name} {_value(yardstick.value, score.unit)}'
-              for yardstick in score.yardsticks[:2]]
+    beside = [f'{baseline.name} {_value(baseline.value, score.unit)}'
+              for baseline in score.baselines[:2]]
     if beside:
       below = f'{below}<br>' if below else ''
       below += html.escape('; '.join(beside))
@@ -47,7 +47,7 @@ def tiles(folder: pathlib.Path | None) -> str:
 
 
 def score_section(folder: pathlib.Path | None) -> str:
-  """Each score as bars beside its yardsticks, group by group."""
+  """Each score as bars beside its baselines, group by group."""
   if folder is None:
     return clips.missing(f'No {scores_file.FILE_NAME} here: '
                                 '<code>walt evaluate</code> writes scores.')
@@ -55,7 +55,7 @@ def score_section(folder: pathlib.Path | None) -> str:
   if record is None:
     return _foreign(folder / scores_file.FILE_NAME)
   parts = ['<p class="lead">Whiskers and brackets are 95% intervals; grey bars '
-           'are yardsticks measured in the same way.</p>']
+           'are baselines measured in the same way.</p>']
   for group in dict.fromkeys(score.group for score in record.scores):
     cards = ''.join(_score(score) for score in record.scores
                     if score.group == group)
@@ -73,7 +73,7 @@ def _score(score: scores_file.Score) -> str:
       f'{_value(item.value, score.unit)}{_brackets(item.interval, score.unit)}',
       item.interval, main)
   bars = [bar(score, True),
-          *(bar(yardstick, False) for yardstick in score.yardsticks)]
+          *(bar(baseline, False) for baseline in score.baselines)]
   facts = [f'{score.better} is better']
   if score.count is not None:
     facts.append(f'{score.count} clips')

@@ -1,4 +1,4 @@
-"""`scores.json`: what a run was measured at, beside what to hold it against."""
+"""`scores.json`: scores of a run, with baselines measured in the same way."""
 from collections.abc import Mapping, Sequence
 import dataclasses
 import os
@@ -10,10 +10,11 @@ from walt_jax.core import files
 
 FILE_NAME = 'scores.json'
 FORMAT = 1
+_BASELINES = 'yardsticks'  # The key's name in format 1.
 
 
 @dataclasses.dataclass(frozen=True)
-class Yardstick:
+class Baseline:
   """The same measure of something known, such as real clips."""
   name: str
   value: float
@@ -34,7 +35,7 @@ class Score:
     count: Clips or samples measured.
     better: 'higher' or 'lower'.
     target: Value to reach, or None.
-    yardsticks: Baselines: the same measure of known things.
+    baselines: The same measure of things that are known.
     note: One sentence for the reader.
   """
   name: str
@@ -45,7 +46,7 @@ class Score:
   count: int | None = None
   better: str = 'higher'
   target: float | None = None
-  yardsticks: tuple[Yardstick, ...] = ()
+  baselines: tuple[Baseline, ...] = ()
   note: str = ''
 
 
@@ -74,6 +75,8 @@ def write_scores(directory: str | os.PathLike, scores: Sequence[Score],
       raise ValueError(f"better must be 'higher' or 'lower', got {score}.")
   record = Scores(tuple(scores), tuple(timings), settings or {})
   content = dict(format=FORMAT, **dataclasses.asdict(record))
+  for fields in content['scores']:
+    fields[_BASELINES] = fields.pop('baselines')
   files.write_json(pathlib.Path(directory) / FILE_NAME, content)
 
 
@@ -104,6 +107,8 @@ def _interval(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _score(fields: dict[str, Any]) -> Score:
-  yardsticks = tuple(Yardstick(**_interval(fields))
-                     for fields in fields['yardsticks'])
-  return Score(**_interval(fields) | dict(yardsticks=yardsticks))
+  baselines = tuple(Baseline(**_interval(fields))
+                     for fields in fields[_BASELINES])
+  rest = {key: value for key, value in _interval(fields).items()
+          if key != _BASELINES}
+  return Score(**rest, baselines=baselines)
