@@ -119,7 +119,7 @@ def from_dict(values: dict[str, Any], where: str = 'the config', *,
   All configs that were not typed for this command come through here.
 
   Args:
-    values: As JSON holds them.
+    values: Values as JSON holds them.
     where: The file they come from, for errors.
     allow_code: Whether they may name classes of someone's own to import.
 

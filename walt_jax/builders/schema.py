@@ -227,7 +227,7 @@ class Tokenizer:
   Attributes:
     workdir: Work directory or export of a trained tokenizer; it is copied
       into the new run.
-    random: In place of a trained one; empty for none.
+    random: Stand-in for a trained one; empty for none.
     normalise: Whether latents are brought to zero mean and unit variance a
       channel (Table 3e: without, FVD is 67.9 in place of 60.7).
   """
@@ -380,7 +380,7 @@ class TokenizerExperiment(Experiment):
   Attributes:
     discriminator: The opponent; empty trains without a GAN. With the key
       `feature_maps` it also judges the maps of a frozen network.
-    discriminator_optimizer: As `optimizer`, of the discriminators.
+    discriminator_optimizer: Optimizer of the discriminators.
   """
   stage: Literal['tokenizer']
   model: Autoencoder

@@ -24,7 +24,7 @@ def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
   """Loads the tokenizer of any work directory.
 
   Args:
-    workdir: Of a tokenizer run (its export), of a denoiser (its copy), or an
+    workdir: A tokenizer run (its export), a denoiser (its copy), or an
       export itself.
     platform: 'cpu', 'gpu' or 'tpu', which decides the convolution's form.
 

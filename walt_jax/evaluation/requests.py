@@ -12,7 +12,7 @@ class Measure:
   """How FVD, FID and IS are measured.
 
   Attributes:
-    preprocessing: From pixels to the network's input; None: the protocol's,
+    preprocessing: Way from pixels to the network's input; None: the protocol's,
       or the network's own.
     also: Scores beside, of `scores.BESIDE`.
     resamples: Bootstrap resamples of the interval; 0: no interval.

@@ -99,8 +99,8 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
 
   Args:
     path: The file.
-    fps: As in `read_frames`. An array has no rate and stays as it is.
-    size: As in `read_frames`; arrays stay as they are.
+    fps: Frame rate, as in `read_frames`. An array has none and stays as it is.
+    size: Size, as in `read_frames`; arrays stay as they are.
     first: Keeps so many frames, or all of a shorter clip; None keeps all.
     last: Keeps so many frames of the end instead.
 

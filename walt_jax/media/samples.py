@@ -71,7 +71,7 @@ class StageRecord:
     noise_level: Noise augmentation of the low-resolution input, or None.
     shape: [T, H, W, 3] of its output.
     seconds: Wall time of the stage over all samples.
-    compile_seconds: Of which compiling, or None.
+    compile_seconds: Part of `seconds` spent compiling, or None.
     tokenizer_sha256: Hash of the tokenizer used.
     sampler_options: All settings of the sampler.
     windows: How clips longer than a window were made: 'continued', each

@@ -37,7 +37,7 @@ def run(task: Task, items: Sequence[Any], *, done: Callable[[], int],
     total: Units in all.
     label: What is being done.
     workers: Processes of the local runner.
-    pipeline_options: Of Beam, 'name=value,name=value'; with `runner=` the work
+    pipeline_options: Beam's, 'name=value,name=value'; with `runner=` the work
       goes there, not to local processes.
 
   Raises:
