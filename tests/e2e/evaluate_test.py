@@ -12,6 +12,7 @@ import numpy as np
 from tests.e2e import tiny
 from walt_jax.core import run_files
 from walt_jax.evaluation import checkpoint
+from walt_jax.evaluation import drawer
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import image_features
@@ -52,7 +53,7 @@ class EvaluateTest(absltest.TestCase):
         0, 256, (30, 5, 16, 16, 3)).astype(np.uint8))
     for where, name, value in (
         (image_features, 'load_efficientnet', _network),
-        (checkpoint, '_CHUNK', _CHUNK)):
+        (drawer, 'CHUNK', _CHUNK)):
       self.enterContext(mock.patch.object(where, name, value))
 
   def evaluate(self, *argv, name='score', workdir=None, code=0, devices=1):
@@ -70,7 +71,7 @@ class EvaluateTest(absltest.TestCase):
     return ['--cache', str(self.folder / name)]
 
   def test_an_interrupted_job_goes_on_by_index(self):
-    draw, drawn = checkpoint._Drawer.draw, []
+    draw, drawn = drawer.Drawer.draw, []
 
     def counted(drawer, seed, indices):
       if len(drawn) == 1 and stop:
@@ -78,7 +79,7 @@ class EvaluateTest(absltest.TestCase):
       drawn.append(indices)
       return draw(drawer, seed, indices)
 
-    with mock.patch.object(checkpoint._Drawer, 'draw', counted):
+    with mock.patch.object(drawer.Drawer, 'draw', counted):
       stop = True
       self.evaluate(*self.cache('a'), code=130)
       self.assertFalse((self.folder / 'score.json').exists())

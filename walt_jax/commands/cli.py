@@ -43,15 +43,22 @@ class _Parser(argparse.ArgumentParser):
     raise errors.UserError(f'{message} (see {self.prog} --help)')
 
 
-def make_parser() -> argparse.ArgumentParser:
-  """Builds the parser of the whole command line."""
+def make_parser(own_metric: str | None = None) -> argparse.ArgumentParser:
+  """Builds the parser of the whole command line.
+
+  Args:
+    own_metric: `module:Class` of a metric of the user's own, or None.
+  """
   parser = _Parser(prog='walt', description=walt_jax.__doc__)
   parser.add_argument('--version', action='version',
                       version=f'walt {walt_jax.__version__}')
   parser.set_defaults(takes_overrides=False)
   commands = parser.add_subparsers(dest='command', required=True,
                                    metavar='COMMAND')
-  for flags in (train, sample, demo, evaluate, data, plan, export, report):
+  for flags in (train, sample, demo):
+    flags.add(commands)
+  evaluate.add(commands, own_metric)
+  for flags in (data, plan, export, report):
     flags.add(commands)
   return parser
 
@@ -72,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
       raise errors.UserError(
           f'{argument} needs a value: --config.KEY=VALUE, without spaces')
     overrides.append((key, value))
-  args = make_parser().parse_args(rest)
+  args = make_parser(evaluate.own_metric(rest)).parse_args(rest)
   if overrides and not args.takes_overrides:
     raise errors.UserError(
         f'walt {args.command} takes no --config.{overrides[0][0]}; only a '

@@ -1,6 +1,6 @@
 """`walt evaluate`: scores clips and writes one JSON result."""
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import contextlib
 import os
 import pathlib
@@ -10,15 +10,11 @@ import warnings
 
 from walt_jax.builders import config as config_lib
 from walt_jax.commands import requests
-from walt_jax.commands.flags import evaluate as evaluate_flags
 from walt_jax.core import errors
-from walt_jax.evaluation import checkpoint
-from walt_jax.evaluation import control
+from walt_jax.evaluation import catalog
 from walt_jax.evaluation import follow
-from walt_jax.evaluation import reconstruct
-from walt_jax.evaluation import requests as evaluation_requests
+from walt_jax.evaluation import inputs
 from walt_jax.evaluation import results
-from walt_jax.evaluation import sets
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
 from walt_jax.training import logging as logging_lib
@@ -50,19 +46,14 @@ def _finish(result: dict[str, Any], path: str | None) -> None:
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
   """Scores clips, a checkpoint, or all checkpoints to come."""
+  metric = catalog.find(args.metric, 'METRIC')
   request = requests.evaluation_request(args)
-  if request.metric not in evaluate_flags.DRAWN:
-    return _METRICS[request.metric](request)
-  if not args.follow:
-    return (checkpoint if request.workdirs else sets).score(request)
+  if not getattr(args, 'follow', False):
+    return catalog.evaluate(metric, inputs.Inputs(request))
   if not request.workdirs:
     raise errors.UserError('--follow needs the --workdir of a training run')
-  return follow.follow(request, poll=args.poll, write_scalars=_write_scalars)
-
-
-_METRICS: dict[str, Callable[
-    [evaluation_requests.EvaluationRequest], dict[str, Any]]] = {
-        'reconstruction': reconstruct.score, 'control': control.score}
+  return follow.follow(metric, request, poll=args.poll,
+                       write_scalars=_write_scalars)
 
 
 def _write_scalars(workdir: pathlib.Path, step: int,

@@ -40,18 +40,28 @@ def evaluation_request(args: argparse.Namespace
       workdirs=args.workdir or (), protocol=args.protocol,
       frames=args.frames, network=args.network, batch_size=args.batch_size,
       seed=args.seed)
-  if args.metric == evaluate_flags.RECONSTRUCTION:
-    return dataclasses.replace(request, chunks=chunks(args))
-  if args.metric not in evaluate_flags.DRAWN:
-    return request
-  return dataclasses.replace(
-      request, cache=args.cache,
-      measure=evaluation_requests.Measure(
-          preprocessing=args.preprocessing, also=args.also,
-          resamples=args.interval, num_splits=args.splits,
-          real_split=args.real_split, given_frames=args.given_frames,
-          save_statistics=args.save_statistics),
-      drawing=evaluation_requests.Drawing(
-          num_samples=args.num_samples, repeats=args.repeats,
-          requests_file=args.requests, step=args.step,
-          choice=sampler_choice(args), save_samples=args.save_samples))
+  groups = evaluate_flags.groups(args.metric)
+  if 'chunks' in groups:
+    request = dataclasses.replace(request, chunks=chunks(args))
+  if 'job' in groups:
+    request = dataclasses.replace(request, cache=args.cache)
+  if 'measure' in groups:
+    request = dataclasses.replace(request, measure=_measure(args))
+  if 'drawing' in groups:
+    request = dataclasses.replace(request, drawing=_drawing(args))
+  return request
+
+
+def _measure(args: argparse.Namespace) -> evaluation_requests.Measure:
+  return evaluation_requests.Measure(
+      preprocessing=args.preprocessing, also=args.also,
+      resamples=args.interval, num_splits=args.splits,
+      real_split=args.real_split, given_frames=args.given_frames,
+      save_statistics=args.save_statistics)
+
+
+def _drawing(args: argparse.Namespace) -> evaluation_requests.Drawing:
+  return evaluation_requests.Drawing(
+      num_samples=args.num_samples, repeats=args.repeats,
+      requests_file=args.requests, step=args.step,
+      choice=sampler_choice(args), save_samples=args.save_samples)

@@ -3,6 +3,7 @@ from collections.abc import Iterator, Sequence
 import os
 import pathlib
 import struct
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -23,7 +24,7 @@ class ClipSet:
     path: What was given.
     names: A file name or number for each clip, for messages.
     entries: What `samples.json` says of each clip; empty without that file.
-    stages: How they were sampled, from `samples.json`.
+    workdirs: Stages that drew them, from `samples.json`.
     split: Which split of a data set they are, or None where nothing says so.
   """
 
@@ -35,7 +36,8 @@ class ClipSet:
     self.names = tuple(names)
     self.split: str | None = None
     self.entries = record.entries if record else ()
-    self.stages = record.stages if record else ()
+    self.workdirs = tuple(
+        stage.workdir for stage in record.stages) if record else ()
     self._files = files
     self._array = array
     self._frames = frames
@@ -172,10 +174,17 @@ def _open_npz(path: pathlib.Path) -> np.ndarray:
   return np.memmap(path, dtype, 'r', offset, shape)
 
 
+def of_array(name: str, clips: np.ndarray,
+             frames: int | None = None) -> ClipSet:
+  """Clips uint8 [N, T, H, W, 3] in memory, of which `frames` are looked at."""
+  return ClipSet(pathlib.Path(name), [str(i) for i in range(len(clips))], (),
+                 clips, None, frames)
+
+
 class Part:
   """Clips [first, last) of a set."""
 
-  def __init__(self, clips: ClipSet, first: int, last: int):
+  def __init__(self, clips: Any, first: int, last: int):
     self._clips, self._first, self._last = clips, first, last
 
   def __len__(self) -> int:
@@ -206,3 +215,15 @@ def _clip_files(folder: pathlib.Path) -> list[pathlib.Path]:
         f'{folder} mixes {found}; keep one kind to a folder')
   (files,) = kinds.values()
   return files
+
+
+def fingerprint(path: str) -> list[Any]:
+  """Changes when a set does: names, sizes and times of files, their reader."""
+  prepared = evaluation_clips.parse(path)  # Which split is in the path.
+  root = (prepared[0] if prepared else pathlib.Path(path)).resolve()
+  files = [root] if root.is_file() else sorted(
+      file for file in root.rglob('*') if file.is_file())
+  reader = [] if prepared else [decode.VERSION]
+  return [str(path) if prepared else str(root), *reader, [
+      (str(file.relative_to(root)), file.stat().st_size,
+       file.stat().st_mtime_ns) for file in files]]

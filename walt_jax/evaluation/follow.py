@@ -12,7 +12,9 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import run_files
-from walt_jax.evaluation import checkpoint
+from walt_jax.evaluation import catalog
+from walt_jax.evaluation import inputs as inputs_lib
+from walt_jax.evaluation import metric as metric_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import results
 from walt_jax.metrics import protocols
@@ -22,8 +24,8 @@ from walt_jax.training import workdir as workdir_lib
 WriteScalars = Callable[[pathlib.Path, int, Mapping[str, float]], None]
 
 
-def follow(request: requests_lib.EvaluationRequest, *, poll: float,
-           write_scalars: WriteScalars) -> dict[str, Any]:
+def follow(metric: metric_lib.Metric, request: requests_lib.EvaluationRequest,
+           *, poll: float, write_scalars: WriteScalars) -> dict[str, Any]:
   """Scores every checkpoint until the last that the run will write.
 
   Each score becomes `eval/METRIC` of its step in the run's TensorBoard and
@@ -31,6 +33,7 @@ def follow(request: requests_lib.EvaluationRequest, *, poll: float,
   is done. A checkpoint that training removes first is passed over.
 
   Args:
+    metric: Scores each checkpoint.
     request: Its `workdirs` are scored, at every step of the base.
     poll: Seconds between looks for a new checkpoint.
     write_scalars: `write_scalars(workdir, step, scalars)` adds them to the
@@ -51,7 +54,7 @@ def follow(request: requests_lib.EvaluationRequest, *, poll: float,
   while True:
     step, is_over = _next(base, records, last)
     if step is not None:
-      result = _score(request, base, step)
+      result = _score(metric, request, base, step)
       if result is None:
         records.skipped.add(step)
       else:
@@ -87,12 +90,13 @@ def _next(base: pathlib.Path, records: '_Records',
   return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
 
 
-def _score(request: requests_lib.EvaluationRequest, base: pathlib.Path,
+def _score(metric: metric_lib.Metric,
+           request: requests_lib.EvaluationRequest, base: pathlib.Path,
            step: int) -> dict[str, Any] | None:
   """The result of one checkpoint; None where it is gone by now."""
   try:
-    return checkpoint.score(dataclasses.replace(
-        request, drawing=dataclasses.replace(request.drawing, step=step)))
+    return catalog.evaluate(metric, inputs_lib.Inputs(dataclasses.replace(
+        request, drawing=dataclasses.replace(request.drawing, step=step))))
   except (errors.UserError, OSError, ValueError):
     if step in workdir_lib.WorkDir(base).steps():
       raise
@@ -132,11 +136,9 @@ class _Records:
     self.history[step] = record
     if not multihost.is_main():
       return
-    scalars = {f'eval/{result["metric"]}': result['value']}
-    for name in ('sfid', 'precision', 'recall'):
-      if name in result:
-        scalars[f'eval/{name}'] = result[name]
-    self._write_scalars(self._base, step, scalars)
+    self._write_scalars(self._base, step, {
+        f'eval/{name}': value
+        for name, value in results.scalars(result).items()})
     results.write(
         self._folder / f'{self._name}_step_{step:08d}.json', record)
     print(f'step {step}: {result["metric"]} {result["value"]:.4g}',

@@ -5,60 +5,72 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax.builders import tokenizers
 from walt_jax.core import errors
+from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import inputs as inputs_lib
+from walt_jax.evaluation import metric
+from walt_jax.evaluation import plan as plan_lib
 from walt_jax.evaluation import requests as requests_lib
-from walt_jax.evaluation import sets
 from walt_jax.metrics import fvd
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
 from walt_jax.sampling import compiled_tokenizer
 
 
-def score(request: requests_lib.EvaluationRequest) -> dict[str, Any]:
-  """Scores pairs of clips, or clips and what a tokenizer makes of them."""
-  real: Any = sets.open_clips(request, 'real')
-  other: Any
-  result: dict[str, Any] = {}
-  if request.workdirs:
-    if len(request.workdirs) != 1:
-      raise errors.UserError('reconstruction takes one --workdir, got '
-                             f'{",".join(request.workdirs)}')
-    tokenizer = tokenizers.load_tokenizer(request.workdirs[0])
-    codec = compiled_tokenizer.Codec(tokenizer, request.chunks)
-    other = list(reconstructions(codec, real, request.batch_size or 8))
-    result |= dict(tokenizer_sha256=tokenizer.sha256,
-                   **request.chunks.describe(tokenizer))
-    real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
-  else:
-    _check_whole(request)
-    other = sets.open_clips(request, 'generated')
-    if len(other) != len(real):
-      raise errors.UserError(
-          f'--real holds {len(real)} clips and --generated {len(other)}; they '
-          'are compared in order and must be as many')
-    if other[0].shape != real[0].shape:
-      raise errors.UserError(
-          f'--real has clips of {sets.size_of(real[0])} and '
-          f'--generated of {sets.size_of(other[0])}; they must be '
-          'equal')
-  pairs = reconstruction.load_network()
-  result |= reconstruction.summary(real, other, pairs)
-  rfvd = None
+class Reconstruction:
+  """PSNR, SSIM, perceptual distance, flicker and rFVD of pairs of clips."""
+  takes: tuple[metric.Kind, ...] = ('real', 'tokenizer')
+
+  def evaluate(self, inputs: inputs_lib.Inputs) -> dict[str, Any]:
+    """Scores pairs of clips, or clips and what a tokenizer makes of them."""
+    request = inputs.request
+    real: Any = inputs.real()
+    result: dict[str, Any] = {}
+    if inputs.is_drawn:
+      tokenizer = inputs.tokenizer()
+      codec = compiled_tokenizer.Codec(tokenizer, request.chunks)
+      other: Any = list(reconstructions(codec, real, request.batch_size or 8))
+      result |= dict(tokenizer_sha256=tokenizer.sha256,
+                     **request.chunks.describe(tokenizer))
+      real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
+    else:
+      _check_whole(request)
+      other = inputs.generated()
+      _check_pairs(real, other)
+    pairs = reconstruction.load_network()
+    result |= reconstruction.summary(real, other, pairs)
+    # The result's own network is that of the perceptual distance.
+    return dict(
+        metric='reconstruction', value=result['psnr'],
+        values=[result['psnr']], num_real=len(real), num_generated=len(other),
+        frames=len(real[0]), network=result.pop('perceptual_network'),
+        preprocessing='none', covariance=None, protocol=request.protocol,
+        comparable_to=[], rfvd=_rfvd(request, real, other), **result)
+
+
+def _check_pairs(real: clip_sets.ClipSet, other: Any) -> None:
+  """Clips are compared in order."""
+  if len(other) != len(real):
+    raise errors.UserError(
+        f'--real holds {len(real)} clips and --generated {len(other)}; they '
+        'are compared in order and must be as many')
+  if other[0].shape != real[0].shape:
+    raise errors.UserError(
+        f'--real has clips of {plan_lib.size_of(real[0])} and '
+        f'--generated of {plan_lib.size_of(other[0])}; they must be equal')
+
+
+def _rfvd(request: requests_lib.EvaluationRequest, real: Any,
+          other: Any) -> dict[str, Any] | None:
+  """FVD of the pairs; None where they have too few frames."""
   frames = video_features.scored_frames(len(real[0]))
-  if frames >= video_features.MIN_FRAMES:
-    network = video_features.load_network(
-        request.network, **sets.video_form(request))
-    rfvd = fvd.compare(
-        *(fvd.feature_set(clips, network, label=name)
-          for name, clips in (('real', real), ('reconstructed', other))))
-  # The result's own network is that of the perceptual distance.
-  return dict(
-      metric='reconstruction', value=result['psnr'],
-      values=[result['psnr']], num_real=len(real), num_generated=len(other),
-      frames=len(real[0]), network=result.pop('perceptual_network'),
-      preprocessing='none', covariance=None, protocol=request.protocol,
-      comparable_to=[], rfvd=rfvd, **result)
+  if frames < video_features.MIN_FRAMES:
+    return None
+  network = video_features.load_network(
+      request.network, **plan_lib.video_form(request))
+  return fvd.compare(*(
+      fvd.feature_set(clips, network, label=name)
+      for name, clips in (('real', real), ('reconstructed', other))))
 
 
 def _check_whole(request: requests_lib.EvaluationRequest) -> None:

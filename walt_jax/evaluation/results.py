@@ -11,12 +11,19 @@ _SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance', 'root',
          'protocol', 'real_content', 'given_frames', 'num_splits',
          'split_size')
 _COUNTED = ('fvd', 'fid', 'is')  # Scores that depend on how many clips.
+_BESIDE = ('sfid', 'precision', 'recall')  # Numbers beside a score.
 
 
 def write(path: str | os.PathLike, result: dict[str, Any]) -> None:
   """Writes a result as JSON, whole or not at all."""
   text = json.dumps(result, indent=1, allow_nan=False) + '\n'
   files.write_text(path, text)
+
+
+def scalars(result: dict[str, Any]) -> dict[str, float]:
+  """What the curves of a training run show of a result, by name."""
+  beside = {name: result[name] for name in _BESIDE if name in result}
+  return {result['metric']: result['value']} | beside
 
 
 def compare(first: str, second: str) -> dict[str, Any]:

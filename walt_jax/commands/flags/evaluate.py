@@ -1,5 +1,6 @@
 """Flags of `walt evaluate`."""
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from walt_jax.commands.flags import sampling
@@ -13,29 +14,46 @@ METRICS = {
     RECONSTRUCTION: 'PSNR, SSIM and more, clip by clip',
     'control': 'does what was asked for appear (moving digits)',
 }
-DRAWN = ('fvd', 'fid', 'is')  # Metrics of sets, whose samples may be drawn.
+MEASURED = ('fvd', 'fid', 'is')  # Metrics of sets of features.
 BESIDE = ('kvd', 'kid', 'precision_recall', 'is', 'sfid')
 
 
-def add(commands: Any) -> None:
-  """Adds `walt evaluate`, with a sub-command for each metric and `compare`."""
+def own_metric(argv: Sequence[str]) -> str | None:
+  """The metric of a command line, if it is of the form `module:Class`."""
+  if len(argv) > 1 and argv[0] == 'evaluate' and ':' in argv[1]:
+    return argv[1]
+  return None
+
+
+def groups(metric: str) -> tuple[str, ...]:
+  """The groups of flags that a metric takes beside the sets of clips."""
+  if metric in MEASURED or metric not in METRICS:
+    return ('measure', 'drawing', 'job')
+  return ('chunks',) if metric == RECONSTRUCTION else ('drawing',)
+
+
+def add(commands: Any, own: str | None = None) -> None:
+  """Adds `walt evaluate`, with a sub-command for each metric and `compare`.
+
+  Args:
+    commands: Gets the sub-command.
+    own: Name of a metric of the user's own, or None.
+  """
   parser = commands.add_parser(
       'evaluate', help='score clips or a checkpoint',
       description='Scores clips. A PATH is a folder of videos or images, an '
       '.npy of uint8 [N, T, H, W, 3], an .npz with such an arr_0, or a '
-      'prepared data set: DIR[:SPLIT][:HEIGHTxWIDTH].')
+      'prepared data set: DIR[:SPLIT][:HEIGHTxWIDTH]. METRIC may also be a '
+      'class of your own, module:Class (docs/evaluation.md).')
   parser.set_defaults(module='walt_jax.commands.evaluate')
   metrics = parser.add_subparsers(dest='metric', required=True,
                                   metavar='METRIC')
-  for name, text in METRICS.items():
+  known = METRICS | ({own: 'a metric of your own'} if own else {})
+  for name, text in known.items():
     metric = metrics.add_parser(name, help=text, description=text + '.')
     _add_sets(metric)
-    if name == RECONSTRUCTION:
-      sampling.add_chunks(metric)
-    if name in DRAWN:
-      _add_measure(metric)
-      _add_sampling(metric)
-      _add_job(metric)
+    for group in groups(name):
+      _GROUPS[group](metric)
   compare = metrics.add_parser(
       'compare', help='compare two results, if they may be compared')
   compare.add_argument('files', nargs=2, metavar='RESULT.json')
@@ -109,3 +127,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
        'last; scores go to its TensorBoard and metrics.jsonl')
   add_('--poll', type=values.positive, default=30.0, metavar='SECONDS',
        help='how often --follow looks for a new checkpoint (30)')
+
+
+_GROUPS = dict(measure=_add_measure, drawing=_add_sampling, job=_add_job,
+               chunks=sampling.add_chunks)

@@ -1,0 +1,112 @@
+"""Metrics by name, and one of the user's own."""
+import json
+import pathlib
+import sys
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from tests.e2e import tiny
+from walt_jax.commands.flags import evaluate as flags
+from walt_jax.core import extensions
+from walt_jax.evaluation import catalog
+from walt_jax.evaluation import metric
+from walt_jax.metrics import scores
+
+# A metric in one file of its own, as docs/evaluation.md shows.
+BRIGHTNESS = '''
+import numpy as np
+
+
+class Brightness:
+  """How much brighter generated clips are than real ones."""
+  takes = ('real', 'generated')
+
+  def evaluate(self, inputs):
+    real, generated = inputs.real(), inputs.generated()
+    difference = (np.mean([clip.mean() for clip in generated])
+                  - np.mean([clip.mean() for clip in real]))
+    return dict(value=float(difference), num_generated=len(generated))
+
+
+class Broken(Brightness):
+  def evaluate(self, inputs):
+    return dict(value=float('nan'))
+
+
+class NoMetric:
+  takes = ()
+'''
+
+
+class CatalogTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+    (self.folder / 'own_metric.py').write_text(BRIGHTNESS)
+    sys.path.insert(0, str(self.folder))
+    self.addCleanup(sys.path.remove, str(self.folder))
+    self.addCleanup(sys.modules.pop, 'own_metric', None)
+    self.out = self.folder / 'result.json'
+
+  def array(self, name, value, size=16):
+    path = self.folder / f'{name}.npy'
+    np.save(path, np.full((2, 5, size, size, 3), value, np.uint8))
+    return path
+
+  def test_flags_name_every_metric(self):
+    self.assertEqual(list(flags.METRICS), list(catalog.METRICS))
+    self.assertEqual(flags.BESIDE, tuple(scores.BESIDE))
+    for name, found in catalog.METRICS.items():
+      missing = extensions.members(metric.Metric) - set(dir(found))
+      self.assertEmpty(missing, name)
+
+  def test_a_metric_of_ones_own(self):
+    result = tiny.walt(
+        'evaluate', 'own_metric:Brightness', '--real', self.array('a', 10),
+        '--generated', self.array('b', 17), '--json', self.out)
+    self.assertEqual(result.code, 0, result.err)
+    self.assertEqual(json.loads(self.out.read_text()), dict(
+        metric='own_metric:Brightness', protocol='quick', value=7.0,
+        num_generated=2))
+
+  def test_a_metric_of_ones_own_draws_samples(self):
+    result = tiny.walt(
+        'evaluate', 'own_metric:Brightness', '--real', self.array('a', 0),
+        '--workdir', tiny.run('base'), '--num_samples', 3, '--steps', 2,
+        '--json', self.out)
+    self.assertEqual(result.code, 0, result.err)
+    found = json.loads(self.out.read_text())
+    self.assertEqual(found['num_generated'], 3)
+    self.assertGreater(found['value'], 0)
+
+  def test_control_draws_samples(self):
+    result = tiny.walt(
+        'evaluate', 'control', '--workdir',
+        f'{tiny.run("base")},{tiny.run("sr")}', '--num_samples', 3, '--steps',
+        2, '--json', self.out)
+    self.assertEqual(result.code, 0, result.err)
+    found = json.loads(self.out.read_text())
+    self.assertEqual((found['num_generated'], found['digit']['total']), (3, 3))
+
+  @parameterized.parameters(
+      ('own_metric:Broken', "a finite number 'value'"),
+      ('own_metric:NoMetric', 'lacks evaluate'),
+      ('own_metric:Absent', 'has no class Absent'),
+      ('no_such_module:Metric', 'cannot be imported'),
+      ('fvx', "invalid choice: 'fvx'"), ('a b:c', 'module:Class'))
+  def test_refusals(self, name, said):
+    clips = self.array('a', 0)
+    result = tiny.walt('evaluate', name, '--real', clips, '--generated',
+                       clips, '--json', self.out)
+    self.assertEqual(result.code, 2, result.err)
+    self.assertRegex(result.err, rf'\Awalt: error: [^\n]*{said}[^\n]*\n\Z')
+    self.assertFalse(self.out.exists())
+
+
+if __name__ == '__main__':
+  absltest.main()

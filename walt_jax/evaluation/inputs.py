@@ -1,0 +1,149 @@
+"""What a metric scores: clips on disk, or samples of a model."""
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from walt_jax.builders import tokenizers
+from walt_jax.core import errors
+from walt_jax.core import run_files
+from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import drawer as drawer_lib
+from walt_jax.evaluation import requests as requests_lib
+from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import requests as sampling_requests
+
+DEFAULT_SAMPLES = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+  """A model in training, which takes the place of files.
+
+  Attributes:
+    step: Training step.
+    mesh: Devices of this process to draw samples on.
+    pipeline: Draws its samples; None for a tokenizer.
+    tokenizer: The tokenizer in training, or None for a denoiser.
+    requests: What the held-out clips show, to be drawn.
+    real: Held-out clips uint8 [N, T, H, W, 3], or None where the data are
+      latents.
+  """
+  step: int
+  mesh: jax.sharding.Mesh
+  pipeline: pipeline_lib.Pipeline | None = None
+  tokenizer: Any = None
+  requests: Sequence[sampling_requests.Request] = ()
+  real: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inputs:
+  """What one evaluation looks at.
+
+  Attributes:
+    request: What was asked for.
+    model: A model in training, or None: what the request names.
+  """
+  request: requests_lib.EvaluationRequest
+  model: TrainedModel | None = None
+
+  @property
+  def is_drawn(self) -> bool:
+    """Whether the generated clips are samples that are yet to be drawn."""
+    return self.model is not None or bool(self.request.workdirs)
+
+  @property
+  def cache(self) -> pathlib.Path | None:
+    """Where features and statistics are kept, or None for nowhere."""
+    if self.request.cache:
+      return pathlib.Path(self.request.cache)
+    if self.request.workdirs:
+      return pathlib.Path(self.request.workdirs[-1]) / run_files.EVALUATION
+    return None
+
+  def real(self, frames: int | None = None) -> clip_sets.ClipSet:
+    """Opens the real clips.
+
+    Args:
+      frames: First frames of each; by default what the request says.
+
+    Raises:
+      UserError: There are none.
+    """
+    frames = frames or self.request.frames
+    if self.model is None:
+      return self._open('real', self.request.real, frames)
+    if self.model.real is None:
+      raise errors.UserError(
+          f'{self.request.metric} needs real clips, but the data are latents')
+    return clip_sets.of_array('held-out clips', self.model.real, frames)
+
+  def fingerprint(self) -> Any:
+    """Changes when the real clips do; a JSON value."""
+    if self.model is None:
+      return clip_sets.fingerprint(str(self.request.real))
+    return hashlib.sha256(
+        np.ascontiguousarray(self.model.real).tobytes()).hexdigest()
+
+  def generated(self, frames: int | None = None
+                ) -> clip_sets.ClipSet | drawer_lib.DrawnClips:
+    """Opens the generated clips, or prepares to draw them.
+
+    Args:
+      frames: First frames of each clip on disk; by default what the request
+        says. Drawn clips are whole.
+
+    Raises:
+      UserError: There are none.
+    """
+    if not self.is_drawn:
+      return self._open('generated', self.request.generated,
+                        frames or self.request.frames)
+    count = self.request.drawing.num_samples or DEFAULT_SAMPLES
+    return drawer_lib.DrawnClips(self.drawer(), self.request.seed, count)
+
+  def pipeline(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
+    """The stages that samples are drawn from, and their devices."""
+    if self.model is None:
+      return drawer_lib.open_pipeline(self.request)
+    assert self.model.pipeline is not None  # Checked before training.
+    return self.model.pipeline, self.model.mesh
+
+  def drawer(self, opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]
+             | None = None, real: clip_sets.ClipSet | None = None
+             ) -> drawer_lib.Drawer:
+    """Prepares to draw samples.
+
+    Args:
+      opened: What `pipeline` returned, if it was called already.
+      real: Clips whose first frames may be given.
+    """
+    pipeline, mesh = opened or self.pipeline()
+    return drawer_lib.Drawer.of(
+        self.request, pipeline, mesh, real=real,
+        requests=self.model.requests if self.model else ())
+
+  def tokenizer(self) -> Any:
+    """The tokenizer to score.
+
+    Raises:
+      UserError: The request names none, or several.
+    """
+    if self.model is not None:
+      return self.model.tokenizer
+    if len(self.request.workdirs) != 1:
+      raise errors.UserError(
+          f'{self.request.metric} takes one --workdir, got '
+          f'{",".join(self.request.workdirs)}')
+    return tokenizers.load_tokenizer(self.request.workdirs[0])
+
+  def _open(self, flag: str, path: str | None,
+            frames: int | None) -> clip_sets.ClipSet:
+    if path is None:
+      raise errors.UserError(f'{self.request.metric} needs --{flag} PATH')
+    return clip_sets.open_clips(path, frames=frames)

@@ -1,0 +1,119 @@
+"""The real side of a score: clips, or a file of their statistics."""
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from walt_jax.core import errors
+from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import inputs as inputs_lib
+from walt_jax.evaluation import plan as plan_lib
+from walt_jax.metrics import feature_network
+from walt_jax.metrics import feature_sets
+from walt_jax.parallel import multihost
+
+
+class Real:
+  """The real side: clips, or a file of statistics.
+
+  Attributes:
+    clips: A `ClipSet`, or None for statistics.
+    statistics: Read from a file, or None.
+    split: What the data set says it is, or None.
+  """
+
+  def __init__(self, inputs: inputs_lib.Inputs,
+               network: feature_network.FeatureNetwork):
+    """Opens the real side of the inputs.
+
+    Raises:
+      UserError: There is none, or statistics of another network.
+    """
+    path = inputs.request.real
+    self._inputs, self.path = inputs, path
+    self.clips = self.statistics = None
+    if inputs.model is None and path is not None and is_statistics(path):
+      self.statistics = feature_sets.load(
+          path, network=dataclasses.asdict(network.info),
+          preprocessing=network.preprocessing)
+    else:
+      self.clips = inputs.real()
+    self.split = getattr(self.clips, 'split', None)
+
+  @property
+  def is_external(self) -> bool:
+    return self.statistics is not None and self.statistics.is_external
+
+  @property
+  def count(self) -> int | None:
+    if self.clips is not None:
+      return len(self.clips)
+    return None if self.is_external else self.statistics.count
+
+  def check_size(self, generated) -> None:
+    """Clips of unlike sizes would be resized unlike."""
+    if self.clips is not None and (
+        self.clips[0].shape[1:] != generated[0].shape[1:]):
+      raise errors.UserError(
+          f'--real has frames of {plan_lib.size_of(self.clips[0])} and '
+          f'--generated of {plan_lib.size_of(generated[0])}; bring both to '
+          'one size')
+
+  def feature_set(self, plan: plan_lib.Plan, network, frames: int) -> Any:
+    """Its statistics, read again where they were computed before."""
+    if self.statistics is not None:
+      return self._of_file(plan, network, frames)
+    clips = self._inputs.real(frames)
+    plan_lib.check_lengths(network, clips, frames)
+    cached = self._cache_file(network, frames)
+    known = cached and cached.is_file() and not plan.keep
+    if known:
+      found = feature_sets.load(
+          cached, network=dataclasses.asdict(network.info),
+          preprocessing=network.preprocessing)
+    else:
+      found = plan.collect(clips, network, frames, 'real')
+    for path in (None if known else cached,
+                 plan.request.measure.save_statistics):
+      if path and multihost.is_main():
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        found.save(path)
+    return found
+
+  def _of_file(self, plan, network, frames):
+    found = self.statistics
+    if found.frames != frames:
+      raise errors.UserError(
+          f'{self.path} holds statistics of {found.frames} frames, the '
+          f'samples have {frames}; give --frames or other statistics')
+    if not plan.keep:
+      return found
+    # Guidance's reference files hold images beside the statistics.
+    with np.load(self.path, allow_pickle=False) as file:
+      has_images = 'arr_0' in file.files
+    if not has_images:
+      raise errors.UserError(
+          f'{self.path} holds statistics alone; --also '
+          f'{",".join(plan.also)} and --interval need real images or clips')
+    images = clip_sets.open_clips(self.path)
+    return dataclasses.replace(found, kept=plan.collect(
+        images, network, frames, 'reference').kept)
+
+  def _cache_file(self, network, frames: int) -> pathlib.Path | None:
+    folder = self._inputs.cache
+    if folder is None:
+      return None
+    key = json.dumps([
+        self._inputs.fingerprint(), frames, network.info.name,
+        network.info.sha256, network.preprocessing])
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return folder / f'real_{name}.npz'
+
+
+def is_statistics(path: str) -> bool:
+  """Whether a path is a file of statistics, not of clips."""
+  return os.path.isfile(path) and feature_sets.is_statistics(path)
