@@ -18,6 +18,7 @@ from PIL import Image
 import scipy.ndimage
 
 from walt_jax.core import files
+from walt_jax.core import moments as moments_lib
 from walt_jax.media import decode
 from walt_jax.metrics import frechet
 from walt_jax.metrics import kernel
@@ -137,7 +138,7 @@ def _npy(array: np.ndarray) -> bytes:
 def fvd(a: np.ndarray, b: np.ndarray, **variant) -> float:
   """Frechet distance of features [N, 400]."""
   return frechet.frechet_distance(
-      frechet.Moments.of(a), frechet.Moments.of(b), **variant)
+      moments_lib.Moments.of(a), moments_lib.Moments.of(b), **variant)
 
 
 def order_table(clips: np.ndarray, features: Features) -> list[dict]:

@@ -11,6 +11,7 @@ import tracemalloc
 
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import frechet
@@ -20,7 +21,7 @@ from walt_jax.pretrained import networks
 def frechet_seconds(width: int, count: int) -> dict[str, float]:
   """Seconds of one distance, statistics given, by either root."""
   rng = np.random.default_rng(0)
-  a, b = (frechet.Moments.of(rng.normal(size=(count, width)))
+  a, b = (moments_lib.Moments.of(rng.normal(size=(count, width)))
           for _ in range(2))
   found = {}
   for root in ('eigh', 'sqrtm'):

@@ -2,6 +2,7 @@
 from absl.testing import absltest
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import bootstrap
 from walt_jax.metrics import frechet
 
@@ -11,8 +12,8 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:
-  return frechet.frechet_distance(frechet.Moments.of(a),
-                                  frechet.Moments.of(b))
+  return frechet.frechet_distance(moments_lib.Moments.of(a),
+                                  moments_lib.Moments.of(b))
 
 
 class BootstrapTest(absltest.TestCase):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import frechet
@@ -82,7 +83,7 @@ class FeatureSetsTest(parameterized.TestCase):
     whole = feature_sets.collect(clips, network)
     parts = [feature_sets.collect(clips[i:j], network)
              for i, j in ((0, 5), (5, 6), (6, 23))]
-    merged = frechet.Moments.empty(_WIDTH)
+    merged = moments_lib.Moments.empty(_WIDTH)
     for part in parts:
       merged = merged.merge(part.moments)
     np.testing.assert_allclose(merged.scatter, whole.moments.scatter,
@@ -124,10 +125,10 @@ class FeatureSetsTest(parameterized.TestCase):
         feature_sets.load(path, network=info | dict(name='tiny'),
                           preprocessing='p')
     self.assertTrue(found.is_external)
-    y = frechet.Moments.of(rng.normal(size=(60, 4)))
+    y = moments_lib.Moments.of(rng.normal(size=(60, 4)))
     self.assertAlmostEqual(
         frechet.frechet_distance(found.moments, y),
-        frechet.frechet_distance(frechet.Moments.of(x), y), places=9)
+        frechet.frechet_distance(moments_lib.Moments.of(x), y), places=9)
     self.assertIn('spatial', found.others)
 
   def test_each_process_takes_every_other_clip(self):

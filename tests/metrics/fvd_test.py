@@ -5,8 +5,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import baselines
-from walt_jax.metrics import frechet
 from walt_jax.metrics import fvd
 from walt_jax.metrics import video_features
 
@@ -75,7 +75,7 @@ class FvdTest(parameterized.TestCase):
       fvd.feature_set(clips, self.network)
 
   def test_unlike_sets_are_refused(self):
-    moments = frechet.Moments.of(np.zeros((2, 3)))
+    moments = moments_lib.Moments.of(np.zeros((2, 3)))
     network = dict(name='a', source='', sha256='')
     with self.assertRaisesRegex(ValueError, 'frames'):
       fvd.compare(fvd.FeatureSet(moments, 16, network),

@@ -3,6 +3,7 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import statistics as stats
 
@@ -27,12 +28,11 @@ class LatentStatisticsTest(absltest.TestCase):
     mean = flat.mean(0)
     std = np.sqrt(np.square(flat - mean).mean(0))
     parts = [stats.moments_of(p) for p in posteriors]
-    empty = stats.empty_moments(3)
+    empty = moments_lib.Moments.empty(3, diagonal=True)
     orders = (
-        stats.merge(stats.merge(parts[0], parts[1]), parts[2]),
-        stats.merge(parts[2], stats.merge(parts[1], parts[0])),
-        stats.merge(empty, stats.merge(
-            stats.merge(parts[1], empty), stats.merge(*parts[::2]))))
+        parts[0].merge(parts[1]).merge(parts[2]),
+        parts[2].merge(parts[1].merge(parts[0])),
+        empty.merge(parts[1].merge(empty).merge(parts[0].merge(parts[2]))))
     for moments in orders:
       statistics = stats.finalise(moments)
       np.testing.assert_allclose(statistics.mean, mean, rtol=1e-6)
@@ -57,7 +57,7 @@ class LatentStatisticsTest(absltest.TestCase):
 
   def test_collapse_and_emptiness_are_errors(self):
     with self.assertRaisesRegex(ValueError, 'empty'):
-      stats.finalise(stats.empty_moments(2))
+      stats.finalise(moments_lib.Moments.empty(2, diagonal=True))
     constant = types.Posterior(np.stack([np.arange(6.0), np.zeros(6)], -1))
     with self.assertRaisesRegex(ValueError, r'channels \[1\]'):
       stats.finalise(stats.moments_of(constant))

@@ -12,9 +12,8 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import feature_network
-from walt_jax.metrics import frechet
-from walt_jax.metrics import gathering
 from walt_jax.metrics import video_features
 from walt_jax.parallel import multihost
 
@@ -40,11 +39,11 @@ class FeatureSet:
     is_external: Statistics of another program: of unknown number, already
       divided.
   """
-  moments: frechet.Moments
+  moments: moments_lib.Moments
   frames: int
   network: dict[str, str]
   preprocessing: str = video_features.PREPROCESSING
-  others: Mapping[str, frechet.Moments] = dataclasses.field(
+  others: Mapping[str, moments_lib.Moments] = dataclasses.field(
       default_factory=dict)
   kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   content: str = ''
@@ -101,8 +100,9 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
   for key, value in arrays.items():
     output, field = key.rsplit('.', 1)
     named.setdefault(output, {})[field] = value
-  moments = {output: frechet.Moments(int(f['count']), f['mean'], f['scatter'])
-             for output, f in named.items()}
+  moments = {
+      output: moments_lib.Moments(int(f['count']), f['mean'], f['scatter'])
+      for output, f in named.items()}
   return FeatureSet(
       moments.pop(''), header['frames'], dict(network), preprocessing,
       others=moments, content=header['content'])
@@ -114,9 +114,9 @@ def _external(path, arrays, network, preprocessing) -> FeatureSet:
         f'{path} holds statistics of InceptionV3, not of {network["name"]}; '
         'give its weights with --network')
 
-  def moments(mean: str, covariance: str) -> frechet.Moments:
+  def moments(mean: str, covariance: str) -> moments_lib.Moments:
     # As of two features: divided by N - 1 = 1, it is what the file says.
-    return frechet.Moments(2, np.asarray(arrays[mean], np.float64),
+    return moments_lib.Moments(2, np.asarray(arrays[mean], np.float64),
                            np.asarray(arrays[covariance], np.float64))
 
   others = {}
@@ -139,7 +139,7 @@ class Collector:
                keep: Sequence[str] = ()):
     self._network, self._keep = network, tuple(keep)
     self._moments = {
-        name: frechet.Moments.empty(width)
+        name: moments_lib.Moments.empty(width)
         for name, width in network.widths.items()
         if name != feature_network.LOGITS}
     self._pending: dict[str, list[np.ndarray]] = {
@@ -180,8 +180,8 @@ class Collector:
         for name, parts in self._kept.items()}
     content, frames = self._content, self.frames
     if jax.process_count() > 1:
-      moments = {name: gathering.merge(m) for name, m in moments.items()}
-      kept = {name: gathering.interleave(v, chunk) for name, v in kept.items()}
+      moments = {name: multihost.merge(m) for name, m in moments.items()}
+      kept = {name: multihost.interleave(v, chunk) for name, v in kept.items()}
       content = multihost.total(content) % 2 ** (8 * _CONTENT_BYTES)
       frames = multihost.largest(frames)
     main = moments[feature_network.FEATURES]

@@ -1,86 +1,17 @@
-"""Frechet distance of Gaussians, from streamed float64 statistics."""
+"""Frechet distance of Gaussians, in float64."""
 from collections.abc import Callable
-import dataclasses
-import os
 from typing import Literal
 
 import numpy as np
 
-Covariance = Literal['unbiased', 'biased']
+from walt_jax.core import moments as moments_lib
+
 # How the trace of the root of C_a C_b is found. 'eigh': symmetric eigenvalues,
 # exact for singular covariances too. 'sqrtm': SciPy's Schur method on the
 # product, as the original FID and StyleGAN-V scripts do.
 Root = Literal['eigh', 'sqrtm']
 
 _SQRTM_OFFSET = 1e-6  # Added by those scripts where the root is not finite.
-
-
-@dataclasses.dataclass(frozen=True)
-class Moments:
-  """Mean and scatter of the features seen so far; cheap to merge.
-
-  Attributes:
-    count: N, number of features.
-    mean: float64 [D].
-    scatter: float64 [D, D], sum of outer products of deviations.
-  """
-  count: int
-  mean: np.ndarray
-  scatter: np.ndarray
-
-  @classmethod
-  def empty(cls, width: int) -> 'Moments':
-    return cls(0, np.zeros(width), np.zeros((width, width)))
-
-  @classmethod
-  def of(cls, features: np.ndarray) -> 'Moments':
-    """Statistics of features [N, D]."""
-    features = np.asarray(features, np.float64)
-    if features.ndim != 2:
-      raise ValueError(f'Features must be [N, D], got {features.shape}.')
-    if not len(features):
-      return cls.empty(features.shape[1])
-    mean = features.mean(axis=0)
-    centred = features - mean
-    return cls(len(features), mean, centred.T @ centred)
-
-  def merge(self, other: 'Moments') -> 'Moments':
-    """Statistics of both sets together (Chan, Golub and LeVeque, 1979)."""
-    if self.mean.shape != other.mean.shape:
-      raise ValueError(f'Widths differ: {self.mean.shape} and '
-                       f'{other.mean.shape}.')
-    count = self.count + other.count
-    if not other.count:
-      return self
-    if not self.count:
-      return other
-    delta = other.mean - self.mean
-    share = other.count / count
-    return Moments(
-        count, self.mean + delta * share,
-        self.scatter + other.scatter
-        + np.outer(delta, delta) * (self.count * share))
-
-  def add(self, features: np.ndarray) -> 'Moments':
-    """Statistics with more features [N, D]."""
-    return self.merge(Moments.of(features))
-
-  def covariance(self, kind: Covariance = 'unbiased') -> np.ndarray:
-    """Covariance [D, D]; 'unbiased' divides by N - 1, 'biased' by N.
-
-    One feature alone has covariance zero.
-    """
-    divisor = self.count if kind == 'biased' else self.count - 1
-    return self.scatter / max(divisor, 1)
-
-  def save(self, path: str | os.PathLike):
-    """Writes an `.npz` that `load` reads."""
-    np.savez(path, count=self.count, mean=self.mean, scatter=self.scatter)
-
-  @classmethod
-  def load(cls, path: str | os.PathLike) -> 'Moments':
-    with np.load(path, allow_pickle=False) as file:
-      return cls(int(file['count']), file['mean'], file['scatter'])
 
 
 def gaussian_distance(
@@ -103,7 +34,8 @@ def gaussian_distance(
 
 
 def frechet_distance(
-    a: Moments, b: Moments, *, covariance: Covariance = 'unbiased',
+    a: moments_lib.Moments, b: moments_lib.Moments, *,
+    covariance: moments_lib.Covariance = 'unbiased',
     root: Root = 'eigh') -> float:
   """Frechet distance of two sets of features."""
   if min(a.count, b.count) < 1:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import frechet
 from walt_jax.metrics import image_features
 from walt_jax.metrics import video_features
@@ -43,7 +44,7 @@ class Protocol:
   given_frames: int = 0
   network: str | None = None
   preprocessing: str | None = None
-  covariance: frechet.Covariance = 'unbiased'
+  covariance: moments_lib.Covariance = 'unbiased'
   root: frechet.Root = 'eigh'
   also: tuple[str, ...] = ()
   split_size: int | None = None

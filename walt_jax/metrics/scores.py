@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import bootstrap
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
@@ -69,7 +70,7 @@ def frechet_result(
   protocol = options.protocol
   _warn_if_few(metric, real, generated)
 
-  def distance(a: frechet.Moments, b: frechet.Moments) -> float:
+  def distance(a: moments_lib.Moments, b: moments_lib.Moments) -> float:
     return frechet.frechet_distance(
         a, b, covariance=protocol.covariance, root=protocol.root)
 
@@ -87,7 +88,8 @@ def frechet_result(
     result |= _BESIDE[name](real, first, options, distance)
   if options.resamples and not real.is_external:
     result['interval'] = dataclasses.asdict(bootstrap.interval(
-        lambda a, b: distance(frechet.Moments.of(a), frechet.Moments.of(b)),
+        lambda a, b: distance(
+            moments_lib.Moments.of(a), moments_lib.Moments.of(b)),
         real.kept[feature_network.FEATURES],
         first.kept[feature_network.FEATURES],
         resamples=options.resamples, seed=options.seed))

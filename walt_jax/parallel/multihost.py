@@ -1,10 +1,12 @@
 """Several processes: which rows each reads, and how arrays come together."""
+import functools
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.parallel import mesh as mesh_lib
 
 PyTree = Any
@@ -122,6 +124,30 @@ def gather(value: np.ndarray) -> np.ndarray:
   raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
   found = np.asarray(multihost_utils.process_allgather(raw))
   return found.view(value.dtype).reshape(jax.process_count(), *value.shape)
+
+
+def merge(moments: moments_lib.Moments) -> moments_lib.Moments:
+  """Moments of what all processes have seen."""
+  if jax.process_count() == 1:
+    return moments
+  counts = gather(np.array([moments.count], np.int64))[:, 0]
+  means, scatters = gather(moments.mean), gather(moments.scatter)
+  parts = [moments_lib.Moments(int(count), mean, scatter)
+           for count, mean, scatter in zip(
+               counts, means, scatters, strict=True)]
+  return functools.reduce(moments_lib.Moments.merge, parts)
+
+
+def interleave(rows: np.ndarray, chunk: int = 1) -> np.ndarray:
+  """Joins rows [n, D] of which process p of P holds every P-th chunk."""
+  counts = gather(np.array([len(rows)], np.int64))[:, 0]
+  longest = int(counts.max())
+  padded = np.zeros((longest, *rows.shape[1:]), rows.dtype)
+  padded[:len(rows)] = rows
+  parts = gather(padded)
+  return np.concatenate([
+      parts[p, i:min(i + chunk, counts[p])]
+      for i in range(0, longest, chunk) for p in range(len(counts))])
 
 
 def total(value: int) -> int:

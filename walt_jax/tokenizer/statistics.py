@@ -4,11 +4,14 @@ Normalising by the training set's mean and deviation a channel is worth seven
 points of FVD (Table 3e). The statistics are stored with the tokenizer and
 applied by `normalise` and `denormalise` alone.
 """
+import dataclasses
+
 from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.core import types
 
 
@@ -45,53 +48,24 @@ def sample_posterior(posterior: types.Posterior,
   return posterior.mean + jnp.exp(0.5 * posterior.logvar) * noise
 
 
-@struct.dataclass
-class Moments:
-  """Running moments of latents, float64 on the host; `merge` joins two.
-
-  Attributes:
-    count: Positions seen.
-    mean: [c].
-    squares: [c], the sum of squared deviations from the mean.
-  """
-  count: int
-  mean: np.ndarray
-  squares: np.ndarray
-
-
-def empty_moments(latent_channels: int) -> Moments:
-  """Moments of no latents at all."""
-  return Moments(0, np.zeros(latent_channels), np.zeros(latent_channels))
-
-
-def moments_of(posterior: types.Posterior) -> Moments:
-  """Moments of one batch of posteriors [..., c].
+def moments_of(posterior: types.Posterior) -> moments_lib.Moments:
+  """Diagonal moments of one batch of posteriors [..., c].
 
   Where there is a variance, these are the moments of posterior samples.
   """
   mean = np.asarray(posterior.mean, np.float64)
-  mean = mean.reshape(-1, mean.shape[-1])
-  centre = mean.mean(axis=0)
-  squares = np.square(mean - centre).sum(axis=0)
-  if posterior.logvar is not None:
-    logvar = np.asarray(posterior.logvar, np.float64)
-    squares += np.exp(logvar).reshape(mean.shape).sum(axis=0)
-  return Moments(len(mean), centre, squares)
+  moments = moments_lib.Moments.of(
+      mean.reshape(-1, mean.shape[-1]), diagonal=True)
+  if posterior.logvar is None:
+    return moments
+  variance = np.exp(np.asarray(posterior.logvar, np.float64))
+  return dataclasses.replace(
+      moments, scatter=moments.scatter
+      + variance.reshape(-1, variance.shape[-1]).sum(axis=0))
 
 
-def merge(a: Moments, b: Moments) -> Moments:
-  """Moments of the union (Chan et al., 1979), whatever the order."""
-  count = a.count + b.count
-  if count == 0:
-    return a
-  delta = b.mean - a.mean
-  return Moments(
-      count, a.mean + delta * (b.count / count),
-      a.squares + b.squares + np.square(delta) * (a.count * b.count / count))
-
-
-def finalise(moments: Moments) -> LatentStatistics:
-  """Turns moments into statistics.
+def finalise(moments: moments_lib.Moments) -> LatentStatistics:
+  """Turns diagonal moments into statistics.
 
   Raises:
     ValueError: If nothing was accumulated, a value was not finite, or a
@@ -99,7 +73,7 @@ def finalise(moments: Moments) -> LatentStatistics:
   """
   if moments.count == 0:
     raise ValueError('No latents were accumulated: the dataset is empty.')
-  std = np.sqrt(moments.squares / moments.count)
+  std = np.sqrt(moments.scatter / moments.count)
   bad = ~np.isfinite(std) | (std < 1e-8) | ~np.isfinite(moments.mean)
   if bad.any():
     raise ValueError(

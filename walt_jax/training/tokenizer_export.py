@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 
+from walt_jax.core import moments as moments_lib
 from walt_jax.core import progress
 from walt_jax.core import types
 from walt_jax.parallel import mesh as mesh_lib
@@ -44,7 +44,7 @@ class TokenizerExport:
     params = tokenizer_eval.best_params(state)
     encode = jax.jit(lambda p, x: inference.encode_posterior(module, p, x),
                      out_shardings=mesh_lib.batch_sharding(mesh))
-    moments = statistics.empty_moments(module.latent_channels)
+    moments = moments_lib.Moments.empty(module.latent_channels, diagonal=True)
     with progress.bar(self.num_batches, 'latent statistics', 'batch') as bar:
       for batch in itertools.islice(self.batches(0), self.num_batches):
         for part, is_video in ((batch.videos, True), (batch.images, False)):
@@ -52,26 +52,12 @@ class TokenizerExport:
             pixels = part.pixels if is_video else (
                 part.pixels.reshape(-1, 1, *part.pixels.shape[2:]))
             posterior = encode(params, multihost.global_batch(pixels, mesh))
-            moments = statistics.merge(moments, statistics.moments_of(
-                multihost.local_rows(posterior)))
+            moments = moments.merge(
+                statistics.moments_of(multihost.local_rows(posterior)))
         bar.update(1)
-    moments = _of_all_processes(moments)
+    moments = multihost.merge(moments)
     params = multihost.fetch(params)
     if multihost.is_main():
       inference.save_tokenizer(
           self.directory, params, statistics.finalise(moments),
           dict(self.config))
-
-
-def _of_all_processes(moments: statistics.Moments) -> statistics.Moments:
-  """Merges what each process has seen of the global batches."""
-  if jax.process_count() == 1:
-    return moments
-  counts, means, squares = (
-      multihost.gather(np.asarray(value, np.float64)) for value in (
-          moments.count, moments.mean, moments.squares))
-  total = statistics.empty_moments(means.shape[1])
-  for count, mean, square in zip(counts, means, squares, strict=True):
-    total = statistics.merge(
-        total, statistics.Moments(int(count), mean, square))
-  return total

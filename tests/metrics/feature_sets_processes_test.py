@@ -21,7 +21,6 @@ jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
 import numpy as np
 from tests.metrics import feature_sets_test
 from walt_jax.metrics import feature_sets
-from walt_jax.metrics import gathering
 from walt_jax.parallel import multihost
 clips = np.random.default_rng(1).integers(
     0, 256, (23, 9, 4, 4, 3)).astype(np.uint8)
@@ -30,7 +29,7 @@ found = feature_sets.collect(clips, network, keep=('features',))
 rows = np.arange(process * 100, process * 100 + 7 - 3 * process)[:, None]
 np.savez(out, mean=found.moments.mean, scatter=found.moments.scatter,
          count=found.count, content=found.content, frames=found.frames,
-         kept=found.kept['features'], chunks=gathering.interleave(rows, 4),
+         kept=found.kept['features'], chunks=multihost.interleave(rows, 4),
          scalars=multihost.gather(np.float64(process + 0.1)))
 jax.distributed.shutdown()
 """
@@ -42,7 +41,7 @@ def _free_port() -> int:
     return server.getsockname()[1]
 
 
-class GatheringTest(absltest.TestCase):
+class ProcessesTest(absltest.TestCase):
 
   def test_two_processes_equal_one(self):
     root = pathlib.Path(__file__).parents[2]
