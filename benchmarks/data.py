@@ -27,12 +27,12 @@ from unittest import mock
 import av
 import numpy as np
 
+from walt_jax.data import render
 from walt_jax.data.prepare import prepare
-from walt_jax.data.prepare import render
 from walt_jax.data.prepare import work_items
 from walt_jax.data.sources import moving_digits
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.stream import batches as batches_lib
 
 _FRAMES = 17
@@ -69,7 +69,7 @@ def recorded_reads():
     yield reads
 
 
-def measure_speed(dataset: source.PreparedDataset, size: int, rounds: int,
+def measure_speed(dataset: dataset_lib.PreparedDataset, size: int, rounds: int,
                   batch_size: int = 8) -> dict:
   """Clips a second of both, taking turns: by CPU time and by the clock."""
   options = batches_lib.BatchOptions(
@@ -162,15 +162,15 @@ def main() -> None:
             num_examples=128, size=size, num_frames=64, difficulty='free')
         render.write_sources(dict(train=digits), folder / name, {},
                              codec=codec)
-    video = source.PreparedDataset(folder / 'video')
+    video = dataset_lib.PreparedDataset(folder / 'video')
     for name, measure in (
         ('speed', lambda: measure_speed(video, args.size, args.rounds)),
         ('resume', lambda: measure_resume(video, args.size, 100_000)),
         ('memory_jpeg', lambda: measure_memory(
-            source.PreparedDataset(folder / 'small_frames'), 32,
+            dataset_lib.PreparedDataset(folder / 'small_frames'), 32,
             args.batches)),
         ('memory_h264', lambda: measure_memory(
-            source.PreparedDataset(folder / 'small_video'), 32,
+            dataset_lib.PreparedDataset(folder / 'small_video'), 32,
             args.batches))):
       found[name] = measure()
       print(name, found[name], flush=True)

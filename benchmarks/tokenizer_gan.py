@@ -24,8 +24,8 @@ import numpy as np
 from walt_jax.builders import tokenizers
 from walt_jax.core import progress
 from walt_jax.core import run_files
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.evaluation import reconstruct as reconstruct_lib
 from walt_jax.media import contact_sheet
 from walt_jax.media import video
@@ -46,7 +46,7 @@ def held_out_clips(data: str, count: int) -> np.ndarray:
   Returns:
     uint8 [count, 17, 64, 64, 3].
   """
-  dataset = source.PreparedDataset(data, 'heldout')
+  dataset = dataset_lib.PreparedDataset(data, 'heldout')
   starts = [(row, first) for row in range(len(dataset))
             for first in range(0, codecs.num_frames(dataset[row]) - _FRAMES + 1,
                                _FRAMES)]

@@ -15,7 +15,7 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import types
 from walt_jax.data import latent_cache
-from walt_jax.data.prepare import render
+from walt_jax.data import render
 from walt_jax.parallel import mesh as mesh_lib
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'

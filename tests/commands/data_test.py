@@ -13,8 +13,8 @@ from walt_jax.commands import data
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.data import latent_cache
-from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.stream import batches
 from walt_jax.media import samples
 from walt_jax.tokenizer import inference
@@ -42,7 +42,7 @@ class DataCommandTest(absltest.TestCase):
 
   def test_render_heldout_writes_clips_to_look_at(self):
     output = self._render('a', '--split', 'test', '--num', 5)
-    dataset = source_lib.PreparedDataset(output, 'heldout')
+    dataset = dataset_lib.PreparedDataset(output, 'heldout')
     folder = samples.read_samples(output)
     self.assertEqual((len(dataset), len(folder.entries)), (5, 5))
     stored = codecs.decode_frames(dataset[4]['encoded'])
@@ -55,7 +55,7 @@ class DataCommandTest(absltest.TestCase):
     output = self._render('a', '--split', 'train', '--num', 80, '--heldout', 6,
                           '--labels', 'digit', '--num_frames', 3)
     for split, count in (('train', 80), ('heldout', 6)):
-      dataset = source_lib.PreparedDataset(output, split)
+      dataset = dataset_lib.PreparedDataset(output, split)
       self.assertLen(dataset, count)
       self.assertEqual(dataset.classes[4], 'four')
       self.assertStartsWith(dataset[0]['key'], split)
@@ -93,7 +93,7 @@ class DataCommandTest(absltest.TestCase):
     self.assertEqual(batch.videos.low_res.mean.shape, (3, 2, 1, 2, 3))
     self.assertIsNone(batch.videos.text)
     pixels = pixels_lib.fit(codecs.decode_frames(
-        source_lib.PreparedDataset(dataset, 'heldout')[0]['encoded']), 16, 32)
+        dataset_lib.PreparedDataset(dataset, 'heldout')[0]['encoded']), 16, 32)
     want = module.apply(
         {'params': params}, pixels_lib.to_unit_range(pixels[None]),
         method='encode').mean[0]

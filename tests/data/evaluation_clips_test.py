@@ -9,7 +9,7 @@ from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
 from walt_jax.data.prepare import prepare
-from walt_jax.data.sources import source
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.stream import batches
 from walt_jax.evaluation import clip_sets
 
@@ -31,7 +31,7 @@ class EvaluationClipsTest(absltest.TestCase):
     self.assertEqual((clips.split, clips.num_frames, clips.size),
                      ('heldout', 5, (16, 16)))
     start = batches.make_batches(
-        source.PreparedDataset(self.path, 'heldout'),
+        dataset_lib.PreparedDataset(self.path, 'heldout'),
         batches.BatchOptions(video_rows=len(clips), num_frames=5, size=16,
                               shuffle=False, num_threads=1))
     np.testing.assert_array_equal(np.stack(list(clips)),
@@ -40,7 +40,7 @@ class EvaluationClipsTest(absltest.TestCase):
   def test_split_length_and_size(self):
     clips = evaluation_clips.EvaluationClips(
         self.path, 'train', num_frames=12, size=(8, 12))
-    table = source.PreparedDataset(self.path, 'train').index
+    table = dataset_lib.PreparedDataset(self.path, 'train').index
     self.assertLen(clips, (table['num_frames'] >= 12).sum())
     self.assertEqual(clips[0].shape, (12, 8, 12, 3))
     self.assertLen(set(clips.names), len(clips))

@@ -12,7 +12,7 @@ from walt_jax.core import types
 from walt_jax.data import inspect
 from walt_jax.data import latent_cache
 from walt_jax.data.prepare import prepare
-from walt_jax.data.sources import source
+from walt_jax.data.storage import dataset as dataset_lib
 
 
 def _encode(pixels):
@@ -57,7 +57,7 @@ class InspectTest(absltest.TestCase):
   def test_latent_cache(self):
     settings = latent_cache.CacheSettings(
         tokenizer_sha256='ab' * 32, num_frames=13, size=16)
-    splits = dict(train=source.PreparedDataset(self.data))
+    splits = dict(train=dataset_lib.PreparedDataset(self.data))
     with self.assertLogs('walt_jax', 'WARNING'):
       latent_cache.write_cache(splits, self.root / 'latents', settings,
                                encode=_encode)

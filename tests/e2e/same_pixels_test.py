@@ -13,8 +13,8 @@ from PIL import Image
 from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
-from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.stream import batches
 from walt_jax.evaluation import clip_sets
 from walt_jax.sampling import given_frames
@@ -123,7 +123,7 @@ def prepare_file(path: pathlib.Path, size: int, num_frames: int,
   for entry in manifest['rejected']:
     if entry['file'] == path.name:
       raise errors.UserError(entry['reason'])
-  dataset = source_lib.PreparedDataset(output)
+  dataset = dataset_lib.PreparedDataset(output)
   encoded, = (example['encoded'] for example in dataset
               if example['key'] == f'{path.name}#0')
   return codecs.decode_frames(encoded)
@@ -203,7 +203,7 @@ class SamePixelsTest(parameterized.TestCase):
         image_rows=1, images_per_row=1, size=(height, width), shuffle=False,
         video_rows=0)
     batch = next(batches.make_batches(
-        source_lib.PreparedDataset(output), options)(0))
+        dataset_lib.PreparedDataset(output), options)(0))
     np.testing.assert_array_equal(sample_file(path, height, width, 1),
                                   batch.images.pixels[0])
 

@@ -6,7 +6,7 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.data.prepare import work_items
 from walt_jax.data.sources import open
-from walt_jax.data.sources import source
+from walt_jax.data.storage import manifest as manifest_lib
 
 _DEFAULTS = work_items.Settings()
 
@@ -24,11 +24,11 @@ def check_present(config: schema.Experiment) -> None:
     for name in open.names_in(getattr(data, key)):
       folder = pathlib.Path(name)
       if not name.startswith('tfds:') and not (
-          folder / source.MANIFEST).is_file():
+          folder / manifest_lib.MANIFEST).is_file():
         made = command(config, name, images=key == 'image_path')
         raise errors.UserError(
             f'config key data.{key}: {name!r} holds no prepared data (no '
-            f'{source.MANIFEST}); make them with: {made}')
+            f'{manifest_lib.MANIFEST}); make them with: {made}')
 
 
 def command(config: schema.Experiment, output: str = 'DIR', *,

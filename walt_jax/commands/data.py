@@ -7,11 +7,13 @@ from walt_jax.core import errors
 from walt_jax.core import progress
 from walt_jax.data import inspect
 from walt_jax.data import latent_cache
+from walt_jax.data import render
 from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import prepare
-from walt_jax.data.prepare import render
 from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import source as source_lib
+from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import samples
 
 _TEST = 'test'  # The common name of a held-out split.
@@ -29,7 +31,7 @@ def _prepare(args: argparse.Namespace) -> None:
   if args.latents != (args.workdir is not None):
     raise errors.UserError('--latents and --workdir TOKENIZER go together')
   source, output = pathlib.Path(args.input), pathlib.Path(args.output)
-  if args.latents and (source / source_lib.MANIFEST).exists():
+  if args.latents and (source / manifest_lib.MANIFEST).exists():
     _write_latents(source, output, args)
     return
   given = dict(
@@ -48,7 +50,7 @@ def _prepare(args: argparse.Namespace) -> None:
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
         f'rejected, {counts["missing"]} named but missing, '
         f'{counts["damaged"]} used in part '
-        f'(see {output / source_lib.MANIFEST})')
+        f'(see {output / manifest_lib.MANIFEST})')
   if args.latents:
     _write_latents(output, output / 'latents', args)
 
@@ -64,8 +66,8 @@ def _annotations(args: argparse.Namespace):
 def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
                    args: argparse.Namespace) -> None:
   """Caches the latents of all splits of a prepared dataset."""
-  manifest = source_lib.read_manifest(dataset)
-  splits = {split: source_lib.PreparedDataset(dataset, split)
+  manifest = manifest_lib.read_manifest(dataset)
+  splits = {split: dataset_lib.PreparedDataset(dataset, split)
             for split, entry in manifest['splits'].items()
             if entry['num_examples']}
   text = '' if args.text in (None, 'none') else args.text

@@ -7,10 +7,11 @@ import re
 import numpy as np
 
 from walt_jax.core import errors
-from walt_jax.data.prepare import listing
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import frames as frames_lib
+from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.data.storage import names as names_lib
 from walt_jax.data.stream import filters
 
 _SIZE = re.compile(r'([1-9]\d*)x([1-9]\d*)$')
@@ -45,13 +46,13 @@ class EvaluationClips:
       errors.UserError: No such set or split, or no clip is long enough.
     """
     self.path = pathlib.Path(path)
-    manifest = source.read_manifest(self.path)
+    manifest = manifest_lib.read_manifest(self.path)
     if split is None:
-      held_out = manifest['splits'].get(listing.HELD_OUT, {})
-      split = (listing.HELD_OUT if held_out.get('num_examples')
-               else listing.TRAIN)
+      held_out = manifest['splits'].get(names_lib.HELD_OUT, {})
+      split = (names_lib.HELD_OUT if held_out.get('num_examples')
+               else names_lib.TRAIN)
     self.split = split
-    self._dataset = source.PreparedDataset(self.path, split, manifest)
+    self._dataset = dataset_lib.PreparedDataset(self.path, split, manifest)
     table = self._dataset.index
     if not len(table):
       raise errors.UserError(f'the {split} split of {str(path)!r} is empty')
@@ -93,19 +94,19 @@ def parse(name: str | os.PathLike
   path, *rest = str(name).split(':')
   for count in range(len(rest) + 1):  # A folder's own name may have a colon.
     folder = pathlib.Path(':'.join([path, *rest[:count]]))
-    if (folder / source.MANIFEST).is_file():
+    if (folder / manifest_lib.MANIFEST).is_file():
       break
   else:
     return None
   split = size = None
   for word in rest[count:]:
     match = _SIZE.match(word)
-    if word in listing.SPLITS and split is None:
+    if word in names_lib.SPLITS and split is None:
       split = word
     elif match and size is None:
       size = int(match[1]), int(match[2])
     else:
       raise errors.UserError(
           f'{str(name)!r}: after a prepared set comes :SPLIT '
-          f'({" or ".join(listing.SPLITS)}) or :HEIGHTxWIDTH, not {word!r}')
+          f'({" or ".join(names_lib.SPLITS)}) or :HEIGHTxWIDTH, not {word!r}')
   return folder, split, size

@@ -6,8 +6,9 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.data import latent_cache
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.data.storage import manifest as manifest_lib
 
 _SHEET = 'contact_sheet.png'
 _BINS = 8
@@ -33,7 +34,7 @@ def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
   Raises:
     errors.UserError: `path` holds neither, or cannot be written to.
   """
-  manifest = source.read_manifest(path)
+  manifest = manifest_lib.read_manifest(path)
   if manifest['format'] == latent_cache.FORMAT:
     return list(_describe_latents(path, manifest))
   lines = list(_describe(path, manifest))
@@ -48,7 +49,7 @@ def _describe(path: pathlib.Path, manifest: dict) -> Iterator[str]:
   yield _pairs('files', manifest['counts'])
   yield from _reasons(manifest)
   for split in manifest['splits']:
-    dataset = source.PreparedDataset(path, split)
+    dataset = dataset_lib.PreparedDataset(path, split)
     table = dataset.index
     shards = manifest['splits'][split]['shards']
     yield ''
@@ -158,7 +159,7 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
   total = sum(splits.values())
   shown, captions = [], []
   for split, count in splits.items():
-    dataset = source.PreparedDataset(path, split)
+    dataset = dataset_lib.PreparedDataset(path, split)
     wanted = min(count, max(1, round(num_clips * count / total)))
     for row in np.linspace(0, count - 1, wanted).round().astype(int):
       example = dataset[int(row)]
@@ -172,6 +173,6 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
       title=f'{path.name}: {total} clips, evenly spaced frames of each shown')
   try:
     video.write_png(out, sheet)
-  except OSError as error:
-    raise errors.UserError(f'cannot write the contact sheet: {error}; choose '
-                           'another place with --out FILE.png') from error
+  except errors.UserError as error:
+    raise errors.UserError(
+        f'{error}, or choose another place with --out FILE.png') from error

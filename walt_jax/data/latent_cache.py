@@ -23,8 +23,10 @@ from walt_jax.core import progress
 from walt_jax.core import types
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import frames as frames_lib
+from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.stream import filters
 
@@ -319,7 +321,7 @@ class LatentCache:
       errors.UserError: It was made by another tokenizer or text encoder.
     """
     path = pathlib.Path(path)
-    self.manifest = source_lib.read_manifest(path)
+    self.manifest = manifest_lib.read_manifest(path)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(
           f'{str(path)!r} is not a latent cache: make one with `walt data '
@@ -333,10 +335,10 @@ class LatentCache:
             f'the latent cache {str(path)!r} was made by {what} '
             f'{str(found)[:12]}, not by {wanted[:12]}: encode it again with '
             '`walt data prepare --latents --workdir TOKENIZER`')
-    self._records = source_lib.split_shards(path, self.manifest, split)
+    self._records = dataset_lib.split_shards(path, self.manifest, split)
     self._texts = None
     if _TEXT in self.manifest['shapes']:
-      self._texts = source_lib.split_shards(path, self.manifest, split, _TEXT)
+      self._texts = dataset_lib.split_shards(path, self.manifest, split, _TEXT)
     self._shapes = self.manifest['shapes']
     self.classes = tuple(self.manifest['classes'])
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from walt_jax.builders import pipelines
 from walt_jax.builders import tokenizers
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.evaluation import reconstruct
 from walt_jax.media import samples as samples_lib
@@ -56,7 +56,7 @@ def measure(out: pathlib.Path, fvd_clips: int,
 
 def held_out(path: pathlib.Path) -> list[dict]:
   """The held-out examples of a prepared dataset, decoded."""
-  dataset = source.PreparedDataset(path, 'heldout')
+  dataset = dataset_lib.PreparedDataset(path, 'heldout')
   examples = []
   for i in range(len(dataset)):
     example = dataset[i]

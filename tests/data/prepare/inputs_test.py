@@ -14,10 +14,10 @@ from pyarrow import parquet
 from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations
-from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import prepare
 from walt_jax.data.prepare import video_folders
-from walt_jax.data.sources import source
+from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.data.storage import names as names_lib
 
 write_video = video_files.write_video
 
@@ -147,8 +147,8 @@ class InputsTest(absltest.TestCase):
     self.assertEqual([r.file for r in found.rejected], ['notes/c.jpg'])
 
   def test_spaced(self):
-    self.assertEqual(listing.spaced('ApplyEyeMakeup'), 'apply eye makeup')
-    self.assertEqual(listing.spaced('tai_chi-2'), 'tai chi 2')
+    self.assertEqual(names_lib.spaced('ApplyEyeMakeup'), 'apply eye makeup')
+    self.assertEqual(names_lib.spaced('tai_chi-2'), 'tai chi 2')
 
 
 class TarShardsTest(absltest.TestCase):
@@ -201,8 +201,8 @@ class TarShardsTest(absltest.TestCase):
     self.assertEqual((counts['files'], counts['used'], counts['clips']),
                      (10, 3, 3))
     found = {}
-    for split in listing.SPLITS:
-      dataset = source.PreparedDataset(self.root / 'out', split)
+    for split in names_lib.SPLITS:
+      dataset = dataset_lib.PreparedDataset(self.root / 'out', split)
       for row in range(len(dataset)):
         example = dataset[row]
         found[example['key']] = (dataset.classes[example['label']],

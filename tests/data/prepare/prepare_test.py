@@ -16,10 +16,10 @@ from tests import real_data
 from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations
-from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import prepare
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.data.storage import names as names_lib
 from walt_jax.data.stream import batches
 
 _SETTINGS = prepare.Settings(size=16, min_frames=5, clip_frames=12,
@@ -60,8 +60,8 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual(manifest['classes'], ['JumpHigh', 'sit'])
     self.assertEqual(manifest['counts'], dict(
         files=6, used=6, rejected=0, damaged=0, missing=0, hidden=0, clips=6))
-    train = source.PreparedDataset(self.output, 'train')
-    heldout = source.PreparedDataset(self.output, 'heldout')
+    train = dataset_lib.PreparedDataset(self.output, 'train')
+    heldout = dataset_lib.PreparedDataset(self.output, 'heldout')
     self.assertEqual((len(train), len(heldout)), (5, 1))
     keys = {dataset[index]['key'] for dataset in (train, heldout)
             for index in range(len(dataset))}
@@ -91,7 +91,7 @@ class PrepareTest(parameterized.TestCase):
                       counts['missing'], counts['clips']), (3, 2, 1, 2, 3))
     self.assertCountEqual([r['file'] for r in manifest['rejected']],
                           ['unnamed.mkv', 'gone.mkv', 'captions.jsonl:4'])
-    dataset = source.PreparedDataset(self.output)  # One file, one group.
+    dataset = dataset_lib.PreparedDataset(self.output)  # One file, one group.
     self.assertEqual(
         [(dataset[row]['key'], dataset[row]['caption'],
           len(dataset[row]['encoded'])) for row in range(3)],
@@ -104,7 +104,7 @@ class PrepareTest(parameterized.TestCase):
         write_video(self.input / f'v_Diving_g{group:02d}_c{clip:02d}.avi')
     manifest = self._prepare()
     self.assertEqual(manifest['classes'], ['Diving'])
-    groups = [{source.PreparedDataset(self.output, split)[i]['key'][:12]
+    groups = [{dataset_lib.PreparedDataset(self.output, split)[i]['key'][:12]
                for i in range(manifest['splits'][split]['num_examples'])}
               for split in ('train', 'heldout')]
     self.assertEqual((len(groups[0]), len(groups[1])), (3, 1))
@@ -117,7 +117,7 @@ class PrepareTest(parameterized.TestCase):
         size=16, min_frames=5, clip_frames=24, clip_stride=12, codec=codec)
     manifest = self._prepare(settings)
     self.assertEqual(manifest['counts']['clips'], 2)
-    dataset = source.PreparedDataset(self.output, 'train')
+    dataset = dataset_lib.PreparedDataset(self.output, 'train')
     self.assertEqual(dataset.index['num_frames'].tolist(), [24, 24])
     self.assertEqual(dataset.index['width'].tolist(), [21] * 2)
     example = dataset[1]
@@ -240,7 +240,7 @@ class PrepareTest(parameterized.TestCase):
     settings = prepare.Settings(size=32, clip_frames=34)
     manifest = self._prepare(settings)
     self.assertEqual(manifest['counts']['used'], 3)
-    dataset = source.PreparedDataset(self.output, 'train')
+    dataset = dataset_lib.PreparedDataset(self.output, 'train')
     batch = next(batches.make_batches(dataset, batches.BatchOptions(
         video_rows=2, image_rows=1, size=32))(0))
     self.assertEqual(batch.videos.pixels.shape, (2, 17, 32, 32, 3))
@@ -260,7 +260,7 @@ class PrepareTest(parameterized.TestCase):
         annotations=annotations.read([table]))
     self.assertEqual(manifest['counts']['used'], 3)
     self.assertEqual(manifest['classes'], [file.stem for file in files])
-    dataset = source.PreparedDataset(self.output, 'train')
+    dataset = dataset_lib.PreparedDataset(self.output, 'train')
     self.assertEqual(set(dataset.index['fps']), {8.0})
     self.assertEqual(set(dataset.index['width']), {32})
     self.assertIn(dataset[0]['caption'], manifest['classes'])
@@ -274,8 +274,8 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual(manifest['counts']['used'], 2)
     rejected, = manifest['rejected']
     self.assertEqual(os.fsencode(rejected['file']), b'bad\xff.avi')
-    keys = {source.PreparedDataset(self.output, split)[0]['key']
-            for split in listing.SPLITS}
+    keys = {dataset_lib.PreparedDataset(self.output, split)[0]['key']
+            for split in names_lib.SPLITS}
     self.assertEqual(keys, {f'{name}#0', 'b.avi#0'})
 
 

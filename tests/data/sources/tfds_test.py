@@ -13,9 +13,9 @@ from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
 from walt_jax.data.sources import open
-from walt_jax.data.sources import source as source_lib
 from walt_jax.data.sources import tfds as tfds_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import shards
 from walt_jax.data.stream import batches
@@ -64,8 +64,11 @@ class TfdsTest(absltest.TestCase):
     # Where `tfds.data_source('walt', data_dir=..)` looks, too.
     folder = self.root / 'walt' / '1.0.0'
     self._prepare(folder, 'png')
-    ours = source_lib.PreparedDataset(folder, 'train')
+    ours = dataset_lib.PreparedDataset(folder, 'train')
     builder = tfds.builder_from_directory(str(folder))
+    # What earlier versions wrote: a set's bytes do not change.
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    self.assertEqual(info['moduleName'], 'walt_jax.data.prepare')
     self.assertEqual(builder.info.features['label'].names, ['sit'])
     self.assertEqual(builder.info.splits['train'].num_examples, 2)
     for theirs in (builder.as_data_source('train'),
@@ -87,7 +90,7 @@ class TfdsTest(absltest.TestCase):
     self._prepare(self.root / 'out', 'h264')
     theirs = tfds.builder_from_directory(
         str(self.root / 'out')).as_data_source('heldout')
-    ours = source_lib.PreparedDataset(self.root / 'out', 'heldout')
+    ours = dataset_lib.PreparedDataset(self.root / 'out', 'heldout')
     self.assertEqual(theirs[0]['video'], ours[0]['video_file'])
     self.assertEqual(theirs[0]['num_frames'], 12)
 

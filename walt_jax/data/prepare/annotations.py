@@ -18,6 +18,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.data.prepare import listing
+from walt_jax.data.storage import names as names_lib
 
 # Annotations that are found without being named.
 CAPTION_FILES = ('captions.jsonl', 'captions.csv', 'captions.parquet')
@@ -276,7 +277,7 @@ def _kinetics_line(row: dict[str, Any], where: str) -> Annotation:
   if not row[_KINETICS] or start is None or end is None or end <= start:
     raise ValueError(f'no segment: {row}')
   label = _text(row, 'label') or listing.UNLABELLED
-  return Annotation(row[_KINETICS], where, listing.spaced(label), label,
+  return Annotation(row[_KINETICS], where, names_lib.spaced(label), label,
                     _split(row), start, end)
 
 
@@ -305,7 +306,7 @@ def _read_ucf101(folder: pathlib.Path, number: int) -> Annotations:
         bad.append(listing.Rejection(
             where, f'cannot use this line: {line!r}'))
         continue
-      lines.append(Annotation(words[0], where, listing.spaced(label), label,
+      lines.append(Annotation(words[0], where, names_lib.spaced(label), label,
                               what))
   return Annotations(folder.name, 'name', lines, bad, tuple(classes),
                      names.values())

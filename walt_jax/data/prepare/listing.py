@@ -8,15 +8,16 @@ import json
 import os
 import re
 
+from walt_jax.data.storage import names as names_lib
+
 UNLABELLED = 'unlabelled'
-TRAIN, HELD_OUT = 'train', 'heldout'
-SPLITS = (TRAIN, HELD_OUT)
 
 # What others call their splits.
 _SPLIT_NAMES = {
-    'train': TRAIN, 'training': TRAIN,
+    **dict.fromkeys(('train', 'training'), names_lib.TRAIN),
     **dict.fromkeys(('val', 'valid', 'validate', 'validation', 'test',
-                     'testing', 'eval', 'holdout', 'heldout'), HELD_OUT)}
+                     'testing', 'eval', 'holdout', 'heldout'),
+                    names_lib.HELD_OUT)}
 _UCF101 = re.compile(r'v_(?P<name>[A-Za-z0-9]+)_g(?P<group>\d+)_c\d+$')
 
 
@@ -120,12 +121,6 @@ def class_names(labels: set[str],
 def split_of_name(name: str) -> str | None:
   """'train' or 'heldout' for what others call a split, else None."""
   return _SPLIT_NAMES.get(name.strip().lower())
-
-
-def spaced(name: str) -> str:
-  """Reads a class name as words: 'ApplyEyeMakeup' -> 'apply eye makeup'."""
-  words = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', ' ', name)
-  return re.sub(r'[_\-\s]+', ' ', words).strip().lower()
 
 
 def ucf101_name(stem: str) -> tuple[str, str] | None:

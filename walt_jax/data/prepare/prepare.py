@@ -18,9 +18,11 @@ from walt_jax.data.prepare import beam
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import video_folders
 from walt_jax.data.prepare import work_items
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import example_index
+from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.data.storage import names as names_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.storage import tfds_metadata
 
@@ -214,13 +216,13 @@ def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
   damaged = [pair for report in reports for pair in report['damaged']]
   files = len(found.rejected) + sum(report['files'] for report in reports)
   splits = {}
-  for split in listing.SPLITS:
+  for split in names_lib.SPLITS:
     own = [report for report in reports if report['split'] == split]
     splits[split] = dict(
         num_examples=sum(report['counts']['records'] for report in own),
         num_frames=sum(report['frames'] for report in own))
   return dict(
-      format=source.DATASET_FORMAT, name=NAME,
+      format=manifest_lib.DATASET_FORMAT, name=NAME,
       task_sha256=shards.task_sha256(task), **task,
       codec=task['settings']['codec'], classes=list(classes), splits=splits,
       counts=dict(
@@ -251,7 +253,7 @@ def _read_benchmark(output: pathlib.Path, manifest: dict) -> dict:
   """How fast 17 neighbouring frames of what was written are read back."""
   frames, start = 0, time.perf_counter()
   for split, entry in manifest['splits'].items():
-    dataset = source.PreparedDataset(output, split, manifest)
+    dataset = dataset_lib.PreparedDataset(output, split, manifest)
     count = entry['num_examples']
     for number in np.linspace(0, count - 1, min(count, _BENCHMARK_CLIPS)):
       example = dataset[int(number)]

@@ -12,6 +12,7 @@ import pathlib
 import tarfile
 
 from walt_jax.data.prepare import listing
+from walt_jax.data.storage import names as names_lib
 
 _TEXT_MEMBERS = ('txt', 'cls', 'json')
 _MAX_TEXT_BYTES = 1 << 20
@@ -128,6 +129,6 @@ def _described(sample: _Sample) -> list[listing.InputFile]:
   caption = sample.texts.get('caption')
   if caption is None:
     known = label != listing.UNLABELLED and not label.isdecimal()
-    caption = listing.spaced(label) if known else ''
+    caption = names_lib.spaced(label) if known else ''
   return [dataclasses.replace(file, label=label, caption=caption)
           for file in sample.media]

@@ -11,6 +11,7 @@ import pathlib
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import listing
+from walt_jax.data.storage import names as names_lib
 
 _TAR = '.tar'
 
@@ -149,5 +150,5 @@ class _Walk:
     else:
       label, group = '/'.join(folders) or listing.UNLABELLED, path
     known = ucf101 is not None or folders
-    return label, listing.spaced(label.rsplit('/', 1)[-1]) if known else '', (
+    return label, names_lib.spaced(label.rsplit('/', 1)[-1]) if known else '', (
         group)

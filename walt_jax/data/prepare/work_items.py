@@ -17,11 +17,12 @@ from walt_jax.core import files
 from walt_jax.core import pixels
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
-from walt_jax.data.sources import source
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import frames as frames_lib
+from walt_jax.data.storage import names as names_lib
 from walt_jax.data.storage import shards
 from walt_jax.media import decode
 
@@ -131,7 +132,7 @@ def process_file(file: listing.InputFile, read, label: int,
                         settings.min_frames):
     encoded = codecs.encode_clip(clip, settings.codec, settings.quality,
                                  info.fps)
-    features = source.example_features(
+    features = dataset_lib.example_features(
         clip, encoded, label, file.caption, info.fps, f'{file.key}#{count}')
     yield examples.encode(features), (*clip.shape[:3], info.fps, label)
     count += 1
@@ -224,11 +225,11 @@ def plan(found: listing.Listing, settings: Settings) -> list[Part]:
   chunk_size = max(1, chunk_size)
 
   def split_of(item):
-    hashed = listing.HELD_OUT if item.group in heldout else listing.TRAIN
+    hashed = names_lib.HELD_OUT if item.group in heldout else names_lib.TRAIN
     return item.split or hashed
 
   parts: list[Part] = []
-  for split in listing.SPLITS:
+  for split in names_lib.SPLITS:
     members = [file for file in found.files if split_of(file) == split]
     for start in range(0, len(members), chunk_size):
       chunk = tuple(members[start:start + chunk_size])

@@ -7,14 +7,17 @@ import itertools
 import numpy as np
 
 from walt_jax.data.sources import source as source_lib
-from walt_jax.data.stream import order as order_lib
+
+MAX_PARTS = 500
 
 
 class Mixture:
-  """Sources one after the other; `order` mixes them by weight.
+  """Sources one after the other, which batches mix by weight.
 
   Attributes:
     classes: Class names of all parts, equal names once.
+    weights: Weight of each part.
+    ranges: Indices of each part's examples.
   """
 
   def __init__(self, parts: Sequence[source_lib.Source],
@@ -27,9 +30,10 @@ class Mixture:
     """
     if len(parts) != len(weights) or not parts:
       raise ValueError(f'{len(parts)} sources but {len(weights)} weights.')
-    order_lib.Schedule(weights, 0)  # Checks them.
-    self._parts, self._weights = list(parts), list(weights)
+    check_weights(weights)
+    self._parts, self.weights = list(parts), tuple(weights)
     self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
+    self.ranges = tuple(map(range, self._starts, self._starts[1:]))
     self.classes = joint_classes(parts)
     self._labels = [_label_ids(part.classes, self.classes) for part in parts]
 
@@ -55,35 +59,10 @@ class Mixture:
     if len(tables) < len(self._parts):
       return None
     joined: np.ndarray = np.concatenate(tables)
-    for labels, start, stop in zip(self._labels, self._starts,
-                                   self._starts[1:], strict=False):
-      joined['label'][start:stop] = labels[joined['label'][start:stop]]
+    for labels, own in zip(self._labels, self.ranges, strict=True):
+      rows = slice(own.start, own.stop)
+      joined['label'][rows] = labels[joined['label'][rows]]
     return joined
-
-  def order(self, members: np.ndarray | None, seed: int,
-            shuffle: bool) -> order_lib.Order:
-    """Mixes the parts, each in epochs of its own.
-
-    Args:
-      members: Sorted indices that may be shown; None is all. A part with no
-        member gives its share to the others.
-      seed: Random seed of all orders.
-      shuffle: False keeps each part in its order.
-    """
-    orders, weights = [], []
-    for number, (start, stop) in enumerate(
-        zip(self._starts, self._starts[1:], strict=False)):
-      if members is None:
-        own: range | np.ndarray = range(start, stop)
-      else:
-        own = members[np.searchsorted(members, start):
-                      np.searchsorted(members, stop)]
-      if len(own):
-        orders.append(order_lib.Epochs(own, seed + number, shuffle))
-        weights.append(self._weights[number])
-    if not orders:
-      raise ValueError('The source is empty.')
-    return order_lib.Interleaved(orders, weights, seed)
 
 
 class Relabelled:
@@ -111,6 +90,15 @@ class Relabelled:
     return getattr(self.source, 'index', None)
 
 
+def check_weights(weights: Sequence[float]) -> None:
+  """Raises ValueError unless weights are positive, at least one and few."""
+  shares = np.array(weights, np.float64)
+  if not 1 <= len(shares) <= MAX_PARTS or not (
+      (shares > 0) & np.isfinite(shares)).all():
+    raise ValueError(f'Weights are 1 to {MAX_PARTS} positive numbers, got '
+                     f'{list(weights)}.')
+
+
 def joint_classes(parts: Sequence[source_lib.Source]) -> tuple[str, ...]:
   """Class names of several sources, equal names once."""
   return tuple(dict.fromkeys(
@@ -121,14 +109,3 @@ def _label_ids(names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
   """Place of each name among `classes`, int32."""
   ids = {name: number for number, name in enumerate(classes)}
   return np.array([ids[name] for name in names], np.int32)
-
-
-def order_of(source: source_lib.Source, members: np.ndarray | None, seed: int,
-             shuffle: bool) -> order_lib.Order:
-  """The order of a source's rows; a mixture has one of its own."""
-  if isinstance(source, Relabelled):
-    return order_of(source.source, members, seed, shuffle)
-  if isinstance(source, Mixture):
-    return source.order(members, seed, shuffle)
-  return order_lib.Epochs(range(len(source)) if members is None else members,
-                          seed, shuffle)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from walt_jax.core import errors
 from walt_jax.data.sources import mixture
 from walt_jax.data.sources import source
+from walt_jax.data.storage import dataset as dataset_lib
 
 _TFDS = 'tfds:'
 OpenOne = Callable[[str, str], source.Source]
@@ -21,7 +22,7 @@ def open_dataset(path: str, split: str) -> source.Source:
     errors.UserError: It is not there.
   """
   if not path.startswith(_TFDS):
-    return source.PreparedDataset(path, split)
+    return dataset_lib.PreparedDataset(path, split)
   from walt_jax.data.sources import tfds
   name, _, data_dir = path.removeprefix(_TFDS).partition('@')
   return tfds.TfdsSource(name, split, data_dir or None)

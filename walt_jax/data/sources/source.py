@@ -10,23 +10,8 @@ An example is a dict with
 Examples of a latent cache (`latent_cache.py`) hold latents instead of frames.
 """
 import bisect
-import functools
 import itertools
-import pathlib
-from typing import Any, Protocol
-
-import numpy as np
-
-from walt_jax.core import errors
-from walt_jax.core import files
-from walt_jax.data.storage import codecs
-from walt_jax.data.storage import example_index
-from walt_jax.data.storage import examples
-
-MANIFEST = 'manifest.json'
-DATASET_FORMAT = 'walt_dataset'
-
-_MAX_OPEN = 128  # Shards of a set, each an open file.
+from typing import Protocol
 
 
 class Source(Protocol):
@@ -48,129 +33,6 @@ class Source(Protocol):
     ...
 
 
-def read_manifest(path: str | pathlib.Path) -> dict:
-  """Reads the manifest of a prepared dataset or of a latent cache."""
-  file = pathlib.Path(path) / MANIFEST
-  if not file.exists():
-    raise errors.UserError(
-        f'{str(path)!r} is not a prepared dataset (no {MANIFEST}): make one '
-        f'with `walt data prepare --input VIDEOS --output {path}`')
-  manifest = files.read_json(file)
-  if not isinstance(manifest, dict) or 'splits' not in manifest:
-    raise errors.UserError(
-        f'{str(file)!r} is not a manifest of `walt data prepare`')
-  return manifest
-
-
-class Shards:
-  """Records of several ArrayRecord files as one sequence of bytes."""
-
-  def __init__(self, files: list[pathlib.Path], counts: list[int]):
-    self._files = [str(file) for file in files]
-    self._starts = [0, *itertools.accumulate(counts)]
-    self._readers: dict[int, Any] = {}
-    for file in files:
-      if not file.is_file():
-        raise errors.UserError(
-            f'shard {str(file)!r} of the manifest is missing: prepare again')
-
-  def __len__(self) -> int:
-    return self._starts[-1]
-
-  def __getitem__(self, index: int) -> bytes:
-    if not 0 <= index < len(self):
-      raise IndexError(f'Record {index} of {len(self)}.')
-    shard = bisect.bisect_right(self._starts, index) - 1
-    return self.read(shard, index - self._starts[shard])
-
-  def shard_of(self, index: int) -> int:
-    return bisect.bisect_right(self._starts, index) - 1
-
-  def read(self, shard: int, index: int) -> bytes:
-    """Record `index` of shard `shard`."""
-    reader = self._readers.get(shard)
-    if reader is None:
-      from array_record.python import array_record_data_source
-      while len(self._readers) >= _MAX_OPEN:  # The one opened first goes.
-        self._readers.pop(list(self._readers)[0], None)
-      reader = array_record_data_source.ArrayRecordDataSource(
-          self._files[shard])
-      self._readers[shard] = reader
-    return reader[index]
-
-  def __getstate__(self):  # File handles do not travel to worker processes.
-    return self.__dict__ | {'_readers': {}}
-
-
-def split_shards(path: pathlib.Path, manifest: dict, split: str,
-                 role: str = 'shards') -> Shards:
-  """Opens one split of a manifest."""
-  if split not in manifest['splits']:
-    raise errors.UserError(
-        f'{str(path)!r} has no split {split!r}: it has '
-        f'{", ".join(manifest["splits"])}')
-  shards = manifest['splits'][split][role]
-  return Shards([path / shard['file'] for shard in shards],
-                [shard['num_examples'] for shard in shards])
-
-
-class PreparedDataset:
-  """One split of what `walt data prepare` or `walt data render` wrote.
-
-  Attributes:
-    manifest: Manifest of the whole set.
-    classes: Names by label id.
-    index: A table of `example_index.DTYPE`, a row for each example.
-  """
-
-  def __init__(self, path: str | pathlib.Path, split: str = 'train',
-               manifest: dict | None = None):
-    """Opens a split; `manifest` is the one about to be written there."""
-    path = pathlib.Path(path)
-    self.manifest = read_manifest(path) if manifest is None else manifest
-    if self.manifest.get('format') != DATASET_FORMAT:
-      raise errors.UserError(
-          f'{str(path)!r} holds {self.manifest.get("format")!r}, not a dataset '
-          'of clips')
-    if 'codec' not in self.manifest:
-      raise errors.UserError(
-          f'{str(path)!r} was written by an older version: prepare it again')
-    self._shards = split_shards(path, self.manifest, split)
-    self._in_frames = self.manifest['codec'] in codecs.FRAME_CODECS
-    self._index_file = path / self.manifest['splits'][split]['index']
-    self.classes = tuple(self.manifest['classes'])
-
-  def __len__(self) -> int:
-    return len(self._shards)
-
-  @functools.cached_property
-  def index(self) -> np.ndarray:
-    try:
-      return example_index.read(self._index_file)
-    except (OSError, ValueError) as error:
-      raise errors.UserError(f'cannot read {str(self._index_file)!r}: {error}; '
-                             'prepare again') from error
-
-  def __getstate__(self):  # Each worker process maps the table itself.
-    return {name: value for name, value in self.__dict__.items()
-            if name != 'index'}
-
-  def __getitem__(self, index: int) -> dict:
-    features = examples.decode(self._shards[index])
-    example = dict(
-        label=int(features['label'][0]),
-        caption=features['caption'][0].decode(),
-        fps=float(features['fps'][0]),
-        key=features['key'][0].decode('utf-8', 'surrogateescape'))
-    if self._in_frames:
-      example['encoded'] = features['video']
-    else:
-      example['video_file'] = features['video'][0]
-      for name in ('num_frames', 'height', 'width'):
-        example[name] = int(features[name][0])
-    return example
-
-
 class Concatenation:
   """Several sources with the same classes, one after the other."""
 
@@ -189,25 +51,3 @@ class Concatenation:
       raise IndexError(f'Example {index} of {len(self)}.')
     part = bisect.bisect_right(self._starts, index) - 1
     return self._parts[part][index - self._starts[part]]
-
-
-def example_features(clip: np.ndarray, encoded: list[bytes], label: int,
-                     caption: str, fps: float, key: str
-                     ) -> dict[str, examples.Feature]:
-  """The stored form of an example, what `PreparedDataset` reads.
-
-  Args:
-    clip: uint8 [N, H, W, 3], for its shape.
-    encoded: Its compressed frames, or its one video.
-    label: Index into the classes.
-    caption: What it shows.
-    fps: Frames/s.
-    key: Unique in the set.
-  """
-  frames, height, width, _ = clip.shape
-  numbers = dict(label=label, num_frames=frames, height=height, width=width)
-  return dict(
-      {name: np.array([number], np.int64) for name, number in numbers.items()},
-      video=encoded, fps=np.array([fps], np.float32),
-      caption=[caption.encode('utf-8', 'backslashreplace')],
-      key=[key.encode('utf-8', 'surrogateescape')])

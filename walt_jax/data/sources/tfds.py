@@ -7,14 +7,14 @@ import functools
 import pathlib
 
 from walt_jax.core import errors
-from walt_jax.data.prepare import listing
 from walt_jax.data.storage import examples
+from walt_jax.data.storage import names as names_lib
 
 # Rates of sets that do not say theirs, frames/s.
 _RATES = {'ucf101': 25.0}
 _DEFAULT_RATE = 25.0
 # What TFDS calls the split that is not trained on.
-_HELD_OUT_NAMES = (listing.HELD_OUT, 'validation', 'test')
+_HELD_OUT_NAMES = (names_lib.HELD_OUT, 'validation', 'test')
 _MEDIA = ('video', 'image')
 
 
@@ -40,7 +40,7 @@ class TfdsSource:
     self._name, self._data_dir = name, data_dir
     self._split = split
     info = self._builder.info
-    if split == listing.HELD_OUT:
+    if split == names_lib.HELD_OUT:
       self._split = next((held_out for held_out in _HELD_OUT_NAMES
                           if held_out in info.splits), split)
     if self._split not in info.splits:
@@ -105,7 +105,7 @@ class TfdsSource:
       raise IndexError(f'Example {index} of {self._length}.')
     features = examples.decode(self._records[index])
     label = int(features['label'][0])
-    caption = listing.spaced(self.classes[label])
+    caption = names_lib.spaced(self.classes[label])
     for name in ('caption', 'text'):
       if features.get(name):
         caption = features[name][0].decode('utf-8', 'replace')

@@ -13,7 +13,7 @@ import shutil
 
 from walt_jax.core import errors
 from walt_jax.core import files
-from walt_jax.data.sources import source
+from walt_jax.data.storage import manifest as manifest_lib
 
 UNFINISHED = '.unfinished'
 _TASK = 'task.json'
@@ -79,7 +79,7 @@ class Unfinished:
     self.output = output
     self.directory = output / UNFINISHED
     task_file = self.directory / _TASK
-    if (output / source.MANIFEST).exists():
+    if (output / manifest_lib.MANIFEST).exists():
       raise errors.UserError(
           f'{str(output)!r} already holds a data set made from other input or '
           'with other settings: remove it or choose another --output')
@@ -152,15 +152,15 @@ class Unfinished:
 
   def finish(self, manifest: dict) -> None:
     """Writes the manifest and forgets the parts."""
-    files.write_json(self.output / source.MANIFEST, manifest)
+    files.write_json(self.output / manifest_lib.MANIFEST, manifest)
     shutil.rmtree(self.directory)
 
 
 def finished_manifest(output: pathlib.Path, task: dict) -> dict | None:
   """The manifest in `output` if it is the result of `task`, else None."""
-  if not (output / source.MANIFEST).exists():
+  if not (output / manifest_lib.MANIFEST).exists():
     return None
-  manifest = source.read_manifest(output)
+  manifest = manifest_lib.read_manifest(output)
   if manifest.get('task_sha256') != task_sha256(task):
     return None
   # An earlier run may have ended between its last two steps.

@@ -63,7 +63,7 @@ def _info(name: str, splits: dict[str, dict]) -> dict[str, Any]:
   return dict(
       name=name, version=VERSION, fileFormat='array_record',
       description='Clips prepared by walt_jax.',
-      moduleName='walt_jax.data.prepare.prepare',
+      moduleName='walt_jax.data.prepare',  # Part of a set's bytes: stays.
       splits=[dict(
           name=split,
           filepathTemplate='{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',

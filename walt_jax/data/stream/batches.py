@@ -19,7 +19,6 @@ import numpy as np
 
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
-from walt_jax.data.sources import mixture
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import frames as frames_lib
@@ -186,7 +185,8 @@ class _BatchMaker:
       if not sizes[-1] and len(self._shapes) > 1:
         raise ValueError(f'No example is nearest to the shape {shape} of '
                          f'{self._shapes}: leave it out.')
-      orders.append(mixture.order_of(source, own, seed, self._options.shuffle))
+      orders.append(order_lib.order_of(source, own, seed,
+                                       self._options.shuffle))
     return orders
 
   def __call__(self, batch: int) -> types.Batch:

@@ -11,7 +11,11 @@ from typing import Protocol
 import grain
 import numpy as np
 
-_BLOCK = 1000  # Rows within which mixing weights hold exactly.
+from walt_jax.data.sources import mixture
+from walt_jax.data.sources import source as source_lib
+
+# Rows within which mixing weights hold exactly; more than a mixture has parts.
+_BLOCK = 1000
 _SMALL = 1024  # Up to this length, whole permutations are drawn.
 
 
@@ -60,11 +64,8 @@ class Schedule:
   """
 
   def __init__(self, weights: Sequence[float], seed: int):
+    mixture.check_weights(weights)
     shares = np.array(weights, np.float64)
-    if not len(shares) or not (shares > 0).all() or not np.isfinite(
-        shares).all() or len(shares) > _BLOCK // 2:
-      raise ValueError(f'Weights are 1 to {_BLOCK // 2} positive numbers, got '
-                       f'{list(weights)}.')
     exact = shares / shares.sum() * _BLOCK
     counts = np.maximum(1, np.floor(exact).astype(int))
     while counts.sum() != _BLOCK:  # At most a step for each stream.
@@ -99,3 +100,34 @@ class Interleaved:
   def __getitem__(self, row: int) -> int:
     stream, place = self._schedule[row]
     return self._orders[stream][place]
+
+
+def order_of(source: source_lib.Source, members: np.ndarray | None, seed: int,
+             shuffle: bool) -> Order:
+  """The order of a source's rows; of a mixture, each part in its own epochs.
+
+  Args:
+    source: The examples.
+    members: Sorted indices of those that may be shown; None is all. A part of
+      a mixture with no member gives its share to the others.
+    seed: Seed of all orders.
+    shuffle: False keeps each part in its order.
+  """
+  if isinstance(source, mixture.Relabelled):
+    return order_of(source.source, members, seed, shuffle)
+  if not isinstance(source, mixture.Mixture):
+    return Epochs(range(len(source)) if members is None else members, seed,
+                  shuffle)
+  orders, weights = [], []
+  for number, (part, weight) in enumerate(
+      zip(source.ranges, source.weights, strict=True)):
+    own: range | np.ndarray = part
+    if members is not None:
+      first, last = np.searchsorted(members, (part.start, part.stop))
+      own = members[first:last]
+    if len(own):
+      orders.append(Epochs(own, seed + number, shuffle))
+      weights.append(weight)
+  if not orders:
+    raise ValueError('The source is empty.')
+  return Interleaved(orders, weights, seed)

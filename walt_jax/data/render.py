@@ -8,8 +8,10 @@ from walt_jax.data.prepare import prepare
 from walt_jax.data.prepare import work_items
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
+from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
+from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import shards
 
 
@@ -55,7 +57,7 @@ def write_sources(splits: Mapping[str, source_lib.Source],
                                         counts=dict(records=count)))
   classes = next(iter(splits.values())).classes
   manifest = dict(
-      format=source_lib.DATASET_FORMAT, name=prepare.NAME,
+      format=manifest_lib.DATASET_FORMAT, name=prepare.NAME,
       task_sha256=shards.task_sha256(task), **task, classes=list(classes),
       splits={split: dict(num_examples=count)
               for split, count in counts.items()},
@@ -70,5 +72,5 @@ def _record(example: dict, codec: str, index: list[tuple], bar) -> bytes:
   encoded = codecs.encode_clip(clip, codec, quality=100, fps=fps)
   index.append((*clip.shape[:3], fps, label))
   bar.update()
-  return examples.encode(source_lib.example_features(
+  return examples.encode(dataset_lib.example_features(
       clip, encoded, label, example['caption'], fps, example['key']))
