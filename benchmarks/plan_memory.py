@@ -1,6 +1,7 @@
 """What `walt plan --topology gpu:1` estimates, and what a train step takes.
 
-  python -m benchmarks.plan_memory [--json FILE]   # one GPU
+  python -m benchmarks.plan_memory [--json FILE]   # one GPU; default FILE:
+      benchmarks/results/plan_memory.json
   python -m benchmarks.plan_memory --smoke         # a CPU, tiny configs
   python -m benchmarks.plan_memory configs/ucf101.py:l,data.batch_size=8 ..
 
@@ -19,18 +20,15 @@ and estimated without that loss, and its row says so.
 import argparse
 import dataclasses
 import importlib.util
-import json
-import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks import harness
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
@@ -68,28 +66,24 @@ def main() -> None:
   if args.steps < 2:
     parser.error(f'--steps {args.steps}: give 2 or more')
   if args.one:
-    print(json.dumps(_one(args.one, args.steps)))
+    harness.print_row(_one(args.one, args.steps))
     return
   rows: dict[str, Any] = {}
   for case in args.cases or (_SMOKE_CASES if args.smoke else _CASES):
     rows[case] = _in_process(case, args.steps)
     print(_line(case, rows[case]), flush=True)
-    if args.json:
-      args.json.write_text(json.dumps(rows, indent=1) + '\n')
+    if args.json or not args.smoke:
+      harness.write('plan_memory', rows, path=args.json)
   if any('error' in row for row in rows.values()):
     raise SystemExit(1)
 
 
 def _in_process(case: str, steps: int) -> dict[str, Any]:
   """Runs one config; a failure is a result, so that the others still run."""
-  done = subprocess.run(
-      [sys.executable, '-m', 'benchmarks.plan_memory', '--steps', str(steps),
-       '--one', case], capture_output=True, text=True,
-      env=os.environ | dict(XLA_PYTHON_CLIENT_PREALLOCATE='false',
-                            XLA_PYTHON_CLIENT_MEM_FRACTION='0.95'))
-  if done.returncode:
-    return dict(error=done.stderr[-3000:])
-  return json.loads(done.stdout.splitlines()[-1])
+  return harness.in_process(
+      'benchmarks.plan_memory', ['--steps', str(steps), '--one', case],
+      dict(XLA_PYTHON_CLIENT_PREALLOCATE='false',
+           XLA_PYTHON_CLIENT_MEM_FRACTION='0.95'))
 
 
 def _line(case: str, row: dict[str, Any]) -> str:
@@ -113,7 +107,6 @@ def _one(case: str, steps: int) -> dict[str, Any]:
   row = dict(
       notes, batch_size=config.data.batch_size,
       remat_policy=tpu.remat_policy(config),
-      device=device.device_kind, jax=jax.__version__,
       estimated_gib=_gib(estimate['hbm_needed_bytes']),
       estimated_parts_gib={name: _gib(size) for name, size in
                            estimate['memory_by_part'].items()})
