@@ -73,10 +73,8 @@ def load(workdir: str, text_name: str = '', text_path: str | None = None,
   spread = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec(
       'data'))
   everywhere = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec())
-  program = jax.jit(
-      lambda params, pixels: inference.encode_posterior(
-          tokenizer.module, params, pixels),
-      in_shardings=(everywhere, spread), out_shardings=spread)
+  program = inference.jit_encode(
+      tokenizer.module, params=everywhere, rows=spread)
   params = jax.device_put(tokenizer.params, everywhere)
   text = None
   if text_name:

@@ -77,9 +77,8 @@ def save_random_tokenizer(section: schema.RandomTokenizer, directory: str,
   module = networks.autoencoder(section.model, 'cpu')
   clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
   params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
-  encode = jax.jit(
-      lambda p, x: inference.encode_posterior(module, p, x))
-  moments = statistics.moments_of(encode(params, pixels))
+  moments = statistics.moments_of(
+      inference.jit_encode(module)(params, pixels))
   inference.save_tokenizer(
       directory, params, statistics.finalise(moments),
       dict(model=sections.plain(section.model), random_seed=section.seed))

@@ -1,6 +1,7 @@
 """A trained tokenizer, as the other stages use it."""
 from collections.abc import Callable
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -49,6 +50,21 @@ def encode_posterior(module: Autoencoder, params: Params,
   pixels = pixels_lib.to_unit_range(jnp.asarray(pixels))
   posterior: Any = module.apply({'params': params}, pixels, method='encode')
   return posterior
+
+
+def jit_encode(
+    module: Autoencoder, *, params: jax.sharding.Sharding | None = None,
+    rows: jax.sharding.Sharding | None = None
+) -> Callable[[Params, types.Array], types.Posterior]:
+  """Compiles `encode_posterior(params, pixels)` of a network.
+
+  Args:
+    module: The network.
+    params: Sharding of the parameters; as they are by default.
+    rows: Sharding of the batch, of pixels and posteriors.
+  """
+  return jax.jit(functools.partial(encode_posterior, module),
+                 in_shardings=(params, rows), out_shardings=rows)
 
 
 def encode_images(module: Autoencoder, params: Params,

@@ -42,8 +42,7 @@ class TokenizerExport:
     """Every process takes part; the first one writes."""
     module, mesh = self.module, self.mesh
     params = tokenizer_eval.best_params(state)
-    encode = jax.jit(lambda p, x: inference.encode_posterior(module, p, x),
-                     out_shardings=mesh_lib.batch_sharding(mesh))
+    encode = inference.jit_encode(module, rows=mesh_lib.batch_sharding(mesh))
     moments = moments_lib.Moments.empty(module.latent_channels, diagonal=True)
     with progress.bar(self.num_batches, 'latent statistics', 'batch') as bar:
       for batch in itertools.islice(self.batches(0), self.num_batches):
