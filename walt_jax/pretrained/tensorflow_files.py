@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from walt_jax.core import protobuf
+
 INDEX_MAGIC = struct.pack('<Q', 0xdb4775248b80fb57)  # Ends an `.index` file.
 
 # TensorFlow's numbers of the types that weights have.
@@ -25,7 +27,7 @@ _BLOCK_TRAILER_BYTES = 5  # Kind of compression, checksum.
 def read_graph(data: bytes) -> dict[str, np.ndarray]:
   """Constants of a frozen graph by node name."""
   arrays = {}
-  for number, node in _fields(data):
+  for number, node in protobuf.read_fields(data):
     if number != 1 or not isinstance(node, bytes):  # GraphDef.node
       continue
     fields = _by_number(node)
@@ -97,7 +99,7 @@ def _shape(data: bytes) -> tuple[int, ...]:
 
 def _by_number(data: bytes) -> dict[int, list[Any]]:
   fields: dict[int, list[Any]] = {}
-  for number, value in _fields(data):
+  for number, value in protobuf.read_fields(data):
     fields.setdefault(number, []).append(value)
   return fields
 
@@ -106,49 +108,17 @@ def _number(fields: dict[int, list[Any]], number: int) -> int:
   return int(fields.get(number, [0])[0])
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-  """(number, value) of each field of a message; fixed ones stay bytes."""
-  position = 0
-  while position < len(data):
-    tag, position = _varint(data, position)
-    number, kind = tag >> 3, tag & 7
-    if kind == 0:
-      value, position = _varint(data, position)
-      yield number, value
-      continue
-    if kind == 2:
-      size, position = _varint(data, position)
-    elif kind in (1, 5):
-      size = 8 if kind == 1 else 4
-    else:
-      raise ValueError(f'field kind {kind} of a protocol buffer')
-    if position + size > len(data):
-      raise ValueError('a protocol buffer cut short')
-    yield number, data[position:position + size]
-    position += size
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-  value = shift = 0
-  while True:
-    byte = data[position]
-    position += 1
-    value |= (byte & 0x7f) << shift
-    if byte < 0x80:
-      return value, position
-    shift += 7
-
-
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
   """Keys and values of a sorted string table (LevelDB's format)."""
   footer = data[-_FOOTER_BYTES:]
-  _, position = _varint(footer, 0)  # Offset and size of the meta index.
-  _, position = _varint(footer, position)
-  offset, position = _varint(footer, position)
-  size, _ = _varint(footer, position)
+  # Offset and size of the meta index.
+  _, position = protobuf.read_varint(footer, 0)
+  _, position = protobuf.read_varint(footer, position)
+  offset, position = protobuf.read_varint(footer, position)
+  size, _ = protobuf.read_varint(footer, position)
   for _, handle in _block(data, offset, size):
-    start, position = _varint(handle, 0)
-    yield from _block(data, start, _varint(handle, position)[0])
+    start, position = protobuf.read_varint(handle, 0)
+    yield from _block(data, start, protobuf.read_varint(handle, position)[0])
 
 
 def _block(data: bytes, offset: int,
@@ -159,9 +129,9 @@ def _block(data: bytes, offset: int,
   restarts = int.from_bytes(block[-4:], 'little')
   end, position, key = size - 4 * (restarts + 1), 0, b''
   while position < end:
-    shared, position = _varint(block, position)
-    rest, position = _varint(block, position)
-    length, position = _varint(block, position)
+    shared, position = protobuf.read_varint(block, position)
+    rest, position = protobuf.read_varint(block, position)
+    length, position = protobuf.read_varint(block, position)
     key = key[:shared] + block[position:position + rest]
     position += rest
     yield key, block[position:position + length]

@@ -13,25 +13,22 @@ Value = TypeVar('Value')
 
 def positive_int(text: str) -> int:
   """Parses a whole number >= 1."""
-  try:
-    value = int(text)
-  except ValueError:
-    value = 0
-  if value < 1:
-    raise argparse.ArgumentTypeError(
-        f'{text!r} is not a whole number of 1 or more')
-  return value
+  return _whole(text, 1)
 
 
 def natural(text: str) -> int:
   """Parses a whole number >= 0."""
+  return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
   try:
     value = int(text)
   except ValueError:
-    value = -1
-  if value < 0:
+    value = least - 1
+  if value < least:
     raise argparse.ArgumentTypeError(
-        f'{text!r} is not a whole number of 0 or more')
+        f'{text!r} is not a whole number of {least} or more')
   return value
 
 
