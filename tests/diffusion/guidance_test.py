@@ -81,6 +81,23 @@ class GuidanceTest(parameterized.TestCase):
                    types.Conditioning())
     self.assertEqual(shapes, [self.x.shape])
 
+  def test_a_condition_of_the_users_own_has_a_scale_too(self):
+
+    def model(x_t, timestep, conditioning):
+      given = conditioning.own_mask['speed'] * conditioning.own['speed']
+      return toy_model(x_t, timestep, conditioning) + (
+          given.reshape(-1, 1, 1, 1, 1))
+
+    both = guidance.of({'speed': 3.0, 'label': 1.0})
+    self.assertEqual(both.scales, {'speed': 3.0})
+    speed = np.asarray([[1.], [2.], [3.]], np.float32)
+    conditioning = self.conditioning.replace(own=dict(speed=speed))
+    out = jax.jit(guidance.guided(model, both))(
+        self.x, self.timestep, conditioning)
+    np.testing.assert_allclose(
+        out - self.plain, np.broadcast_to(
+            3 * speed.reshape(B, 1, 1, 1, 1), out.shape), atol=1e-5)
+
   def test_schedules(self):
     timestep = jnp.asarray([1.0, 0.6, 0.3, 0.0])
     strength = lambda **options: guidance.Guidance(**options).strength(

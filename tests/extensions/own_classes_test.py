@@ -12,8 +12,18 @@ from tests.e2e import tiny
 from walt_jax.core import run_files
 
 OWN = pathlib.Path(__file__).parent / 'own'
+CONDITION = 'my_condition:Speed'
 SAMPLER = 'my_sampler:Trapezoid'
 SOURCE = 'my_source:MovingBars'
+
+
+_CONFIG = '''from configs import quickstart
+def get_config(variant):
+  config = quickstart.get_config(variant)
+  if 'diffusion' in config:
+    config.model.conditions = {conditions}
+  return config
+'''
 
 
 class OwnClassesTest(parameterized.TestCase):
@@ -24,13 +34,16 @@ class OwnClassesTest(parameterized.TestCase):
         self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(mock.patch.object(sys, 'path', [str(OWN), *sys.path]))
 
-  def train(self, code=0, **changed):
+  def train(self, code=0, conditions=(CONDITION,), **changed):
     """Trains two steps of a base on clips of moving bars."""
     workdir = self.folder / 'base'
     values = dict(
         data__name=SOURCE, sampler__sampler=SAMPLER, sampler__num_steps=2,
         model__num_classes=2) | changed
-    result = tiny.train('base', workdir, 2, code=code, **values)
+    config = self.folder / 'my_config.py'
+    config.write_text(_CONFIG.format(conditions=conditions))
+    with mock.patch.object(tiny, 'QUICKSTART', str(config)):
+      result = tiny.train('base', workdir, 2, code=code, **values)
     return workdir, result
 
   def sample(self, workdir, *flags):
@@ -51,7 +64,35 @@ class OwnClassesTest(parameterized.TestCase):
     # The flag's own sampler wins over the config's, and needs no leave.
     other = self.sample(workdir, '--allow_code', '--sampler', 'ddim')
     self.assertTrue((clip != other).any())
+    # A base that has taken two steps heeds a condition a little.
+    for flags in (('--condition', 'speed=3'),
+                  ('--condition', 'speed=3', '--guidance', 'speed=9')):
+      guided = self.sample(workdir, '--allow_code', *flags)
+      self.assertTrue((clip != guided).any(), flags)
     self.assertIn("data.name is 'my_source:MovingBars'", self.sample(workdir))
+
+  def test_values_that_do_not_fit_are_a_line(self):
+    workdir, _ = self.train(train__eval_every=0)
+    for flag, message in (
+        ('--condition=wind=1', "condition 'wind': no stage .* known: speed"),
+        ('--condition=speed=1,2', "'speed' takes 1 numbers, not 2"),
+        ('--guidance=spee=2', 'conditioned on label, speed, text')):
+      self.assertRegex(self.sample(workdir, '--allow_code', flag), message)
+
+  @parameterized.parameters(
+      ('my_source:MovingBars', 'lacks .*column, drop_prob.*Condition'),
+      ('my_condition:Sped', 'no class Sped; it has: Speed'))
+  def test_a_line_says_what_is_wrong_with_a_condition(self, name, message):
+    workdir, result = self.train(code=2, conditions=(name,))
+    self.assertRegex(result.err, rf'^walt: error: .*{name}.*{message}.*\n$')
+    self.assertFalse(workdir.exists())
+
+  def test_data_without_its_column_are_a_line(self):
+    workdir, result = self.train(
+        code=2, data__name='moving_digits', model__num_classes=40)
+    self.assertRegex(
+        result.err, "Speed reads 'speed', which the examples of 'moving_di")
+    self.assertFalse(workdir.exists())
 
   @parameterized.parameters(
       ('data__name', 'my_source:Missing', 'no class Missing; it has: MovingB'),

@@ -4,6 +4,7 @@ import functools
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -319,6 +320,72 @@ class ConditionsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       jax.eval_shape(model.init, jax.random.key(0), np.zeros(SHAPE),
                      np.ones((B, 1)), types.Conditioning())
+
+
+class Speed(nn.Module):
+  """One number that modulates."""
+  width: int
+  column, shape, null, drop_probability = 'speed', (), 0.5, 0.1
+
+  @nn.compact
+  def __call__(self, value):
+    return nn.Dense(self.width)(value[..., None])
+
+
+class Words(Speed):
+  """Two tokens of three numbers each."""
+  column, shape = 'words', (2, 3)
+
+  @nn.compact
+  def __call__(self, value):
+    return nn.Dense(self.width)(value)
+
+
+class Wrong(Speed):
+
+  def __call__(self, value):
+    return value
+
+
+class OwnConditionTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (Speed, SMALL), (Words, SMALL), (Words, JOINT), (Speed, JOINT))
+  def test_it_is_seen_and_left_out(self, condition, options):
+    model, variables, call = build(**options, conditions=(condition,))
+    x, timestep, conditioning = inputs()
+    if 'text_width' not in options:
+      conditioning = types.Conditioning()
+    name = condition.column
+    value = np.random.default_rng(3).standard_normal(
+        (B, 1, *condition.shape)).astype(np.float32)
+    value[1] = condition.null
+    seen = call(variables, x, timestep, conditioning.replace(
+        own={name: value}))
+    absent = call(variables, x, timestep, conditioning)
+    self.assertGreater(np.abs(seen[0] - absent[0]).max(), 1e-3)
+    np.testing.assert_allclose(seen[1], absent[1], atol=1e-5)
+    masked = call(variables, x, timestep, conditioning.replace(
+        own={name: value}, own_mask={name: np.zeros((B, 1), bool)}))
+    np.testing.assert_allclose(masked, absent, atol=1e-5)
+
+  def test_parameters_of_the_others_stay_where_they_are(self):
+    _, plain, _ = build(**JOINT)
+    _, own, _ = build(**JOINT, conditions=(Speed, Words))
+    added = set(own['params']) - set(plain['params'])
+    self.assertEqual(added, {'condition_speed', 'condition_words'})
+    shapes = lambda tree: jax.tree.map(np.shape, tree)
+    self.assertEqual(shapes(plain['params']), {
+        name: leaf for name, leaf in shapes(own['params']).items()
+        if name not in added})
+
+  def test_what_does_not_fit_is_refused(self):
+    with self.assertRaisesRegex(ValueError, 'Wrong embeds speed as'):
+      build(**SMALL, conditions=(Wrong,))
+    model, variables, _ = build(**SMALL)
+    with self.assertRaisesRegex(ValueError, 'built without speed'):
+      model.apply(variables, np.zeros(SHAPE), np.ones((B, 1)),
+                  types.Conditioning(own=dict(speed=np.ones((B, 1)))))
 
 
 class LowRankTest(parameterized.TestCase):

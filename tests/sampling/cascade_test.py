@@ -55,7 +55,8 @@ class CountingSampler:
   kind: str = 'base'
   shape = (WINDOW, 1, 1, F_T)
   schedule = None
-  denoiser = types_lib.SimpleNamespace(num_classes=0, low_res_factor=0)
+  denoiser = types_lib.SimpleNamespace(
+      num_classes=0, low_res_factor=0, conditions=())
 
   def make(self, options, guidance):
     del options, guidance

@@ -23,18 +23,23 @@ class RequestsTest(parameterized.TestCase):
   def test_lines(self):
     read = self.read(
         {'prompt': 'a', 'seed': 3}, '', {'label': 'b', 'image': 'c.png'},
-        {'prompt': [[0, 'd'], [17, ''], [29, 'e']], 'video': 'f.mp4'})
+        {'prompt': [[0, 'd'], [17, ''], [29, 'e']], 'video': 'f.mp4'},
+        {'conditions': {'speed': 2, 'wind': [0.5, 1]}})
     self.assertEqual(read, [
         requests.Request('a', seed=3, index=0),
         requests.Request(label='b', image='c.png', seed=7, index=1),
         requests.Request('d', seed=7, index=2, video='f.mp4',
-                         prompts=((0, 'd'), (17, ''), (29, 'e')))])
+                         prompts=((0, 'd'), (17, ''), (29, 'e'))),
+        requests.Request(seed=7, index=3, conditions=(
+            ('speed', (2.0,)), ('wind', (0.5, 1.0))))])
     self.assertEqual(read[2].all_prompts, ('d', 'e'))
     self.assertEqual([read[2].prompt_at(f) for f in (0, 16.5, 17, 28, 99)],
                      ['d', 'd', '', '', 'e'])
     self.assertEqual(read[0].prompt_at(50), 'a')
 
   @parameterized.parameters(
+      ({'conditions': {'speed': 'fast'}}, "'speed' must be a number"),
+      ({'conditions': 2}, 'must be dict'),
       ({'prompt': []}, 'begin at 0'), ({'prompt': [[1, 'a']]}, 'begin at 0'),
       ({'prompt': [[0, 'a'], [0, 'b']]}, 'rise'),
       ({'prompt': [[0, 'a'], [9, 'b'], [8, 'c']]}, 'rise'),

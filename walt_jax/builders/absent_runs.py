@@ -109,10 +109,9 @@ def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
   guidance = guidance_lib.Guidance(text=7.5 if config.text.name else 1.0)
   draw = objectives.stage_sampler_of(bare.objective, config).make(
       options, guidance)
-  # A sample has one label and one text; images are drawn as clips are.
-  first = dataclasses.replace(
-      row, label=_first(row.label), text=_first(row.text),
-      text_mask=_first(row.text_mask))
+  # A sample has one of each condition; images are drawn as clips are.
+  first = dataclasses.replace(row, **jax.tree.map(_first, dict(
+      label=row.label, text=row.text, text_mask=row.text_mask, own=row.own)))
   conditioning = dataclasses.replace(
       bare.objective.conditioning(_rows(first, shards)), is_image=None)
   return _finish(
@@ -154,7 +153,7 @@ def _rows(row: PyTree, count: int) -> PyTree:
 
 
 def _first(x):
-  return None if x is None else _struct((x.shape[0], 1, *x.shape[2:]), x.dtype)
+  return _struct((x.shape[0], 1, *x.shape[2:]), x.dtype)
 
 
 def _key():

@@ -8,7 +8,9 @@ import jax
 import numpy as np
 
 from walt_jax.builders import data_hints
+from walt_jax.builders import networks
 from walt_jax.builders import schema
+from walt_jax.core import conditions
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.core import types
@@ -166,6 +168,7 @@ def _batches(config, mesh, data: Data, tokenize, *, shuffle: bool):
         'the data with --heldout 0.1, or train with '
         '--config.train.eval_every=0')
   options = _options(config, shuffle=shuffle)
+  _check_columns(config, data)
   try:
     return batches.make_batches(
         data.videos, options, image_source=data.images,
@@ -187,9 +190,35 @@ def _options(config: schema.Experiment, *, shuffle: bool
         size=(data.height, data.width), buckets=data.buckets if shuffle else (),
         fps=data.frame_rate or None, strides=data.strides if shuffle else (1,),
         flip=data.flip, random_crop=data.random_crop, shuffle=shuffle,
+        columns=tuple(own.column for own in _own_conditions(config)),
         seed=config.seed, num_workers=data.num_workers if shuffle else 0)
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
+
+
+def _own_conditions(config: schema.Experiment
+                    ) -> tuple[type[conditions.Condition], ...]:
+  """The conditions that the examples must have columns for."""
+  return (networks.own_conditions(config.model.conditions)
+          if isinstance(config, schema.DenoiserExperiment) else ())
+
+
+def _check_columns(config: schema.Experiment, data: Data) -> None:
+  """Looks whether the first example has what own conditions read."""
+  for own in _own_conditions(config):
+    for source in filter(None, (data.videos, data.images)):
+      example = source[0]
+      if own.column not in example:
+        raise errors.UserError(
+            f'config key model.conditions: {own.__name__} reads '
+            f'{own.column!r}, which the examples of {config.data.name!r} lack; '
+            f'they have {", ".join(sorted(example))}')
+      shape = np.shape(example[own.column])
+      if shape != tuple(own.shape):
+        raise errors.UserError(
+            f'config key model.conditions: {own.__name__} takes values of '
+            f'shape {tuple(own.shape)}, but {own.column!r} of the data has '
+            f'{shape}; correct one of them')
 
 
 def _images_per_row(config) -> int:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax.builders import datasets
+from walt_jax.builders import networks
 from walt_jax.builders import objectives
 from walt_jax.builders import schema
 from walt_jax.builders import text_encoders
@@ -165,7 +166,9 @@ def example_latents(config: schema.DenoiserExperiment) -> types.LatentBatch:
             if text.name else None),
       text_mask=(struct((1, frames, text.max_tokens), jnp.bool_)
                  if text.name else None),
-      low_res=struct(low, jnp.float32) if factor else None)
+      low_res=struct(low, jnp.float32) if factor else None,
+      own={own.column: struct((1, frames, *own.shape), jnp.float32)
+           for own in networks.own_conditions(config.model.conditions)} or None)
 
 
 def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,

@@ -1,10 +1,14 @@
 """Networks from their config sections."""
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 
 from walt_jax.builders import schema
+from walt_jax.core import conditions
+from walt_jax.core import errors
+from walt_jax.core import extensions
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
@@ -46,12 +50,37 @@ def discriminator(
 
 def denoiser(config: schema.DenoiserExperiment,
              platform: str) -> denoiser_lib.Denoiser:
-  """Builds the denoiser of a whole config (it needs model and text)."""
+  """Builds the denoiser of a whole config (it needs model and text).
+
+  Raises:
+    UserError: If a condition of the user's own cannot be used.
+  """
   attention_form = _ATTENTION_FORMS[platform]
   if config.model.dtype == 'float32':
     attention_form = 'xla'  # cuDNN's kernels take half precision only.
   return _network(config.model, dict(
-      text_width=config.text.width, attention_form=attention_form))
+      text_width=config.text.width, attention_form=attention_form,
+      conditions=own_conditions(config.model.conditions)))
+
+
+def own_conditions(names: Sequence[str]
+                   ) -> tuple[type[conditions.Condition], ...]:
+  """The conditions of the user's own that `model.conditions` names.
+
+  Raises:
+    UserError: If one cannot be used, or two have the same name.
+  """
+  key = 'config key model.conditions'
+  found = tuple(extensions.load(name, conditions.Condition, key)
+                for name in names)
+  taken = list(conditions.CONDITIONS)
+  for own, name in zip(found, names, strict=True):
+    if not own.column.isidentifier() or own.column in taken:
+      raise errors.UserError(
+          f'{key} is {name!r}, whose column is {own.column!r}; give it a name '
+          f'other than {", ".join(taken)}')
+    taken.append(own.column)
+  return found
 
 
 def _network(section: Any, extra: dict[str, Any]) -> Any:
@@ -59,4 +88,4 @@ def _network(section: Any, extra: dict[str, Any]) -> Any:
   values = {field.name: getattr(section, field.name)
             for field in dataclasses.fields(section)}
   values['dtype'] = DTYPES[section.dtype]
-  return section.configures(**values, **extra)
+  return section.configures(**values | extra)

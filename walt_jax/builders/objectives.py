@@ -27,7 +27,9 @@ def objective(config: schema.DenoiserExperiment,
         frame_condition_lengths=section.frame_condition_lengths,
         drop=conditions.DropProbabilities(
             label=section.drop_label, text=section.drop_text,
-            frames=section.drop_frames),
+            frames=section.drop_frames,
+            own=tuple((own.column, own.drop_probability)
+                      for own in denoiser.conditions)),
         max_low_res_level=section.max_low_res_level,
         weighting=section.weighting, snr_cap=section.snr_cap,
         null_label=denoiser.num_classes)

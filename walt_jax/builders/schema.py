@@ -297,6 +297,7 @@ class Denoiser:
   low_res_factor: Natural = 0
   linear_skip: bool = False
   use_noise_level: bool = False
+  conditions: tuple[OwnClass, ...] = ()
   text_window: Literal['spatial', 'own'] = 'spatial'
   activation: Literal['gelu', 'relu2'] = 'gelu'
   remat_policy: Literal['none', 'matmuls', 'minimal', 'full', 'offload'] = (

@@ -177,8 +177,10 @@ def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
     fields = [
         gradio.Number(stage.defaults.num_steps, precision=0, minimum=1,
                       label='Steps', elem_id=f'{stage.name}-steps'),
-        gradio.Dropdown(list(samplers.SAMPLERS), value=stage.defaults.sampler,
-                        label='Sampler', elem_id=f'{stage.name}-sampler')]
+        gradio.Dropdown(
+            list(dict.fromkeys([*samplers.SAMPLERS, stage.defaults.sampler])),
+            value=stage.defaults.sampler, label='Sampler',
+            elem_id=f'{stage.name}-sampler')]
     for name in sorted(stage.conditions):
       fields.append(gradio.Slider(
           0, 10, value=1, step=0.1, label=f'Guidance by {name}',

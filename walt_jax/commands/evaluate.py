@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
   if args.metric == 'compare':
     _finish(results.compare(*args.files), args.json)
     return
-  config_lib.check_workdirs(args.workdir or ())
+  config_lib.check_workdirs(args.workdir or (), allow_code=args.allow_code)
   protocols.get(args.protocol)
   if args.json:
     _check_writable(args.json)

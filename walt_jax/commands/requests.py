@@ -26,6 +26,7 @@ def sampling_job(args: argparse.Namespace) -> job_lib.SamplingJob:
   return job_lib.SamplingJob(
       prompt=args.prompt or '', label=args.label or '',
       image=args.image or '', video=args.video or '',
+      conditions=tuple(args.condition or ()),
       requests_file=args.requests or '', num_samples=args.num_samples or 1,
       num_frames=args.num_frames, seed=args.seed,
       choice=sampler_choice(args),
@@ -39,7 +40,7 @@ def evaluation_request(args: argparse.Namespace
       metric=args.metric, real=args.real, generated=args.generated,
       workdirs=args.workdir or (), protocol=args.protocol,
       frames=args.frames, network=args.network, batch_size=args.batch_size,
-      seed=args.seed)
+      seed=args.seed, allow_code=args.allow_code)
   groups = evaluate_flags.groups(args.metric)
   if 'chunks' in groups:
     request = dataclasses.replace(request, chunks=chunks(args))

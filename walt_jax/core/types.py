@@ -38,6 +38,7 @@ class Rows:
     text_ids: int32 [B, F, L], for a text encoder that runs in `encode`.
     text: float32 [B, F, L, D], cached token states.
     text_mask: bool [B, F, L], true at real tokens.
+    own: float32 [B, F, ..] by name, columns of the user's own conditions.
   """
   pixels: Array | None = None
   posterior: Posterior | None = None
@@ -46,6 +47,7 @@ class Rows:
   text_ids: Array | None = None
   text: Array | None = None
   text_mask: Array | None = None
+  own: dict[str, Array] | None = None
 
 
 @struct.dataclass
@@ -65,6 +67,7 @@ class LatentBatch:
     label: int32 [B, F], or None.
     text: float32 [B, F, L, D] with `text_mask` bool [B, F, L], or None.
     low_res: float32 [B, 1+t, h/f, w/f, c], normalised and clean, or None.
+    own: float32 [B, F, ..] by name, conditions of the user's own, or None.
     row: int32 [B], numbers of the rows in the global batch, all videos before
       all images, or None where they stand in that order. Each data shard joins
       its own rows, so that where a row stands depends on the mesh; what is
@@ -76,6 +79,7 @@ class LatentBatch:
   text: Array | None = None
   text_mask: Array | None = None
   low_res: Array | None = None
+  own: dict[str, Array] | None = None
   row: Array | None = None
 
 
@@ -95,6 +99,8 @@ class Conditioning:
     low_res: [B, 1+t, h/f, w/f, c], noised low-resolution latents.
     low_res_level: [B, F] in [0, 1], timestep of that noise (section 4.5).
     is_image: bool [B].
+    own: float32 [B, F, ..] by name, conditions of the user's own, with
+      `own_mask` bool [B, F], true where a value is given.
   """
   label: Array | None = None
   text: Array | None = None
@@ -105,3 +111,5 @@ class Conditioning:
   low_res: Array | None = None
   low_res_level: Array | None = None
   is_image: Array | None = None
+  own: dict[str, Array] | None = None
+  own_mask: dict[str, Array] | None = None

@@ -1,5 +1,5 @@
 """Classifier-free guidance with several conditions at once."""
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
 
@@ -31,6 +31,7 @@ class Guidance:
       it. Likewise for the other two.
     text: See `label`.
     frames: See `label`; the given latent frames.
+    own: (name, scale) of conditions of the user's own.
     schedule: 'constant'; 'power_cosine' grows from 1 at pure noise to the
       scale at clean data (MDT, 2303.14389); 'interval' applies the scale to
       timesteps in `interval` and 1 elsewhere (2404.07724).
@@ -46,6 +47,7 @@ class Guidance:
   power: float = 4.0
   interval: tuple[float, float] = (0.0, 1.0)
   null_label: int | None = None
+  own: tuple[tuple[str, float], ...] = ()
 
   def __post_init__(self):
     if self.schedule not in SCHEDULES:
@@ -55,16 +57,16 @@ class Guidance:
     if not 0 <= low <= high <= 1:
       raise ValueError(f'The guidance interval must lie in [0, 1], not '
                        f'{self.interval}.')
-    for name in conditions.CONDITIONS:
-      if not math.isfinite(getattr(self, name)):
-        raise ValueError(f'The {name} guidance scale must be finite, not '
-                         f'{getattr(self, name)}.')
+    for name, scale in self.scales.items():
+      if not math.isfinite(scale):
+        raise ValueError(
+            f'The {name} guidance scale must be finite, not {scale}.')
 
   @property
   def scales(self) -> dict[str, float]:
     """The scales that change anything, by condition."""
     named = {name: getattr(self, name)
-             for name in conditions.CONDITIONS}
+             for name in conditions.CONDITIONS} | dict(self.own)
     return {name: scale for name, scale in named.items() if scale != 1}
 
   def strength(self, timestep: jax.Array) -> jax.Array:
@@ -79,6 +81,15 @@ class Guidance:
     return jnp.ones_like(timestep)
 
 
+def of(scales: Mapping[str, float]) -> Guidance:
+  """Guidance by scales of conditions, built in or of the user's own."""
+  own = tuple((name, scale) for name, scale in scales.items()
+              if name not in conditions.CONDITIONS)
+  return Guidance(
+      label=scales.get('label', 1.0), text=scales.get('text', 1.0),
+      frames=scales.get('frames', 1.0), own=own)
+
+
 def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
   """Wraps `denoise_fn` so that its output is guided.
 
@@ -90,12 +101,10 @@ def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
 
   def denoise(x_t, timestep, conditioning):
     scales = {name: scale for name, scale in guidance.scales.items()
-              if _is_given(conditioning, name)}
+              if conditions.values_of(conditioning, name) is not None}
     if not scales:
       return denoise_fn(x_t, timestep, conditioning)
-    if conditioning.text is not None:
-      conditioning = dataclasses.replace(
-          conditioning, text_mask=conditions.text_mask(conditioning))
+    conditioning = conditions.with_masks(conditioning)
     variants = [conditioning] + [
         conditions.null(
             conditioning, name, null_label=guidance.null_label)
@@ -114,11 +123,6 @@ def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
     return out
 
   return denoise
-
-
-def _is_given(conditioning: types.Conditioning, name: str) -> bool:
-  field = 'frame_mask' if name == 'frames' else name
-  return getattr(conditioning, field) is not None
 
 
 def _interleave(x: jax.Array) -> jax.Array:

@@ -37,7 +37,8 @@ def open_pipeline(request: evaluation_requests.EvaluationRequest
   step = request.drawing.step
   _check_step(request.workdirs[0], step)
   mesh = local_mesh()
-  return pipelines.load_pipeline(request.workdirs, mesh, step=step), mesh
+  return pipelines.load_pipeline(
+      request.workdirs, mesh, step=step, allow_code=request.allow_code), mesh
 
 
 def local_mesh() -> jax.sharding.Mesh:

@@ -65,6 +65,7 @@ class EvaluationRequest:
     network: Weight files of the feature network, joined by commas, or None.
     batch_size: Clips computed at once; None: by the devices.
     seed: Seed of the first set of samples, of subsets and resamples.
+    allow_code: Whether the workdirs may name classes to import.
     cache: Folder of features and statistics; None: in the last workdir.
     chunks: What a tokenizer that is scored computes at once.
     measure: How it is measured.
@@ -79,6 +80,7 @@ class EvaluationRequest:
   network: str | None = None
   batch_size: int | None = None
   seed: int = 0
+  allow_code: bool = False
   cache: str | None = None
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
   measure: Measure = Measure()

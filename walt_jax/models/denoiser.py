@@ -1,9 +1,11 @@
 """The W.A.L.T denoiser: a windowed transformer over latents (section 4.2)."""
+from typing import Any
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from walt_jax.core import conditions
+from walt_jax.core import conditions as conditions_lib
 from walt_jax.core import types
 from walt_jax.models import attention
 from walt_jax.models import blocks
@@ -39,6 +41,8 @@ class Denoiser(nn.Module):
       in the paper: a small super-resolution stage need not first learn to
       pass on what it is given.
     use_noise_level: Whether the noise level of that condition is one too.
+    conditions: Classes of the user's own (`core.conditions.Condition`); each
+      embeds a condition under `condition_COLUMN`.
     lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
     use_qk_norm: LayerNorm of queries and keys.
     use_relative_bias: A bias per head and relative offset in every window.
@@ -66,6 +70,7 @@ class Denoiser(nn.Module):
   low_res_factor: int = 0
   linear_skip: bool = False
   use_noise_level: bool = False
+  conditions: tuple[type[conditions_lib.Condition], ...] = ()
   lora_rank: int = 2
   use_qk_norm: bool = True
   use_relative_bias: bool = True
@@ -104,8 +109,13 @@ class Denoiser(nn.Module):
         self.position_init_scale, name='position')(x, is_image)
     x = x.astype(self.dtype)
 
-    embedding = nn.silu(self._global_embedding(x_t, timestep, conditioning))
+    own = [self._own(condition, x_t, conditioning)
+           for condition in self.conditions]
+    embedding = nn.silu(self._global_embedding(
+        x_t, timestep, conditioning, [e for e in own if e.ndim == 3]))
     text, text_mask = self._text(x_t, conditioning)
+    text, text_mask = self._with_tokens(
+        text, text_mask, [e for e in own if e.ndim == 4])
     shared = None
     if self.lora_rank:
       shared = modulation.linear_modulation(
@@ -137,7 +147,7 @@ class Denoiser(nn.Module):
         spatial_window=tuple(self.spatial_window),
         spacetime_window=tuple(self.spacetime_window),
         text_window=self.text_window, lora_rank=self.lora_rank,
-        use_text=bool(self.text_width), use_qk_norm=self.use_qk_norm,
+        use_text=context.text is not None, use_qk_norm=self.use_qk_norm,
         use_relative_bias=self.use_relative_bias, activation=self.activation,
         attention_form=self.attention_form, dtype=self.dtype)
     layers = nn.scan(
@@ -180,8 +190,43 @@ class Denoiser(nn.Module):
     parts += low_res
     return jnp.concatenate([part.astype(jnp.float32) for part in parts], -1)
 
-  def _global_embedding(self, x_t, timestep, conditioning) -> jax.Array:
-    """The sum of the embeddings of time, label and noise level [B, F, D]."""
+  def _own(self, condition, x_t, conditioning) -> jax.Array:
+    """Embeds a condition of the user's own: [B, F, D] or [B, F, L, D]."""
+    name = condition.column
+    value = (conditioning.own or {}).get(name)
+    if value is None:
+      value = jnp.full((x_t.shape[0], 1, *condition.shape), condition.null)
+    else:
+      given = conditions_lib.own_mask(conditioning)[name]
+      given = given.reshape(*given.shape, *(1,) * len(condition.shape))
+      value = jnp.where(given, value, condition.null)
+    module: Any = condition(width=self.width, name=f'condition_{name}')
+    embedded = module(value)
+    if embedded.ndim not in (3, 4) or embedded.shape[-1] != self.width or (
+        embedded.shape[:2] != value.shape[:2]):
+      raise ValueError(
+          f'{condition.__name__} embeds {name} as {embedded.shape}; it should '
+          f'be (*{value.shape[:2]}, {self.width}), or such tokens with one '
+          'more axis before the last.')
+    return embedded
+
+  def _with_tokens(self, text, mask, tokens):
+    """The text's tokens and mask, then those of own conditions."""
+    for more in tokens:
+      more = more.astype(self.dtype)
+      given = jnp.ones(more.shape[:-1], bool)
+      if text is None:
+        text, mask = more, given
+      else:
+        frames = max(text.shape[1], more.shape[1])
+        spread = lambda x, frames=frames: jnp.broadcast_to(
+            x, (x.shape[0], frames, *x.shape[2:]))
+        text = jnp.concatenate([spread(text), spread(more)], axis=2)
+        mask = jnp.concatenate([spread(mask), spread(given)], axis=2)
+    return text, mask
+
+  def _global_embedding(self, x_t, timestep, conditioning, own) -> jax.Array:
+    """The sum of the embeddings of time and conditions [B, F, D]."""
     total = embeddings.TimestepEmbedding(
         self.width, name='time_embedding')(timestep)
     rows = (x_t.shape[0], 1)
@@ -198,6 +243,8 @@ class Denoiser(nn.Module):
       total = total + embeddings.TimestepEmbedding(
           self.width, name='noise_level_embedding')(
               jnp.zeros(rows) if level is None else level)
+    for embedded in own:
+      total = total + embedded
     return modulation.on_rows(total)
 
   def _text(self, x_t, conditioning):
@@ -209,7 +256,7 @@ class Denoiser(nn.Module):
       text = jnp.zeros((x_t.shape[0], 1, 1, self.text_width))
       mask = jnp.zeros(text.shape[:-1], bool)
     else:
-      mask = conditions.text_mask(conditioning)
+      mask = conditions_lib.text_mask(conditioning)
     text = modulation.on_rows(
         nn.Dense(self.width, dtype=self.dtype, name='text_projection')(text))
     text = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,
@@ -247,9 +294,12 @@ class Denoiser(nn.Module):
         self_cond=self.self_condition, frame_cond=self.frame_condition,
         frame_mask=self.frame_condition, low_res=self.low_res_factor,
         low_res_level=self.use_noise_level)
-    for name, built in built_for.items():
-      if not built and getattr(conditioning, name) is not None:
-        raise ValueError(f'The model was built without {name}.')
+    wrong = [name for name, built in built_for.items()
+             if not built and getattr(conditioning, name) is not None]
+    wrong += sorted(set(conditioning.own or ()) - {
+        condition.column for condition in self.conditions})
+    if wrong:
+      raise ValueError(f'The model was built without {wrong[0]}.')
 
 
 def _or_zeros(x: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:

@@ -18,7 +18,7 @@ PARTS = (
     ('low_res_upscaler', r'^low_res_upscaler/'),
     ('patch_projection', r'^patch_projection/'),
     ('position', r'^position/'),
-    ('embeddings', r'^(time|label|noise_level)_embedding/'),
+    ('embeddings', r'^(time|label|noise_level)_embedding/|^condition_'),
     ('text_projection', r'^text_(projection|norm)/'),
     ('modulation', r'^modulation/|^layers/[^/]+/modulation/'),
     ('relative_bias', r'^layers/[^/]+/attention/relative_bias$'),

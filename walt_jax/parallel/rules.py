@@ -49,6 +49,8 @@ _VECTORS: Rules = ((r'(^|/)(bias|scale)$', P(None)),)
 # products of a pair need one reduction), `fsdp` over the model's width.
 DENOISER_RULES: Rules = (
     *_SCALARS,
+    # Of the user's own conditions, whatever is in them.
+    (r'(^|/)condition_[^/]+/', P()),
     (r'(^|/)(query|key|value)/kernel$', Matrix(P('fsdp'), P('tensor', None))),
     (r'(^|/)(query|key|value)/bias$', P('tensor', None)),
     (r'(^|/)out/kernel$', Matrix(P('tensor', None), P('fsdp'))),

@@ -22,6 +22,7 @@ import numpy as np
 
 from walt_jax.core import types
 from walt_jax.sampling import given_frames
+from walt_jax.sampling import own_conditions
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
@@ -128,11 +129,14 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
     context.begin(rows)
     for window in range(plan.num_windows):
       keys = row_keys if window == 0 else _fold(row_keys, window)
+      fields: dict[str, Any] = {
+          **text.of(rows, window), **context.condition(),
+          **own_conditions.of(stage.sampler.denoiser.conditions,
+                              [requests[i] for i in rows])}
       conditioning = types.Conditioning(
           label=None if labels is None else jnp.asarray(labels[rows]),
           low_res=None if low_res is None else jnp.asarray(
-              low_res[rows, window]), **text.of(rows, window),
-          **context.condition())
+              low_res[rows, window]), **fields)
       drawn = np.asarray(draw(params, keys, conditioning, level))
       latents[first:first + count, window] = drawn[:count]
       if window + 1 < plan.num_windows:

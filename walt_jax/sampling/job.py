@@ -22,6 +22,7 @@ class SamplingJob:
     label: Class name, 'all' for every class, or '' for none.
     image: File of each clip's first frame, or ''.
     video: File whose last frames each clip continues, or ''.
+    conditions: (name, numbers) of conditions of the user's own.
     requests_file: JSON lines with all of the above instead, or ''.
     num_samples: Samples of each prompt, label or line.
     num_frames: Frames of a clip; None: one window.
@@ -33,6 +34,7 @@ class SamplingJob:
   label: str = ''
   image: str = ''
   video: str = ''
+  conditions: tuple[tuple[str, tuple[float, ...]], ...] = ()
   requests_file: str = ''
   num_samples: int = 1
   num_frames: int | None = None
@@ -48,16 +50,16 @@ class SamplingJob:
       UserError: On a file that cannot be read, or 'all' labels of none.
     """
     if self.requests_file:
-      if self.image or self.video:
+      if self.image or self.video or self.conditions:
         raise errors.UserError(
-            f'--requests {self.requests_file}: give image or video in its '
-            'lines, not as a flag')
+            f'--requests {self.requests_file}: give image, video or '
+            'conditions in its lines, not as a flag')
       requests = requests_lib.read(self.requests_file, self.seed)
       return requests_lib.number(
           [r for r in requests for _ in range(self.num_samples)])
     request = requests_lib.Request(
         prompt=self.prompt, label=self.label, seed=self.seed,
-        image=self.image, video=self.video)
+        image=self.image, video=self.video, conditions=self.conditions)
     if self.label != ALL_LABELS:
       return requests_lib.repeat(request, self.num_samples)
     classes = pipeline.stages[0].classes

@@ -11,6 +11,7 @@ from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import given_frames
+from walt_jax.sampling import own_conditions
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import stage_sampler
@@ -90,7 +91,8 @@ class TrainedStage:
     """What can be guided."""
     has = dict(label=bool(self.classes), text=self.uses_text,
                frames=bool(self.frame_lengths))
-    return frozenset(name for name, value in has.items() if value)
+    own = (kind.column for kind in self.sampler.denoiser.conditions)
+    return frozenset(name for name, value in has.items() if value).union(own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +193,9 @@ def check_requests(pipeline: Pipeline, requests: Sequence[Request],
   if prompts:
     pipeline.text.check_length(prompts)
   _check_frames(base, requests, plan)
+  own_conditions.check(
+      [own for stage in pipeline.stages
+       for own in stage.sampler.denoiser.conditions], requests)
 
 
 def _check_changes(request: Request, plan: rollout.Plan) -> None:

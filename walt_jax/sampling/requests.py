@@ -7,7 +7,8 @@ from typing import Any
 
 from walt_jax.core import errors
 
-_KEYS = ('prompt', 'label', 'image', 'video', 'seed')
+_KEYS = ('prompt', 'label', 'image', 'video', 'seed', 'conditions')
+_KINDS: dict[str, type] = dict(seed=int, conditions=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Request:
       from frame 0 on; () for one that does not.
     image: File of the clip's first frame, or ''.
     video: File whose last frames the clip continues from, or ''.
+    conditions: (name, numbers) of conditions of the user's own, the numbers
+      in the order of a flattened value; those left out are not given.
   """
   prompt: str = ''
   label: str = ''
@@ -32,6 +35,7 @@ class Request:
   prompts: tuple[tuple[int, str], ...] = ()
   image: str = ''
   video: str = ''
+  conditions: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
   def prompt_at(self, frame: float) -> str:
     """The prompt in force at a frame."""
@@ -70,7 +74,8 @@ def read(path: str, seed: int) -> list[Request]:
   """Reads a request file: one JSON object a line.
 
   A line holds any of `prompt` (a text, or `[[first frame, text], ..]` for one
-  that changes over time), `label`, `image`, `video` and `seed`.
+  that changes over time), `label`, `image`, `video`, `seed`, and
+  `conditions`: an object with the numbers of conditions of the user's own.
 
   Raises:
     UserError: On a file or line that is not such; the message names the line.
@@ -113,7 +118,7 @@ def parse(line: str, where: str, seed: int) -> Request:
     prompts = _changing(values['prompt'], where)
     values['prompt'] = prompts[0][1]
   for name in _KEYS:
-    kind = int if name == 'seed' else str
+    kind = _KINDS.get(name, str)
     value = values.get(name, kind())
     if not isinstance(value, kind) or isinstance(value, bool):
       raise errors.UserError(
@@ -127,7 +132,22 @@ def parse(line: str, where: str, seed: int) -> Request:
   return Request(
       values.get('prompt', ''), values.get('label', ''),
       values.get('seed', seed), prompts=prompts,
-      image=values.get('image', ''), video=values.get('video', ''))
+      image=values.get('image', ''), video=values.get('video', ''),
+      conditions=_conditions(values.get('conditions', {}), where))
+
+
+def _conditions(values: dict[str, Any], where: str
+                ) -> tuple[tuple[str, tuple[float, ...]], ...]:
+  """Checks `{name: number or list of numbers}`."""
+  found = []
+  for name, value in values.items():
+    numbers = value if isinstance(value, list) else [value]
+    if not all(type(number) in (int, float) for number in numbers):
+      raise errors.UserError(
+          f'{where}: the condition {name!r} must be a number or a list of '
+          f'them, not {json.dumps(value)}')
+    found.append((name, tuple(map(float, numbers))))
+  return tuple(found)
 
 
 def _changing(values: list[Any], where: str) -> tuple[tuple[int, str], ...]:

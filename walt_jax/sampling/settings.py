@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
-from walt_jax.diffusion import schedules
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import rollout
 
@@ -114,10 +113,9 @@ def _settings(stage, changes: Mapping[str, Any], scales, level
   try:
     options = dataclasses.replace(stage.defaults, **{
         name: value for name, value in changes.items() if value is not None})
-    schedules.trailing_steps(
-        stage.sampler.schedule.num_steps, options.num_steps)
+    stage.sampler.schedule.path(options.num_steps)  # Or there is none.
     return pipeline_lib.StageSettings(
-        options=options, guidance=guidance_lib.Guidance(**scales),
+        options=options, guidance=guidance_lib.of(scales),
         noise_level=level)
   except ValueError as e:
     raise errors.UserError(f'stage {stage.name}: {e}') from e

@@ -50,7 +50,8 @@ class DenoiserObjective:
         batch, use_label=self.denoiser.num_classes > 0,
         use_text=self.denoiser.text_width > 0,
         use_low_res=self.denoiser.low_res_factor > 0,
-        use_images=self.has_images)
+        use_images=self.has_images,
+        own=[own.column for own in self.denoiser.conditions])
 
   def row_keys(self, batch: types.LatentBatch, key: jax.Array) -> jax.Array:
     """Keys [B]: a row's draws depend on its number, not on the mesh."""

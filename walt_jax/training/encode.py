@@ -86,7 +86,7 @@ class LatentEncoder:
     return types.LatentBatch(
         latents=normalised(posterior, key_high),
         is_image=jnp.full((posterior.mean.shape[0],), is_image),
-        label=rows.label, text=text, text_mask=rows.text_mask,
+        label=rows.label, text=text, text_mask=rows.text_mask, own=rows.own,
         low_res=(normalised(low_res, key_low) if self.low_res_factor
                  else None))
 
@@ -98,16 +98,14 @@ def _as_float32(posterior: types.Posterior) -> types.Posterior:
 
 def _repeat_conditions(batch: types.LatentBatch,
                        frames: int) -> types.LatentBatch:
-  """Gives each frame of a video row the row's label and text."""
+  """Gives each frame of a video row the row's conditions."""
 
   def spread(x):
-    if x is None or x.shape[1] == frames:
-      return x
-    return jnp.repeat(x, frames, axis=1)
+    return x if x.shape[1] == frames else jnp.repeat(x, frames, axis=1)
 
-  return dataclasses.replace(
-      batch, label=spread(batch.label), text=spread(batch.text),
-      text_mask=spread(batch.text_mask))
+  return dataclasses.replace(batch, **jax.tree.map(spread, dict(
+      label=batch.label, text=batch.text, text_mask=batch.text_mask,
+      own=batch.own)))
 
 
 def join_rows(a: types.LatentBatch, b: types.LatentBatch,

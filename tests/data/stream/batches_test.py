@@ -1,4 +1,5 @@
 """Batches: a pure function of (source, options, batch number)."""
+import dataclasses
 import functools
 
 from absl.testing import absltest
@@ -26,7 +27,7 @@ class Numbered:
     video[..., 2] = np.arange(self._shape[0])[:, None, None]
     video[..., 1] = np.arange(self._shape[1])[:, None]  # Row number.
     return dict(video=video, label=index % 2, caption=f'clip {index}',
-                fps=8.0, key=str(index))
+                fps=8.0, key=str(index), wind=[index, -index])
 
 
 _OPTIONS = batches_lib.BatchOptions(
@@ -54,6 +55,18 @@ class PipelineTest(parameterized.TestCase):
     self.assertEqual(batch.images.label.shape, (4, 2))
     np.testing.assert_array_equal(batch.images.label,
                                   batch.images.pixels[..., 0, 0, 0] % 2)
+
+  def test_own_columns_come_with_each_frame(self):
+    options = dataclasses.replace(_OPTIONS, columns=('wind',))
+    batch, = _take(batches_lib.make_batches(Numbered(10), options), 0)
+    for rows, count in ((batch.videos, 1), (batch.images, 2)):
+      wind = rows.own['wind']
+      self.assertEqual((wind.shape, wind.dtype), ((4, count, 2), np.float32))
+      np.testing.assert_array_equal(
+          wind[..., 0], rows.pixels[:, :count, 0, 0, 0])
+      np.testing.assert_array_equal(wind[..., 1], -wind[..., 0])
+    plain, = _take(batches_lib.make_batches(Numbered(10), _OPTIONS), 0)
+    self.assertIsNone(plain.videos.own)
 
   def test_any_batch_can_be_the_first(self):
     start = batches_lib.make_batches(Numbered(10), _OPTIONS)

@@ -3,6 +3,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -69,6 +70,7 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
   generated.add_argument('--workdir', type=values.separated(str),
                          metavar='BASE[,SR1,SR2]',
                          help='score samples of a checkpoint')
+  code.add(parser)
   add_('--json', required=True, metavar='FILE')
   add_('--protocol', metavar='NAME', default='quick')
   add_('--frames', type=values.positive_int, metavar='N',

@@ -21,11 +21,15 @@ def add(commands: Any) -> None:
   what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
   what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
                     'line: prompt (or [[frame, prompt], ..]), label, image, '
-                    'video, seed')
+                    'video, seed, conditions')
   given = parser.add_mutually_exclusive_group()
   given.add_argument('--image', metavar='FILE', help='the first frame')
   given.add_argument('--video', metavar='FILE',
                      help='its last frames are the first ones')
+  parser.add_argument('--condition', type=values.condition, action='append',
+                      metavar='NAME=NUMBER[,..]', help='the value of a '
+                      'condition of your own (model.conditions); may be '
+                      'given again for others')
   parser.add_argument('--num_frames', type=values.positive_int, metavar='N',
                       help='more than a window continues from its last frames; '
                       'fewer are cut off')

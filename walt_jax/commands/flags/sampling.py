@@ -22,7 +22,7 @@ def add(parser: Any) -> None:
   add_('--steps', type=values.separated(values.positive_int),
        metavar='50[,..]')
   add_('--sampler', metavar='ddim[,..]', type=values.separated(str),
-       help='ddim, ddpm or dpmpp_2m')
+       help='ddim, ddpm, dpmpp_2m or module:Class')
   add_('--factorized', action=argparse.BooleanOptionalAction,
        help='base: draw the first frame alone, as an image, and then the clip '
        'that begins with it')

@@ -81,13 +81,22 @@ def guidance(text: str) -> dict[str, float]:
   for item in text.split(','):
     name, equals, value = item.partition('=')
     name = name.strip()
-    if not equals or name not in ('text', 'label', 'frames'):
+    if not equals or not name.isidentifier():
       raise argparse.ArgumentTypeError(
-          f'{item!r} is not text=SCALE, label=SCALE or frames=SCALE')
+          f'{item!r} is not CONDITION=SCALE, such as text=7.5')
     if name in scales:
       raise argparse.ArgumentTypeError(f'{name} is given twice in {text!r}')
     scales[name] = number(value)
   return scales
+
+
+def condition(text: str) -> tuple[str, tuple[float, ...]]:
+  """Parses 'NAME=NUMBER[,NUMBER..]', a condition of the user's own."""
+  name, equals, numbers = text.partition('=')
+  if not equals or not name.isidentifier():
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not NAME=NUMBER, or NAME=NUMBER,NUMBER for more')
+  return name, tuple(number(item) for item in numbers.split(','))
 
 
 def frame_range(text: str) -> tuple[int, int]:

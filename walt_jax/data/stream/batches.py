@@ -52,6 +52,7 @@ class BatchOptions:
       do not fit are left out. Evaluation takes the first.
     flip: Mirrors half of the rows; wrong where left and right have a meaning.
     random_crop: Crops at random places; otherwise the centre.
+    columns: Entries of the examples, float32, that `Rows.own` holds.
     shuffle: Training order: every epoch shuffled, clips at random offsets.
       False is evaluation: examples in order, the middle clip of each.
     seed: Random seed of order, offsets, flips and crops.
@@ -69,6 +70,7 @@ class BatchOptions:
   strides: tuple[int, ...] = (1,)
   flip: bool = False
   random_crop: bool = False
+  columns: tuple[str, ...] = ()
   shuffle: bool = True
   seed: int = 0
   num_threads: int = 2
@@ -221,7 +223,7 @@ class _BatchMaker:
     else:
       found = dict(pixels=self._clip(
           example, self._options.num_frames, self._shapes[bucket], rng))
-    return found | _condition([example])
+    return found | self._condition([example])
 
   def _image_row(self, bucket: int, place: int, row: int) -> dict:
     count = self._options.images_per_row
@@ -236,7 +238,19 @@ class _BatchMaker:
       found = dict(pixels=np.concatenate(
           [self._clip(example, 1, self._shapes[bucket], rng)
            for example in chosen]))
-    return found | _condition(chosen)
+    return found | self._condition(chosen)
+
+  def _condition(self, chosen: Sequence[dict]) -> dict:
+    """Labels [F], captions, cached text states [F, L, D], own columns."""
+    found = dict(
+        label=np.array([example['label'] for example in chosen], np.int32),
+        captions=[example['caption'] for example in chosen],
+        own={name: np.array([example[name] for example in chosen], np.float32)
+             for name in self._options.columns})
+    for name in ('text', 'text_mask'):
+      if name in chosen[0]:
+        found[name] = np.stack([example[name] for example in chosen])
+    return found
 
   def _refuse_pixel_options(self) -> None:
     if self._options.flip or self._options.random_crop:
@@ -261,10 +275,14 @@ class _BatchMaker:
   def _join(self, rows: list[dict]) -> types.Rows:
     """Stacks rows and looks at what they hold."""
     captions = [row.pop('captions') for row in rows]
+    own = [row.pop('own') for row in rows]
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     fields: dict[str, Any] = {
         name: arrays.get(name)
         for name in ('pixels', 'label', 'text', 'text_mask')}
+    if self._options.columns:
+      fields['own'] = {name: np.stack([row[name] for row in own])
+                       for name in self._options.columns}
     if 'mean' in arrays:
       fields['posterior'] = types.Posterior(arrays['mean'],
                                             arrays.get('logvar'))
@@ -281,17 +299,6 @@ class _BatchMaker:
 
 
 _LATENTS = ('mean', 'logvar', 'low_mean', 'low_logvar')
-
-
-def _condition(chosen: Sequence[dict]) -> dict:
-  """Labels [F], captions, and cached text states [F, L, D] of a row."""
-  found = dict(
-      label=np.array([example['label'] for example in chosen], np.int32),
-      captions=[example['caption'] for example in chosen])
-  for name in ('text', 'text_mask'):
-    if name in chosen[0]:
-      found[name] = np.stack([example[name] for example in chosen])
-  return found
 
 
 def _cached_images(chosen: Sequence[dict],
