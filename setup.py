@@ -32,7 +32,10 @@ setuptools.setup(
     ],
     keywords='video generation, latent diffusion, transformer, JAX, Flax',
     python_requires='>=3.11',
-    packages=setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
+    packages=[
+        *setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
+        'walt_jax.configs'],
+    package_dir={'walt_jax.configs': 'configs'},
     package_data={'walt_jax': ['py.typed']},
     install_requires=[
         'absl-py', 'av>=13', 'flax>=0.10', 'grain>=0.2.10', 'array-record',

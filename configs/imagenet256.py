@@ -16,11 +16,12 @@ a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 
+VARIANTS = ('imagenet256', 'smoke')
+
 
 def get_config(variant: str = 'imagenet256') -> config_dict.ConfigDict:
-  if variant not in ('imagenet256', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: imagenet256, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'

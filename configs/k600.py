@@ -15,11 +15,12 @@
 """
 from ml_collections import config_dict
 
+VARIANTS = ('k600', 'smoke')
+
 
 def get_config(variant: str = 'k600') -> config_dict.ConfigDict:
-  if variant not in ('k600', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: k600, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'

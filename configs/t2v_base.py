@@ -19,11 +19,12 @@ CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 
+VARIANTS = ('t2v_base', 'smoke')
+
 
 def get_config(variant: str = 't2v_base') -> config_dict.ConfigDict:
-  if variant not in ('t2v_base', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: t2v_base, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'

@@ -12,11 +12,12 @@ and `smoke`, a minute on a CPU, which needs nothing else (with
 """
 from ml_collections import config_dict
 
+VARIANTS = ('t2v_base_9x16', 'smoke')
+
 
 def get_config(variant: str = 't2v_base_9x16') -> config_dict.ConfigDict:
-  if variant not in ('t2v_base_9x16', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: t2v_base_9x16, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'denoiser'

@@ -12,11 +12,12 @@ timestep 0.3. A quarter of the rows of a batch are images (ours). Variants:
 """
 from ml_collections import config_dict
 
+VARIANTS = ('t2v_sr1', 'smoke')
+
 
 def get_config(variant: str = 't2v_sr1') -> config_dict.ConfigDict:
-  if variant not in ('t2v_sr1', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: t2v_sr1, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution'

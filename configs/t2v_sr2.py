@@ -13,11 +13,12 @@ a minute on a CPU, which needs nothing else.
 """
 from ml_collections import config_dict
 
+VARIANTS = ('t2v_sr2', 'smoke')
+
 
 def get_config(variant: str = 't2v_sr2') -> config_dict.ConfigDict:
-  if variant not in ('t2v_sr2', 'smoke'):
-    raise ValueError(
-        f'unknown variant {variant!r}; known: t2v_sr2, smoke')
+  if variant not in VARIANTS:
+    raise ValueError(f'unknown variant {variant!r}; known: {VARIANTS}')
   config = config_dict.ConfigDict()
   config.seed = 0
   config.stage = 'super_resolution'

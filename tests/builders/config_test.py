@@ -1,4 +1,5 @@
 """Config files: overrides keep types, unknown keys are named."""
+import contextlib
 import json
 import pathlib
 import tempfile
@@ -61,6 +62,36 @@ class ConfigTest(parameterized.TestCase):
     self.assertEqual(config, value)
     self.assertIs(type(config), type(value))
 
+  def test_a_config_is_found_by_its_name_from_any_folder(self):
+    with contextlib.chdir(self.folder):
+      self.assertEqual(config_lib.load('ucf101:l'),
+                       config_lib.load(f'{_CONFIGS}/ucf101.py:l'))
+      self.assertEqual(config_lib.load('k600').data.batch_size, 512)
+      pathlib.Path('k600').write_text('A file of that name is no config.')
+      self.assertEqual(config_lib.load('k600').data.batch_size, 512)
+      with self.assertRaisesRegex(
+          errors.UserError, "'ucf102' is neither .* digits_rollout, .*ucf101"):
+        config_lib.load('ucf102:l')
+    self.assertEqual(set(config_lib.installed()),
+                     {file.stem for file in _CONFIGS.glob('*.py')})
+
+  @parameterized.parameters(
+      ('a/b.py:c', 'a/b.py', 'c'), ('b', 'b', ''), ('b:', 'b', ''),
+      ('gs://bucket/a.py', 'gs://bucket/a.py', ''),
+      ('gs://bucket/a.py:c', 'gs://bucket/a.py', 'c'))
+  def test_the_variant_is_split_off_from_the_right(self, spec, path, variant):
+    self.assertEqual(config_lib.split(spec), (path, variant))
+
+  def test_keys_that_a_config_leaves_out_can_be_set(self):
+    config = config_lib.load('quickstart:base', [
+        ('sampler.eta', '1'), ('sampler.clip', '2.5'),
+        ('data.buckets', '((16, 16),)'), ('tokenizer.normalise', 'false')])
+    self.assertEqual((config.sampler.eta, config.sampler.clip), (1.0, 2.5))
+    self.assertEqual(config.data.buckets, ((16, 16),))
+    self.assertIs(config.tokenizer.normalise, False)
+    with self.assertRaisesRegex(errors.UserError, "'eta' here"):
+      config_lib.load('quickstart:base', [('train.eta', '1')])
+
   def test_the_last_override_wins(self):
     config = config_lib.load(self.file, [('seed', '1'), ('seed', '2')])
     self.assertEqual(config.seed, 2)
@@ -92,12 +123,12 @@ class ConfigTest(parameterized.TestCase):
 
   def test_files_that_do_not_load(self):
     cases = {
-        str(self.folder / 'none.py'): 'does not exist',
+        str(self.folder / 'none.py'): 'is neither a Python file',
         f'{self.file}:c': "unknown variant 'c'",
         self.write('syntax.py', 'def get_config(:'): 'does not load',
         self.write('imports.py', 'import no_such_module'): 'no_such_module',
         self.write('empty.py', ''): 'get_config',
-        str(self.folder): 'does not exist'}
+        str(self.folder): 'is neither a Python file'}
     for spec, message in cases.items():
       with self.subTest(spec), self.assertRaisesRegex(
           errors.UserError, message):

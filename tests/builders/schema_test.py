@@ -93,6 +93,7 @@ def commands(folder, config):
   return (
       ('train', '--config', file, '--workdir', folder / 'new'),
       ('plan', '--config', file),
+      ('config', file),
       ('sample', '--workdir', workdir, '--out', folder / 'new'),
       *(('evaluate', metric, '--workdir', workdir, '--real', folder / 'none',
          '--json', folder / 'new') for metric in ('fvd', 'reconstruction')),

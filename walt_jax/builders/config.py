@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+import walt_jax
 from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.core import errors
@@ -24,7 +25,8 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
   """Reads `FILE[:variant]` and applies `--config.key=value` overrides.
 
   Args:
-    spec: Path of a Python file with `get_config(variant)`, and a variant.
+    spec: Path of a Python file with `get_config(variant)`, or the name of an
+      installed config (`ucf101`), and a variant.
     overrides: (dotted key, text) pairs; the text is read as the Python
       literal that the key's present value has the type of.
 
@@ -32,17 +34,8 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
     UserError: On a file that cannot be read, an unknown variant or key, or a
       value of the wrong type.
   """
-  path, _, variant = spec.partition(':')
-  if not pathlib.Path(path).is_file():
-    raise errors.UserError(
-        f'config file {path!r} does not exist; give a path such as '
-        'configs/quickstart.py:base')
-  module_spec = importlib.util.spec_from_file_location('walt_config', path)
-  module = importlib.util.module_from_spec(module_spec)
-  try:
-    module_spec.loader.exec_module(module)
-  except (SyntaxError, ImportError) as e:
-    raise errors.UserError(f'config file {path!r} does not load: {e}') from e
+  path, variant = split(spec)
+  module = _module(find(path))
   if not hasattr(module, 'get_config'):
     raise errors.UserError(f'config file {path!r} has no get_config(variant)')
   try:
@@ -54,6 +47,65 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
   return config
 
 
+def variants(path: str) -> tuple[str, ...]:
+  """The variants that a config file names as its `VARIANTS`."""
+  return tuple(getattr(_module(path), 'VARIANTS', ()))
+
+
+def _module(path: str) -> Any:
+  """Runs a config file.
+
+  Raises:
+    UserError: If it does not load.
+  """
+  module_spec = importlib.util.spec_from_file_location('walt_config', path)
+  module = importlib.util.module_from_spec(module_spec)
+  try:
+    module_spec.loader.exec_module(module)
+  except (SyntaxError, ImportError) as e:
+    raise errors.UserError(f'config file {path!r} does not load: {e}') from e
+  return module
+
+
+def split(spec: str) -> tuple[str, str]:
+  """The file or name and the variant, '' for none, of FILE[:variant].
+
+  The variant is split off from the right: a file may be `gs://FILE`.
+  """
+  path, colon, variant = spec.rpartition(':')
+  if not colon or '/' in variant:
+    return spec, ''
+  return path, variant
+
+
+def installed() -> dict[str, pathlib.Path]:
+  """The configs that come with the package, by name."""
+  package = pathlib.Path(walt_jax.__file__).parent
+  # In a wheel `walt_jax.configs`; in the repository, beside the package.
+  for folder in (package / 'configs', package.parent / 'configs'):
+    found = {file.stem: file for file in sorted(folder.glob('[!_]*.py'))}
+    if found:
+      return found
+  return {}
+
+
+def find(path: str) -> str:
+  """The file of a config, by its path or its name.
+
+  Raises:
+    UserError: If there is none.
+  """
+  if path.endswith('.py') and pathlib.Path(path).is_file():
+    return path
+  known = installed()
+  if path in known:
+    return str(known[path])
+  raise errors.UserError(
+      f'config {path!r} is neither a Python file nor the name of an installed '
+      'config; give a path such as configs/quickstart.py:base, or one of the '
+      f'names {", ".join(known)}')
+
+
 def override(config: config_dict.ConfigDict,
              overrides: Sequence[tuple[str, str]]) -> None:
   """Sets dotted keys in place, as `load` does."""
@@ -62,15 +114,22 @@ def override(config: config_dict.ConfigDict,
 
 
 def _override(config: config_dict.ConfigDict, key: str, text: str) -> None:
-  """Sets one dotted key, which must exist, keeping its type."""
+  """Sets one dotted key, which must be known, keeping its type."""
   *parents, leaf = key.split('.')
   section = config
   for name in parents:
     if not isinstance(section, config_dict.ConfigDict) or name not in section:
       raise _unknown_key(key, section, name)
     section = section[name]
-  if not isinstance(section, config_dict.ConfigDict) or leaf not in section:
+  if not isinstance(section, config_dict.ConfigDict):
     raise _unknown_key(key, section, leaf)
+  if leaf not in section:  # Left at its default by the config.
+    default = schema.default(config.get('stage'), key.split('.'))
+    if default is sections.MISSING:
+      raise _unknown_key(key, section, leaf)
+    with section.unlocked():
+      section[leaf] = _parse(key, text, default)
+    return
   old = section[leaf]
   if isinstance(old, config_dict.ConfigDict):
     raise errors.UserError(

@@ -49,7 +49,9 @@ def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
   """
   with tempfile.TemporaryDirectory() as scratch:
     source = _tokenizer_source(config, workdir, scratch)
-    tokenizer = tokenizers.load_tokenizer(source, mesh_lib.platform(mesh))
+    tokenizer = tokenizers.as_configured(
+        tokenizers.load_tokenizer(source, mesh_lib.platform(mesh)),
+        config.tokenizer)
     run = _build(config, mesh, tokenizer)
     if multihost.is_main():
       tokenizers.copy_tokenizer(source, workdir)

@@ -43,13 +43,17 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   """
   configs = [_read_denoiser(workdir, allow_code) for workdir in workdirs]
   platform = mesh_lib.platform(mesh)
-  loaded = [tokenizers.load_tokenizer(w, platform) for w in workdirs]
+  loaded = [
+      tokenizers.as_configured(
+          tokenizers.load_tokenizer(workdir, platform), config.tokenizer)
+      for workdir, config in zip(workdirs, configs, strict=True)]
   for workdir, tokenizer in zip(workdirs, loaded, strict=True):
     if tokenizer.sha256 != loaded[0].sha256:
       raise errors.UserError(
           f'{workdir!r} was trained with another tokenizer '
           f'({tokenizer.sha256[:12]}) than {workdirs[0]!r} '
           f'({loaded[0].sha256[:12]}); train it on the same one')
+  _check_latents(workdirs, configs)
   if not low_res_given:
     _check_base(workdirs[0], configs[0])
   _check_chain(workdirs, configs)
@@ -74,6 +78,18 @@ def _read_denoiser(workdir: str,
     raise errors.UserError(
         f'{workdir!r} holds a tokenizer; give a denoiser to sample from')
   return config
+
+
+def _check_latents(workdirs: Sequence[str],
+                   configs: Sequence[schema.DenoiserExperiment]) -> None:
+  """All stages must see latents by the same statistics."""
+  first = configs[0].tokenizer.normalise
+  for workdir, config in zip(workdirs, configs, strict=True):
+    if config.tokenizer.normalise != first:
+      raise errors.UserError(
+          f'{workdir!r} was trained with tokenizer.normalise='
+          f'{config.tokenizer.normalise} and {workdirs[0]!r} with {first}; '
+          'give stages that were trained for each other')
 
 
 def _check_base(workdir: str, config: schema.DenoiserExperiment) -> None:

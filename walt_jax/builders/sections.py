@@ -7,7 +7,7 @@ or one of these `| None` (an empty section means None too). `Annotated` with a
 a key is its entry under `Attributes:` in the docstring of the section, or of
 the class that the section `configures`.
 """
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import inspect
 import json
@@ -21,6 +21,7 @@ from walt_jax.core import errors
 from walt_jax.core import extensions
 
 T = TypeVar('T')
+MISSING = dataclasses.MISSING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,44 @@ def build(section: type[T], values: Mapping[str, Any], where: str = '') -> T:
     raise errors.UserError(f'config section {where}: {e}') from e
 
 
+def default(section: type, keys: Sequence[str]) -> Any:
+  """The default of a key of a section or of a section in it.
+
+  Args:
+    section: A frozen dataclass.
+    keys: The parts of the key's dotted name.
+
+  Returns:
+    The default, or MISSING where there is no such key or it has none.
+  """
+  first, *rest = keys
+  if first not in fields(section):
+    return MISSING
+  if not rest:
+    return fields(section)[first].default
+  found = (default(kind, rest)
+           for kind in subsections(annotations(section)[first]))
+  return next((value for value in found if value is not MISSING), MISSING)
+
+
+def with_defaults(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Plain values of a section and, where keys are left out, their defaults.
+
+  Nothing is checked, and keys that are not known stay.
+  """
+  result = dict(values)
+  for name, field in fields(section).items():
+    kinds = subsections(annotations(section)[name])
+    value = result.get(name)
+    if kinds and isinstance(value, Mapping) and (
+        value or types.NoneType not in _alternatives(
+            annotations(section)[name])):
+      result[name] = with_defaults(_chosen(kinds, value), value)
+    elif name not in result and not is_required(field):
+      result[name] = field.default
+  return result
+
+
 def plain(section: Any) -> dict[str, Any]:
   """A section as JSON holds it; the inverse of `build`."""
   return json.loads(json.dumps(dataclasses.asdict(section)))
@@ -114,8 +153,8 @@ def fields(section: Any) -> dict[str, dataclasses.Field[Any]]:
 
 def is_required(field: dataclasses.Field[Any]) -> bool:
   """Whether a key has no default."""
-  return (field.default is dataclasses.MISSING
-          and field.default_factory is dataclasses.MISSING)
+  return (field.default is MISSING
+          and field.default_factory is MISSING)
 
 
 def annotations(section: Any) -> dict[str, Any]:
@@ -164,6 +203,11 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
   return (annotation,)
 
 
+def _chosen(kinds: Sequence[type], values: Mapping[str, Any]) -> type:
+  """Of several sections, the one that knows the most of the keys."""
+  return max(kinds, key=lambda kind: len(set(values) & set(fields(kind))))
+
+
 def _typed(annotation: Any, value: Any, key: str) -> Any:
   """Checks the value of a key; tuples and whole numbers become what it takes.
   """
@@ -176,9 +220,7 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
       raise errors.UserError(
           f'config key {key} is {value!r}; it is a section with the keys '
           f'{", ".join(fields(sections[0]))}')
-    # Of several, the one that knows the most of the keys.
-    best = max(sections, key=lambda kind: len(set(value) & set(fields(kind))))
-    return build(best, value, key)
+    return build(_chosen(sections, value), value, key)
   for kind in kinds:
     fits, result = _fit(kind, value)
     if fits:

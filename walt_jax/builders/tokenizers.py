@@ -1,4 +1,5 @@
 """Where a denoiser's frozen tokenizer comes from."""
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -43,6 +44,16 @@ def _network(file: str, platform: str,
   extensions.refuse(config, file)
   return networks.autoencoder(
       sections.build(schema.Autoencoder, config['model'], 'model'), platform)
+
+
+def as_configured(tokenizer: inference.Tokenizer, section: schema.Tokenizer
+                  ) -> inference.Tokenizer:
+  """The tokenizer with the statistics that a denoiser sees latents by."""
+  if section.normalise:
+    return tokenizer
+  return dataclasses.replace(
+      tokenizer, statistics=statistics.identity_statistics(
+          tokenizer.module.latent_channels))
 
 
 def copy_tokenizer(source: str, workdir: str) -> None:

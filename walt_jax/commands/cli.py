@@ -20,6 +20,7 @@ from walt_jax.commands.flags import export
 from walt_jax.commands.flags import plan
 from walt_jax.commands.flags import report
 from walt_jax.commands.flags import sample
+from walt_jax.commands.flags import show_config
 from walt_jax.commands.flags import train
 from walt_jax.core import errors
 from walt_jax.core import host_memory
@@ -58,7 +59,7 @@ def make_parser(own_metric: str | None = None) -> argparse.ArgumentParser:
   for flags in (train, sample, demo):
     flags.add(commands)
   evaluate.add(commands, own_metric)
-  for flags in (data, plan, export, report):
+  for flags in (data, plan, show_config, export, report):
     flags.add(commands)
   return parser
 

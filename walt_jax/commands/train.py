@@ -60,9 +60,10 @@ def _train(args: argparse.Namespace) -> None:
   wanted = config_lib.to_dict(config)
   if found.config_file.exists():
     # Before anything is built: the plainest mistake has the quickest answer.
+    saved = {name: value for name, value in found.config().items()
+             if name != config_lib.DERIVED}
     checkpoints_lib.check_resume(
-        {k: v for k, v in found.config().items() if k != config_lib.DERIVED},
-        wanted)
+        schema.with_defaults(saved), schema.with_defaults(wanted))
   data_hints.check_present(experiment)
   options = _loop_options(experiment, args.profile, args.max_failures)
   mesh = _mesh(experiment)

@@ -25,7 +25,7 @@ class SamplerOptions:
   """How to sample.
 
   Attributes:
-    sampler: One of `SAMPLERS`: 'ddim', 'ddpm' (ancestral) or 'dpmpp_2m'
+    sampler: Rule of the steps: 'ddim', 'ddpm' (ancestral) or 'dpmpp_2m'
       (DPM-Solver++ 2M); or `module:Class` of your own (`sampler.Sampler`).
     num_steps: Passes of the network, on trailing timesteps.
     eta: Noise of DDIM: 0 deterministic, 1 ancestral.
@@ -33,8 +33,7 @@ class SamplerOptions:
     threshold_quantile: If given (with `clip`), dynamic thresholding (Imagen):
       a row whose quantile of |x_0| exceeds `clip` is scaled down to it.
     factorized: Draws the first latent frame alone, as an image, and then the
-      clip that begins with it (`sampling.factorized`).
-      Each of the two takes `num_steps` passes.
+      clip that begins with it. Each of the two takes `num_steps` passes.
   """
   sampler: str = 'ddim'
   num_steps: int = 50

@@ -21,37 +21,51 @@ class Denoiser(nn.Module):
   """Predicts v (or eps, or x_0) of noisy latents.
 
   Attributes:
-    width: D, of every token.
+    width: Width D of every token.
     depth: Number of layers; even, spatial and spatiotemporal in turn. The
       parameters are stacked over the pairs, however they are executed.
-    num_heads: K; must divide the width.
+    num_heads: Number K of attention heads; divides the width.
     mlp_width: Width of the MLPs' hidden layer.
-    patch: p; latents are cut into p x p patches, each frame on its own.
-    spatial_window: (1, rows, columns) in tokens, of the spatial layers (SW).
-    spacetime_window: (frames, rows, columns) in tokens (STW).
-    num_classes: 0 for none; the null label has the id `num_classes`.
+    patch: Side p of the p x p patches that each latent frame is cut into; one
+      patch is one token.
+    spatial_window: Window (1, rows, columns) of the spatial layers, in tokens
+      (SW); more than one frame only in a model without rows of images.
+    spacetime_window: Window (frames, rows, columns) of the spatiotemporal
+      layers, in tokens (STW).
+    num_classes: Number of classes; 0: no labels. The null label has the id
+      `num_classes`.
     text_width: Width of the text token states; 0 for no text.
     text_window: Whose window tokens text cross-attention sees besides the
       text: 'spatial' always (joint training), or each layer's 'own'.
     self_condition: Whether there is an input for the last estimate of x_0.
-    frame_condition: Whether there is one for given frames and their mask.
-    low_res_factor: Upscaling of the low-resolution condition; 0 for none.
+    frame_condition: Whether there is an input for given latent frames and
+      their mask.
+    low_res_factor: How many times more rows and columns the latents have than
+      the low-resolution latents that condition them; 0: a base stage.
     linear_skip: Whether the output also takes a linear mix of the noisy and
       the upscaled low-resolution latents, by gates of time and condition. Not
       in the paper: a small super-resolution stage need not first learn to
       pass on what it is given.
-    use_noise_level: Whether the noise level of that condition is one too.
+    use_noise_level: Whether the noise level of the low-resolution latents is a
+      condition too.
     conditions: Classes of the user's own (`core.conditions.Condition`); each
       embeds a condition under `condition_COLUMN`.
-    lora_rank: r of AdaLN-LoRA; 0 for one linear layer (an "MLP") a layer.
-    use_qk_norm: LayerNorm of queries and keys.
-    use_relative_bias: A bias per head and relative offset in every window.
-    position_init_scale: Scale of position tables; a short run of a small model
-      needs about 1 to tell places apart from its first steps on.
-    activation: 'gelu' (paper) or 'relu2'.
+    lora_rank: Rank r of AdaLN-LoRA; 0: every layer has a whole linear layer
+      (the paper's "separate MLP") for its modulation.
+    use_qk_norm: Whether queries and keys are normalised (LayerNorm).
+    use_relative_bias: Whether attention has a bias per head and relative
+      offset in the window.
+    position_init_scale: Initial deviation of the position tables; a short run
+      of a small model needs about 1 to tell places apart from its first steps
+      on.
+    activation: Activation of the MLPs: 'gelu' (the paper's), or 'relu2', the
+      squared ReLU.
     attention_form: One of `attention.FORMS`.
     scan_unroll: Number of pairs that a step of the loop over layers executes.
-    remat_policy: A name of `remat.POLICIES`.
+    remat_policy: What layers keep for the backward pass: 'none' everything,
+      'matmuls' the results of products with weights, 'minimal' attention and
+      the MLP's input, 'full' the layer's input alone, 'offload' what 'minimal'
+      does, in host memory. The rest is computed again.
     dtype: Type of matrix products and of the tokens between layers;
       parameters, norms, modulation and output are float32.
   """

@@ -17,7 +17,7 @@ from walt_jax.data.sources import moving_digits
 from walt_jax.quickstart import scores as quickstart_scores
 from walt_jax.report import scores_file
 
-_CONFIG = 'configs/quickstart.py'
+_CONFIG = 'quickstart'
 NUM_CONTROL_SAMPLES = 160
 
 

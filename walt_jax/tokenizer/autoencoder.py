@@ -34,10 +34,11 @@ class Autoencoder(nn.Module):
     blocks_per_level: Residual blocks of each level.
     middle_blocks: Residual blocks at the latents' size, in encoder and
       decoder each, besides those of the last level.
-    latent_channels: c.
-    bottleneck: 'plain', or 'kl' with mean and log-variance.
-    norm: 'group', per-frame GroupNorm, or 'position', over the channels of
-      each position (frames can then be tiled exactly).
+    latent_channels: Channels c of the latents.
+    bottleneck: What the encoder gives: 'plain' latents, or 'kl', their mean
+      and log-variance.
+    norm: Norm of the blocks: 'group', per-frame GroupNorm, or 'position', over
+      the channels of each position (frames can then be tiled exactly).
     num_groups: Groups of GroupNorm.
     adaptive_decoder: Whether each decoder level starts with a norm that is
       modulated by the latents.
@@ -51,7 +52,8 @@ class Autoencoder(nn.Module):
       norm and SiLU, so that an untrained network is near a linear one; the
       quick form needs it, the paper's networks do not have it.
     conv_form: 'native' or 'stacked', see `causal_conv`.
-    remat: Whether the backward pass recomputes each residual block.
+    remat: Whether the backward pass computes each residual block again, which
+      saves memory.
     dtype: Compute type; parameters, norms and outputs are float32.
   """
   base_channels: int = 128

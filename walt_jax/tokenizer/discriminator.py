@@ -80,7 +80,8 @@ class Discriminator(nn.Module):
     base_channels: Channels of the first level.
     channel_multipliers: One factor on `base_channels` a level; each level
       halves rows and columns.
-    time_downsample: Whether a level halves frames too ('video').
+    time_downsample: For each level, whether frames are halved there too (of
+      clips).
     stem_patch: Frames, rows and columns that are stacked on channels before
       anything else; nothing is lost, and a quick network does all its work at
       the smaller size. (1, 1, 1) for the paper's.

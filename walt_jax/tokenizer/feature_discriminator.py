@@ -64,8 +64,8 @@ class FeatureDiscriminator(nn.Module):
     feature_maps: Number of the network's maps to judge, the finest first.
     base_channels: Channels of each source's projection, and of all that
       follows.
-    cell: Rows and columns of pixels to a logit.
-    blocks: Residual 3 x 3 x 3 (image: 1 x 3 x 3) convolutions.
+    cell: Side of the square of pixels that one logit judges.
+    blocks: Number of residual 3 x 3 x 3 (image: 1 x 3 x 3) convolutions.
     conv_form: 'native' or 'stacked', see `causal_conv`.
     dtype: Compute type; parameters and logits are float32.
   """

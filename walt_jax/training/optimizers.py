@@ -19,12 +19,14 @@ class OptimizerOptions:
   """Everything that decides an update from gradients.
 
   Attributes:
-    name: 'adamw', 'adafactor', or 'muon' (for the large matrices of the stacked
-      layers, with AdamW's rates and sizes of updates; AdamW for the rest).
+    name: Optimizer: 'adamw', 'adafactor', or 'muon' (for the large matrices of
+      the stacked layers, with AdamW's rates and sizes of updates; AdamW for
+      the rest).
     peak_lr: Rate after the warm-up.
-    muon_lr_ratio: Rate of Muon's matrices, as a multiple of it.
-    schedule: 'cosine', 'constant', or 'linear' (constant, then a straight line
-      to the end over the last `decay_fraction` of `decay_steps`).
+    muon_lr_ratio: Rate of Muon's matrices, as a multiple of that of the rest.
+    schedule: Course of the rate after the warm-up: 'cosine', 'constant', or
+      'linear' (constant, then a straight line to the end over the last
+      `decay_fraction` of `decay_steps`).
     warmup_steps: Steps of linear growth from 0.
     decay_steps: The schedule's horizon, warm-up included. It, not the number of
       steps trained, sets the rate: a run may stop and continue.
@@ -33,12 +35,13 @@ class OptimizerOptions:
     clip_norm: Bound of the global gradient norm; 0: none.
     b1: Decay of the first moment; Adafactor keeps none where it is 0.
     b2: Decay of the second moment (AdamW).
-    eps: AdamW's.
-    weight_decay: Decoupled, on matrices alone.
-    parameter_scale: Adafactor: scale the rate by the size of each parameter.
+    eps: Term that AdamW adds to the root of the second moment.
+    weight_decay: Decoupled weight decay, of matrices alone.
+    parameter_scale: Adafactor: whether the rate is scaled by the size of each
+      parameter.
     min_factored: Adafactor: smallest side of a matrix that is factored.
-    accumulation_steps: Parts of the batch whose gradients are averaged for one
-      update, see `value_and_grad`.
+    accumulation_steps: Parts of the batch that are taken one after the other
+      to save memory; their gradients are averaged for one update.
   """
   name: str = 'adamw'
   peak_lr: float = 5e-4

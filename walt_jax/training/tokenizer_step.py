@@ -32,15 +32,16 @@ class TokenizerLosses:
   """What the tokenizer minimises.
 
   Attributes:
-    reconstruction: 'l1' or 'l2'.
+    reconstruction: Error of pixels: 'l1' (absolute) or 'l2' (squared).
     kl_weight: Weight of the KL divergence ('kl' bottleneck).
     perceptual_weight: Weight of the perceptual distance; 0 for none.
-    perceptual_frames: Frames of each clip that it is measured on, drawn anew
-      each step.
-    adversarial: 'hinge' or 'non_saturating'.
+    perceptual_frames: Frames of each clip that the perceptual distance is
+      measured on, drawn anew each step.
+    adversarial: Form of the adversarial loss: 'hinge' or 'non_saturating'.
     adversarial_weight: Weight of the adversarial loss.
-    adaptive_weight: Whether that weight is further multiplied so that both
-      gradients at the decoded pixels are equally long.
+    adaptive_weight: Whether `adversarial_weight` is multiplied further, so that
+      the adversarial gradient at the decoded pixels is as long as that of the
+      reconstruction.
     adversarial_start: First step with discriminators in play; up to it, runs
       train by a step that is made without them (`Stage.opening`).
     lecam_weight: Weight of LeCam regularisation; 0 for none.

@@ -5,6 +5,7 @@ import argparse
 def add(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
   """Adds `--config` to a sub-command."""
   parser.add_argument('--config', required=required, metavar='FILE[:variant]',
-                      help='a Python file with get_config; any key can be set '
+                      help='a Python file with get_config, or the name of an '
+                      'installed config, such as ucf101:l; any key can be set '
                       'with --config.KEY=VALUE')
   parser.set_defaults(takes_overrides=True)

@@ -1,0 +1,122 @@
+"""Sections that every stage has: mesh, data, train."""
+import dataclasses
+from typing import Literal
+
+from walt_jax.builders.sections import Count
+from walt_jax.builders.sections import Natural
+from walt_jax.builders.sections import OwnClass
+from walt_jax.builders.sections import Rate
+from walt_jax.parallel import mesh as mesh_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+  """How the devices share the work; the axes multiply to their number.
+
+  One axis may be -1, for all remaining devices.
+
+  Attributes:
+    data: Number of copies of the parameters; each works on a part of the batch.
+    fsdp: Number of devices that share one copy, and its part of the batch: each
+      keeps a slice of parameters, averages and optimizer state.
+    tensor: Number of devices that share the heads and MLP units of every layer,
+      and work on the same part of the batch.
+  """
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+  def __post_init__(self):
+    mesh_lib.check_axes(self.data, self.fsdp, self.tensor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """What is trained on, and what a batch of it holds.
+
+  Attributes:
+    name: 'clips' that `walt data prepare` wrote, their cached 'latents', or
+      'moving_digits', which are rendered on the way, or a source of your own
+      as module:Class (`data.sources.source.Source`).
+    path: Folder of prepared data or 'tfds:NAME[@DIR]'; several, separated by
+      commas, are mixed. Unused by moving digits.
+    image_path: Data of the image rows; '' takes frames of the videos.
+    weights: Share of each set of `path` in a batch; () goes by their sizes.
+    num_frames: Frames of a clip; 1 + a multiple of the tokenizer's factor.
+    height: Rows of a frame, in pixels; clips are resized and cropped to it.
+    width: Columns of a frame, in pixels.
+    buckets: Tokenizers: shapes (height, width) that training batches have in
+      place of the one above, each clip at the nearest aspect ratio.
+    frame_rate: Frames a second of a clip; 0 takes neighbouring frames of any
+      rate.
+    strides: Speeds, of which each video draws one: 2 is shown twice as fast.
+    batch_size: Rows of a batch on all devices together, videos and images.
+    image_rows: Rows of independent images among these; each holds as many
+      images as a video has latent frames (a tokenizer's: one).
+    flip: Whether half of the rows are mirrored; wrong where left and right
+      have a meaning.
+    random_crop: Whether crops are at random places; else at the centre.
+    num_workers: Processes that read ahead; 0 reads in the training process.
+    difficulty: Moving digits: 'quick' has fixed lanes, speed and backgrounds,
+      'free' draws them for each clip.
+    num_clips: Moving digits: number of different clips of a split.
+    crop_sizes: Moving digits: sides of larger frames, in pixels, of which a
+      quarter of `num_clips` each is shown too, as crops.
+    labels: Moving digits: what the classes name, digit and direction or the
+      digit alone.
+  """
+  name: Literal['moving_digits', 'clips', 'latents'] | OwnClass = 'clips'
+  path: str = ''
+  image_path: str = ''
+  weights: tuple[Rate, ...] = ()
+  num_frames: Count = 17
+  height: Count = 128
+  width: Count = 128
+  buckets: tuple[tuple[Count, Count], ...] = ()
+  frame_rate: Rate = 0.0
+  strides: tuple[Count, ...] = (1,)
+  batch_size: Count = 256
+  image_rows: Natural = 0
+  flip: bool = False
+  random_crop: bool = False
+  num_workers: Natural = 0
+  difficulty: Literal['quick', 'free'] = 'quick'
+  num_clips: Count = 2048
+  crop_sizes: tuple[Count, ...] = ()
+  labels: Literal['digit_direction', 'digit'] = 'digit_direction'
+
+  def __post_init__(self):
+    if self.image_rows > self.batch_size:
+      raise ValueError(f'image_rows={self.image_rows} is more than batch_size='
+                       f'{self.batch_size}.')
+    if self.image_path and not self.image_rows:
+      raise ValueError(f'image_path is {self.image_path!r}, but no row of a '
+                       'batch holds images; set data.image_rows.')
+    if not self.strides:
+      raise ValueError('strides is empty; (1,) shows clips at their speed.')
+    if self.name == 'latents' and (
+        self.flip or self.random_crop or self.strides != (1,)):
+      raise ValueError(
+          'cached latents cannot be flipped, cropped or slowed down; set '
+          'data.flip and data.random_crop to False and data.strides to (1,)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """How long to train, and what to do on the way.
+
+  Attributes:
+    num_steps: Steps in all, those before a restart included; 0 saves the
+      initial state.
+    log_every: Steps between lines of metrics.
+    save_every: Steps between checkpoints; 0: only at the end.
+    eval_every: Steps between evaluations on held-out data; 0: none.
+    eval_batches: Held-out batches of an evaluation, always the same.
+    eval_samples: Clips in an evaluation's picture; 0: no picture.
+  """
+  num_steps: Natural = 60_000
+  log_every: Count = 100
+  save_every: Natural = 5_000
+  eval_every: Natural = 5_000
+  eval_batches: Natural = 4
+  eval_samples: Natural = 4
