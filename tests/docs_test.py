@@ -9,6 +9,9 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _DOCUMENTS = (*_ROOT.glob('*.md'), *_ROOT.glob('docs/**/*.md'),
               *_ROOT.glob('launch/*.md'))
 _LINK = re.compile(r'\]\(([^)#\s]+)(#[^)]*)?\)')
+_FILE = re.compile(r'```python\n# (my_\w+\.py)\n(.*?)```', re.DOTALL)
+_LONGEST_EXAMPLE = 30  # Lines.
+_README_WORDS = 700
 _FEWEST_WORDS = 4  # Of a quoted message; shorter spans are names.
 
 
@@ -54,6 +57,21 @@ class DocsTest(absltest.TestCase):
           re.DOTALL)
       with self.subTest(message):
         self.assertTrue(any(pattern.search(text) for text in known))
+
+  def test_examples_of_own_classes_are_files_that_tests_run(self):
+    text = (_ROOT / 'docs' / 'architecture.md').read_text()
+    own = _ROOT / 'tests' / 'extensions' / 'own'
+    shown = dict(_FILE.findall(text))
+    self.assertEqual(set(shown), {path.name for path in own.glob('my_*.py')})
+    for name, code in shown.items():
+      self.assertEqual(code, (own / name).read_text(), name)
+      self.assertLess(len(code.splitlines()), _LONGEST_EXAMPLE, name)
+
+  def test_readme_is_short(self):
+    text = re.sub(r'```.*?```', '', (_ROOT / 'README.md').read_text(),
+                  flags=re.DOTALL)
+    prose = [line for line in text.splitlines() if not line.startswith('|')]
+    self.assertLessEqual(len(' '.join(prose).split()), _README_WORDS)
 
 
 if __name__ == '__main__':

@@ -226,8 +226,8 @@ def drop_conditions(
 
   Args:
     keys: Random keys [B], one a row.
-    conditioning: As for the model.
-    probabilities: Of leaving out.
+    conditioning: Conditions, as the model takes them.
+    probabilities: Probability of leaving each condition out.
     null_label: The label id that means none (`num_classes`).
   """
   columns = list(probabilities.by_name)
