@@ -2,7 +2,10 @@
 
 tests/golden/make.py says what the files are and what is done with them.
 """
+import copy
+import functools
 import json
+import operator
 from typing import Any
 
 from absl.testing import absltest
@@ -13,14 +16,18 @@ from tests.e2e import tiny
 from tests.golden import make
 
 _EXPECTED = json.loads(make.EXPECTED.read_text())
+# What was changed on purpose since, and why; all else is as it was.
+_CHANGED = {
+    # The held-out PSNR is that of 8-bit clips, as scores are.
+    ('resume_tokenizer', 4, 'eval/psnr'): 9.217158317565918,
+}
 # Where jaxlib and the processor are those of expected.json, every number is
 # equal to its last bit: on one core and on two, with one device in a process
 # of its own or with eight here (measured; the shapes are too small to be
-# divided among cores). Elsewhere sums round otherwise. Programs for SSE 4.2
-# instead of AVX-512 were off by 2e-6, one PSNR by 1.5e-5 (AdamW's first
-# updates are signs of gradients, some of them near 0), one clip by 1 of 255.
+# divided among cores). Elsewhere sums round otherwise: programs for SSE 4.2
+# instead of AVX-512 were off by 2e-6, and one clip by 1 of 255.
 _EXACT = make.machine() == _EXPECTED['machine']
-_RTOL = 1e-6 if _EXACT else 1e-4
+_RTOL = 1e-6 if _EXACT else 1e-5
 _PIXEL = 1  # Of 255.
 # Apart from these: LAPACK shares out the root of a covariance, and eight
 # samples leave it close to singular (5e-9 was seen).
@@ -33,6 +40,15 @@ def walt(*argv: Any) -> str:
   if result.code:
     raise AssertionError(f'exit code {result.code}:\n{result.err}')
   return result.out
+
+
+def expected_of(name: str) -> Any:
+  """What came of a use, with what was changed since."""
+  expected = copy.deepcopy(_EXPECTED['uses'][name])
+  for (use, *path, last), value in _CHANGED.items():
+    if use == name:
+      functools.reduce(operator.getitem, path, expected)[last] = value
+  return expected
 
 
 def known(found: Any, expected: Any) -> Any:
@@ -51,7 +67,7 @@ class GoldenTest(parameterized.TestCase):
   @pytest.mark.slow
   @parameterized.named_parameters((name, name) for name in make.USES)
   def test_as_before(self, name):
-    expected = _EXPECTED['uses'][name]
+    expected = expected_of(name)
     found = known(make.use_copy(name, walt), expected)
     if _EXACT and name not in _NEVER_EXACT:
       self.assertEqual(found, expected)
