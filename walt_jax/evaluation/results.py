@@ -1,7 +1,6 @@
 """Results of `walt evaluate`: JSON files, and which may be compared."""
 import json
 import os
-import pathlib
 from typing import Any
 
 from walt_jax.core import errors
@@ -52,13 +51,11 @@ def compare(first: str, second: str) -> dict[str, Any]:
 
 
 def _read(path: str) -> dict[str, Any]:
-  try:
-    result = json.loads(pathlib.Path(path).read_text())
-    result['metric'], result['value']  # Both must be there.
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  result = files.read_json(path)
+  if not isinstance(result, dict) or not {'metric', 'value'} <= set(result):
     raise errors.UserError(
-        f'{path} is not a result of walt evaluate '
-        f'({type(error).__name__})') from None
+        f'{path} is not a result of walt evaluate (no metric and value); give '
+        'what it wrote to --json')
   return result
 
 

@@ -1,11 +1,11 @@
 """Scores of the quickstart's runs and of baselines measured alike."""
-import json
 import pathlib
 
 import numpy as np
 
 from walt_jax.builders import pipelines
 from walt_jax.builders import tokenizers
+from walt_jax.core import files
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.diffusion import guidance as guidance_lib
@@ -91,7 +91,7 @@ def _tokenizer(out, videos, entries, network) -> list[Score]:
 
 def _control(out, difficulty: str) -> list[Score]:
   """What `walt evaluate control` found, the readers' own scores beside it."""
-  result = json.loads((out / 'control.json').read_text())
+  result = files.read_json(out / 'control.json')
   scores = []
   for name, target, chance in (('digit', 0.3, 0.1), ('direction', 0.9, 0.25)):
     beside = tuple(

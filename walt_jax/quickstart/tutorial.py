@@ -12,6 +12,7 @@ import shlex
 import time
 
 from walt_jax.commands import cli
+from walt_jax.core import files
 from walt_jax.core import host_memory
 from walt_jax.data.sources import moving_digits
 from walt_jax.quickstart import scores as quickstart_scores
@@ -154,16 +155,16 @@ def _write_requests(out: pathlib.Path, count: int) -> dict[str, pathlib.Path]:
     # By caption, by label, by both.
     mixed[i] = ({k: v for k, v in line.items() if k != 'label'} if i % 4 == 1
                 else dict(label=line['label']) if i % 4 == 3 else line)
-  files = {}
+  found = {}
   for name, lines in dict(
       both=both,
       few=[both[5 * i % 40] for i in range(32)],
       mixed=mixed).items():
-    files[name] = out / 'requests' / f'{name}.jsonl'
-    files[name].parent.mkdir(parents=True, exist_ok=True)
-    files[name].write_text(
-        ''.join(json.dumps(line) + '\n' for line in lines))
-  return files
+    found[name] = out / 'requests' / f'{name}.jsonl'
+    found[name].parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(
+        found[name], ''.join(json.dumps(line) + '\n' for line in lines))
+  return found
 
 
 def run(plan: Plan, out: pathlib.Path) -> int:
