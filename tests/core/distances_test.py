@@ -54,7 +54,8 @@ class PsnrTest(absltest.TestCase):
     seen = np.clip(np.rint((decoded + 1) * 127.5), 0, 255).astype(np.uint8)
     scored = reconstruction.compare_clips(
         clips, seen, reconstruction.load_network())
-    self.assertAlmostEqual(scores['psnr'], scored['psnr'], places=4)
+    # But for rounding to 8 bits.
+    self.assertAlmostEqual(scores['psnr'], scored['psnr'], places=2)
 
 
 class FeatureDistancesTest(absltest.TestCase):
