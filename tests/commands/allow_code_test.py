@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.e2e import tiny
 from walt_jax.builders import config as config_lib
+from walt_jax.core import exports
 from walt_jax.training import replay_bundles
 
 NAME = 'hostile_module:Chosen'
@@ -36,7 +37,7 @@ class AllowCodeTest(parameterized.TestCase):
         _HOSTILE.format(marker=str(self.marker)))
     self.enterContext(mock.patch.object(
         sys, 'path', [str(self.folder), *sys.path]))
-    self.enterContext(mock.patch.dict(sys.modules))
+    self.addCleanup(sys.modules.pop, 'hostile_module', None)
     self.workdir = self.folder / 'runs' / 'shared'
     self.workdir.mkdir(parents=True)
     self.write({'sampler.sampler': NAME})
@@ -106,6 +107,39 @@ class AllowCodeTest(parameterized.TestCase):
     self.assertEqual(result.code, 2, result.err)
     self.assertIn('--allow_code', result.err)
     self.assertFalse(self.marker.exists())
+
+  @parameterized.parameters('evaluate', 'train', 'data')
+  def test_a_tokenizer_is_not_trusted_either(self, command):
+    kernel = np.zeros((2, 2), np.float32)
+    export = self.folder / 'tokenizer'
+    exports.save_export(
+        export, dict(encoder=dict(kernel=kernel), decoder=dict(kernel=kernel),
+                     statistics=dict(mean=kernel[0], std=kernel[0])),
+        dict(model=dict(name=NAME)))
+    clips = str(self.folder / 'clips')
+    flags = {
+        'evaluate': ('evaluate', 'reconstruction', '--workdir', str(export),
+                     '--real', f'{clips}.npy',
+                     '--json', str(self.folder / 'scores.json')),
+        'train': ('train', '--config', CONFIG, '--workdir',
+                  str(self.folder / 'new'),
+                  f'--config.tokenizer.workdir={export}'),
+        'data': ('data', 'prepare', '--input', clips, '--output',
+                 str(self.folder / 'cache'), '--latents',
+                 '--workdir', str(export)),
+    }
+    self.commands()  # Writes the clips.
+    if command == 'data':
+      made = tiny.walt('data', 'render', 'moving_digits', '--num', '2',
+                       '--output', clips)
+      self.assertEqual(made.code, 0, made.err)
+    result = tiny.walt(*flags[command])
+    self.assertEqual(result.code, 2, result.err)
+    self.assertRegex(result.err, f"name is '{NAME}'.*--allow_code")
+    self.assertFalse(self.marker.exists())
+    result = tiny.walt(*flags[command], '--allow_code')
+    self.assertRegex(result.err, 'lacks __call__, decode, encode')
+    self.assertTrue(self.marker.exists())
 
   @parameterized.parameters('sample', 'export')
   def test_allowed_it_is_imported(self, command):

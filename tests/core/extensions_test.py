@@ -63,7 +63,8 @@ class ExtensionsTest(parameterized.TestCase):
     (folder / 'unreadable.py').write_text('class :\n')
     self.enterContext(mock.patch.object(
         sys, 'path', [str(folder), *sys.path]))
-    self.enterContext(mock.patch.dict(sys.modules))
+    for name in ('own', 'broken', 'unreadable'):
+      self.addCleanup(sys.modules.pop, name, None)
 
   @parameterized.parameters('own:Whole', 'own:Fields')
   def test_finds_a_class(self, name):

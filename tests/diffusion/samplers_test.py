@@ -103,7 +103,8 @@ class OwnSamplerTest(absltest.TestCase):
   def test_a_class_of_the_users_own_takes_the_steps(self):
     own = types_lib.ModuleType('own_sampler_of_this_test')
     own.Averaged = AveragedEstimates
-    self.enterContext(mock.patch.dict(sys.modules, {own.__name__: own}))
+    sys.modules[own.__name__] = own
+    self.addCleanup(sys.modules.pop, own.__name__)
     passes = []
 
     def model(x_t, timestep, conditioning):
@@ -128,7 +129,8 @@ class OwnSamplerTest(absltest.TestCase):
   def test_a_class_that_is_none_is_refused(self):
     own = types_lib.ModuleType('own_sampler_of_this_test')
     own.Half = absltest.TestCase
-    self.enterContext(mock.patch.dict(sys.modules, {own.__name__: own}))
+    sys.modules[own.__name__] = own
+    self.addCleanup(sys.modules.pop, own.__name__)
     with self.assertRaisesRegex(
         errors.UserError, 'lacks init, rows, step; write what .*Sampler'):
       samplers.SamplerOptions(f'{own.__name__}:Half')

@@ -15,15 +15,7 @@ OWN = pathlib.Path(__file__).parent / 'own'
 CONDITION = 'my_condition:Speed'
 SAMPLER = 'my_sampler:Trapezoid'
 SOURCE = 'my_source:MovingBars'
-
-
-_CONFIG = '''from configs import quickstart
-def get_config(variant):
-  config = quickstart.get_config(variant)
-  if 'diffusion' in config:
-    config.model.conditions = {conditions}
-  return config
-'''
+TOKENIZER = 'my_tokenizer:Blocks'
 
 
 class OwnClassesTest(parameterized.TestCase):
@@ -34,16 +26,14 @@ class OwnClassesTest(parameterized.TestCase):
         self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(mock.patch.object(sys, 'path', [str(OWN), *sys.path]))
 
-  def train(self, code=0, conditions=(CONDITION,), **changed):
+  def train(self, *flags, code=0, conditions=(CONDITION,), **changed):
     """Trains two steps of a base on clips of moving bars."""
     workdir = self.folder / 'base'
     values = dict(
         data__name=SOURCE, sampler__sampler=SAMPLER, sampler__num_steps=2,
-        model__num_classes=2) | changed
-    config = self.folder / 'my_config.py'
-    config.write_text(_CONFIG.format(conditions=conditions))
-    with mock.patch.object(tiny, 'QUICKSTART', str(config)):
-      result = tiny.train('base', workdir, 2, code=code, **values)
+        model__num_classes=2, model__conditions=conditions) | changed
+    result = tiny.walt(*tiny.flags('base', workdir, 2, **values), *flags)
+    self.assertEqual(result.code, code, result.err)
     return workdir, result
 
   def sample(self, workdir, *flags):
@@ -70,6 +60,33 @@ class OwnClassesTest(parameterized.TestCase):
       guided = self.sample(workdir, '--allow_code', *flags)
       self.assertTrue((clip != guided).any(), flags)
     self.assertIn("data.name is 'my_source:MovingBars'", self.sample(workdir))
+
+  def test_a_tokenizer_trains_and_serves(self):
+    config = self.folder / 'my_tokenizer_config.py'
+    config.write_text(
+        'from configs import quickstart\n'
+        'def get_config():\n'
+        "  config = quickstart.get_config('tokenizer')\n"
+        f'  config.model = dict(name={TOKENIZER!r})\n'
+        '  return config\n')
+    tokenizer = self.folder / 'tokenizer'
+    result = tiny.walt(
+        'train', '--config', config, '--workdir', tokenizer,
+        *tiny.overrides({
+            'data.name': SOURCE, 'data.num_frames': 5, 'data.height': 16,
+            'data.width': 16, 'data.batch_size': 8, 'train.num_steps': 2,
+            'train.eval_batches': 1, 'statistics.num_batches': 1}))
+    self.assertEqual(result.code, 0, result.err)
+    values = dict(tokenizer__workdir=tokenizer, train__eval_every=0)
+    workdir, result = self.train(code=2, **values)
+    self.assertRegex(result.err, f"name is '{TOKENIZER}'.*--allow_code")
+    self.assertFalse(workdir.exists())
+    workdir, _ = self.train('--allow_code', **values)
+    self.assertIn('--allow_code', self.sample(workdir))
+    self.assertEqual(
+        self.sample(workdir, '--allow_code').shape, (5, 16, 16, 3))
+    self.assertRegex(tiny.walt('plan', '--config', config).err,
+                     'built-in tokenizer alone')
 
   def test_values_that_do_not_fit_are_a_line(self):
     workdir, _ = self.train(train__eval_every=0)

@@ -35,13 +35,15 @@ from walt_jax.training import state as train_state
 
 
 def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
-                 mesh: jax.sharding.Mesh) -> training_run.Run:
+                 mesh: jax.sharding.Mesh, *, allow_code: bool = False
+                 ) -> training_run.Run:
   """Builds the run of a `denoiser` or `super_resolution` config.
 
   Args:
     config: Every section is read.
     workdir: Gets a copy of the tokenizer.
     mesh: Devices to train on.
+    allow_code: Whether the tokenizer's config may name a class to import.
 
   Raises:
     UserError: On anything in the config that does not fit; nothing is then
@@ -50,7 +52,9 @@ def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
   with tempfile.TemporaryDirectory() as scratch:
     source = _tokenizer_source(config, workdir, scratch)
     tokenizer = tokenizers.as_configured(
-        tokenizers.load_tokenizer(source, mesh_lib.platform(mesh)),
+        tokenizers.load_tokenizer(
+            source, mesh_lib.platform(mesh),
+            allow_code=allow_code or source == scratch),  # As it was typed.
         config.tokenizer)
     run = _build(config, mesh, tokenizer)
     if multihost.is_main():

@@ -143,13 +143,18 @@ class Tokenizer:
   statistics: Any
 
   @classmethod
-  def load(cls, workdir: Folder) -> 'Tokenizer':
+  def load(cls, workdir: Folder, *, allow_code: bool = False) -> 'Tokenizer':
     """Reads the tokenizer of a work directory or export of any stage.
+
+    Args:
+      workdir: The folder.
+      allow_code: Whether its config may name a class to import.
 
     Raises:
       UserError: There is none.
     """
-    tokenizer = tokenizers.load_tokenizer(os.fspath(workdir))
+    tokenizer = tokenizers.load_tokenizer(
+        os.fspath(workdir), allow_code=allow_code)
     return cls(compiled_tokenizer.Codec(tokenizer), tokenizer.statistics)
 
   def encode(self, clips: np.ndarray) -> np.ndarray:

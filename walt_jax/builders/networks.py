@@ -13,6 +13,7 @@ from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
+from walt_jax.tokenizer import network
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -22,14 +23,20 @@ _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
 _ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'cudnn', 'tpu': 'xla'}
 
 
-def autoencoder(section: schema.Autoencoder,
+def autoencoder(section: schema.Autoencoder | schema.OwnTokenizer,
                 platform: str) -> autoencoder_lib.Autoencoder:
-  """Builds the tokenizer's network.
+  """Builds the tokenizer's network, which may be a class of the user's own.
 
   Args:
     section: Its config section.
     platform: 'cpu', 'gpu' or 'tpu', of the mesh's devices.
+
+  Raises:
+    UserError: If a class of the user's own cannot be used.
   """
+  if isinstance(section, schema.OwnTokenizer):
+    return extensions.load(
+        section.name, network.Network, 'config key model.name')()
   return _network(section, dict(conv_form=_CONV_FORMS[platform]))
 
 

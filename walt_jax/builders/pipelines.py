@@ -45,7 +45,8 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   platform = mesh_lib.platform(mesh)
   loaded = [
       tokenizers.as_configured(
-          tokenizers.load_tokenizer(workdir, platform), config.tokenizer)
+          tokenizers.load_tokenizer(
+              workdir, platform, allow_code=allow_code), config.tokenizer)
       for workdir, config in zip(workdirs, configs, strict=True)]
   for workdir, tokenizer in zip(workdirs, loaded, strict=True):
     if tokenizer.sha256 != loaded[0].sha256:

@@ -55,7 +55,7 @@ class FrozenEncoders:
 
 
 def load(workdir: str, text_name: str = '', text_path: str | None = None,
-         max_tokens: int = 64) -> FrozenEncoders:
+         max_tokens: int = 64, *, allow_code: bool = False) -> FrozenEncoders:
   """Loads the encoders.
 
   Args:
@@ -63,12 +63,13 @@ def load(workdir: str, text_name: str = '', text_path: str | None = None,
     text_name: 'minilm', 't5', or '' for no text.
     text_path: Folder of the text encoder's weights, if not packaged.
     max_tokens: L; longer captions are cut.
+    allow_code: Whether the tokenizer's config may name a class to import.
 
   Raises:
     UserError: On weights that are missing.
   """
   tokenizer = tokenizers.load_tokenizer(
-      workdir, mesh_lib.platform(mesh_lib.make_mesh()))
+      workdir, mesh_lib.platform(mesh_lib.make_mesh()), allow_code=allow_code)
   devices = jax.sharding.Mesh(np.array(jax.local_devices()), ('data',))
   spread = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec(
       'data'))

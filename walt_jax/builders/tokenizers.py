@@ -21,29 +21,39 @@ from walt_jax.tokenizer import statistics
 from walt_jax.training import workdir as workdir_lib
 
 
-def load_tokenizer(workdir: str, platform: str = 'cpu') -> inference.Tokenizer:
+def load_tokenizer(workdir: str, platform: str = 'cpu', *,
+                   allow_code: bool = False) -> inference.Tokenizer:
   """Loads the tokenizer of any work directory.
 
   Args:
     workdir: A tokenizer run (its export), a denoiser (its copy), or an
       export itself.
     platform: 'cpu', 'gpu' or 'tpu', which decides the convolution's form.
+    allow_code: Whether its config may name a class to import.
 
   Raises:
-    UserError: If there is none; a tokenizer run that has not finished has no
-      export yet.
+    UserError: If it names one and may not, or there is none; a tokenizer run
+      that has not finished has no export yet.
   """
   folder = workdir_lib.WorkDir(workdir).tokenizer()
   return inference.load_tokenizer(folder, functools.partial(
-      _network, str(folder / exports.CONFIG_FILE), platform))
+      _network, '' if allow_code else str(folder / exports.CONFIG_FILE),
+      platform))
 
 
-def _network(file: str, platform: str,
+def _network(untrusted: str, platform: str,
              config: dict[str, Any]) -> autoencoder_lib.Autoencoder:
-  """Builds the network that an export's config file describes."""
-  extensions.refuse(config, file)
+  """Builds the network that an export's config describes.
+
+  Args:
+    untrusted: The config's file, if it may name no class to import.
+    platform: See `networks.autoencoder`.
+    config: What the file holds.
+  """
+  if untrusted:
+    extensions.refuse(config, untrusted)
   return networks.autoencoder(
-      sections.build(schema.Autoencoder, config['model'], 'model'), platform)
+      sections.build(schema.TokenizerExport, config).model, platform)
 
 
 def as_configured(tokenizer: inference.Tokenizer, section: schema.Tokenizer

@@ -72,7 +72,8 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
             if entry['num_examples']}
   text = '' if args.text in (None, 'none') else args.text
   frozen = text_encoders.load(
-      args.workdir, text, args.text_path, args.max_tokens)
+      args.workdir, text, args.text_path, args.max_tokens,
+      allow_code=args.allow_code)
   settings = latent_cache.CacheSettings(
       tokenizer_sha256=frozen.sha256, text_sha256=frozen.text_sha256,
       num_frames=args.num_frames or _stored(manifest, 'num_frames',

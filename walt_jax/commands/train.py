@@ -67,7 +67,7 @@ def _train(args: argparse.Namespace) -> None:
   data_hints.check_present(experiment)
   options = _loop_options(experiment, args.profile, args.max_failures)
   mesh = _mesh(experiment)
-  built = _build(experiment, args.workdir, mesh)
+  built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived})
   writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
@@ -100,7 +100,7 @@ def _replay(args: argparse.Namespace) -> None:
   mesh = _mesh(experiment)
   # WORKDIR/replay/step_N.
   workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
-  built = _build(experiment, str(workdir), mesh)
+  built = _build(experiment, str(workdir), mesh, args.allow_code)
   with partition.activate(mesh):
     outcome = replay.replay(args.replay, built.stage, built.batches, mesh)
   name = f'step {failure.step + 1} of {experiment.stage}, batch {failure.batch}'
@@ -125,11 +125,12 @@ def _mesh(config: schema.Experiment) -> jax.sharding.Mesh:
 
 
 def _build(config: schema.Experiment, workdir: str,
-           mesh: jax.sharding.Mesh) -> training_run.Run:
+           mesh: jax.sharding.Mesh, allow_code: bool) -> training_run.Run:
   if isinstance(config, schema.TokenizerExperiment):
     return tokenizer_runs.tokenizer_run(config, workdir, mesh)
   assert isinstance(config, schema.DenoiserExperiment)
-  return denoiser_runs.denoiser_run(config, workdir, mesh)
+  return denoiser_runs.denoiser_run(
+      config, workdir, mesh, allow_code=allow_code)
 
 
 def _loop_options(config: schema.Experiment, profile: tuple[int, int] | None,

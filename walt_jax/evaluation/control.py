@@ -49,7 +49,7 @@ class Control:
           'the readers need squares of a multiple of 32 pixels')
     reader = digit_reader.train_reader()
     result = digit_reader.score(reader.read(clips), digits, directions)
-    tokenizer = _tokenizer_of(generated)
+    tokenizer = _tokenizer_of(generated, inputs.request.allow_code)
     readers = digit_reader.reader_accuracy(
         reader, size=clips.shape[2], num_frames=clips.shape[1],
         count=_HELD_OUT_CLIPS,
@@ -70,11 +70,11 @@ def _reconstruct_fn(tokenizer: Any) -> Callable[[np.ndarray], np.ndarray]:
       list(reconstruct.reconstructions(codec, clips)))
 
 
-def _tokenizer_of(generated) -> Any:
+def _tokenizer_of(generated, allow_code: bool) -> Any:
   """The tokenizer that decoded the samples, if it is still there."""
   if not generated.workdirs:
     return None
   workdir = pathlib.Path(generated.workdirs[0])
   if not workdir.is_dir():
     return None
-  return tokenizers.load_tokenizer(str(workdir))
+  return tokenizers.load_tokenizer(str(workdir), allow_code=allow_code)

@@ -140,7 +140,8 @@ class Inputs:
       raise errors.UserError(
           f'{self.request.metric} takes one --workdir, got '
           f'{",".join(self.request.workdirs)}')
-    return tokenizers.load_tokenizer(self.request.workdirs[0])
+    return tokenizers.load_tokenizer(
+        self.request.workdirs[0], allow_code=self.request.allow_code)
 
   def _open(self, flag: str, path: str | None,
             frames: int | None) -> clip_sets.ClipSet:

@@ -83,6 +83,10 @@ def _train_flops(forward: int) -> int:
 
 
 def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
+  if isinstance(config.model, schema.OwnTokenizer):
+    raise errors.UserError(
+        f'config key model.name is {config.model.name!r}: walt plan counts the '
+        'layers of the built-in tokenizer alone; leave the key out')
   module = networks.autoencoder(config.model, _PLATFORM).clone(remat=False)
   data = config.data
   size = (data.height, data.width, 3)

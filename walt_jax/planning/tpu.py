@@ -94,7 +94,8 @@ def remat_policy(config: schema.Experiment) -> str:
   if isinstance(config, schema.DenoiserExperiment):
     return config.model.remat_policy
   assert isinstance(config, schema.TokenizerExperiment)
-  return 'full' if config.model.remat else 'none'
+  return ('full' if isinstance(config.model, schema.Autoencoder)
+          and config.model.remat else 'none')
 
 
 def largest_global_batch(

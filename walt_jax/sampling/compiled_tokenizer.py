@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
+from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
 from walt_jax.tokenizer import streaming
@@ -48,9 +50,18 @@ class Codec:
 
   def __init__(self, tokenizer: inference.Tokenizer,
                chunks: Chunks = Chunks()):
-    """Takes the weights from the tokenizer with every call."""
+    """Takes the weights from the tokenizer with every call.
+
+    Raises:
+      UserError: Chunks of a network of the user's own, whose layers nobody
+        here knows.
+    """
     self._tokenizer, self._chunks = tokenizer, chunks
     module = tokenizer.module
+    if chunks != Chunks() and not isinstance(module, autoencoder.Autoencoder):
+      raise errors.UserError(
+          f'--stream and --tile: the tokenizer is {type(module).__name__}, a '
+          'network of your own, which goes through whole clips; leave them out')
 
     def normalise(frozen, mean):
       return statistics.normalise(mean, frozen['statistics'])

@@ -24,6 +24,7 @@ from walt_jax.builders.schema.experiment import with_defaults
 from walt_jax.builders.schema.tokenizer import Autoencoder
 from walt_jax.builders.schema.tokenizer import Discriminator
 from walt_jax.builders.schema.tokenizer import FeatureDiscriminator
+from walt_jax.builders.schema.tokenizer import OwnTokenizer
 from walt_jax.builders.schema.tokenizer import Perceptual
 from walt_jax.builders.schema.tokenizer import RandomTokenizer
 from walt_jax.builders.schema.tokenizer import Statistics
@@ -40,6 +41,7 @@ __all__ = [
     'FeatureDiscriminator',
     'Latents',
     'Mesh',
+    'OwnTokenizer',
     'Perceptual',
     'RandomTokenizer',
     'STAGES',

@@ -58,7 +58,7 @@ class TokenizerExperiment(Experiment):
     discriminator_optimizer: Optimizer of the discriminators.
   """
   stage: Literal['tokenizer']
-  model: tokenizer_lib.Autoencoder
+  model: tokenizer_lib.Autoencoder | tokenizer_lib.OwnTokenizer
   losses: tokenizer_step.TokenizerLosses
   perceptual: tokenizer_lib.Perceptual
   discriminator: (
@@ -118,7 +118,7 @@ class TokenizerExport:
     model: The network.
     random_seed: Where its parameters are random, their seed.
   """
-  model: tokenizer_lib.Autoencoder
+  model: tokenizer_lib.Autoencoder | tokenizer_lib.OwnTokenizer
   random_seed: int | None = None
 
 

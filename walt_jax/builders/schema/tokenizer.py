@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Natural
+from walt_jax.builders.sections import OwnClass
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
@@ -33,6 +34,16 @@ class Autoencoder:
   linear_ends: bool = False
   remat: bool = False
   dtype: Dtype = 'float32'
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTokenizer:
+  """A tokenizer's network of your own, in place of the built-in one.
+
+  Attributes:
+    name: Its class as module:Class (`tokenizer.network.Network`).
+  """
+  name: OwnClass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,5 +98,5 @@ class RandomTokenizer:
     model: Its network.
     seed: Random seed of its parameters.
   """
-  model: Autoencoder
+  model: Autoencoder | OwnTokenizer
   seed: int = 0

@@ -1,6 +1,7 @@
 """Flags of `walt data`."""
 from typing import Any
 
+from walt_jax.commands.flags import code
 from walt_jax.commands.flags import values
 
 
@@ -88,6 +89,7 @@ def _add_prepare(actions: Any) -> None:
                        help='cache latents; of an input that is a data set '
                        'already, only this is done')
   latents.add_argument('--workdir', metavar='TOKENIZER')
+  code.add(latents)
   latents.add_argument('--height', type=values.positive_int, metavar='N',
                        help='of cached clips, with --width')
   latents.add_argument('--width', type=values.positive_int, metavar='N')
