@@ -52,7 +52,6 @@ from walt_jax.text import encoder as text_encoder
 from walt_jax.text import t5
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
-from walt_jax.training import status
 
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 _STAGES = dict(base='t2v_base_9x16', sr1='t2v_sr1', sr2='t2v_sr2')
@@ -141,7 +140,7 @@ def _one(args, name: str, folder: pathlib.Path) -> dict[str, Any]:
       row |= setup.decode(folder)
     else:
       row |= setup.sample(name, folder)
-  kind, peak = status.peak_memory(mesh)
+  kind, peak = mesh_lib.peak_memory(mesh)
   return row | dict(
       memory=kind, peak_gib=_gib(peak), parameters=setup.parameters,
       weights_seconds=setup.weights_seconds)
@@ -377,7 +376,7 @@ def _normal(seed, mean, deviation, shape, dtype, stacked: bool) -> jax.Array:
 
 def _twice(call: Callable[[], np.ndarray]) -> dict[str, Any]:
   """Times a call and the same again; the outcome must not be trivial."""
-  before = status.peak_memory(mesh_lib.make_mesh())[1]
+  before = mesh_lib.peak_memory(mesh_lib.make_mesh())[1]
   seconds = []
   for _ in range(2):
     start = time.perf_counter()

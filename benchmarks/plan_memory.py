@@ -37,7 +37,6 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.planning import gpu
 from walt_jax.planning import tpu
-from walt_jax.training import status
 
 _CASES = (
     'configs/ucf101.py:l,data.batch_size=8',
@@ -152,7 +151,7 @@ def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
     held = jax.device_put(jnp.zeros((), bool), everywhere)
     state = jax.jit(run.stage.init, out_shardings=run.shardings)(key)
     jax.block_until_ready((state, batch, frozen))
-  _, initial = status.peak_memory(mesh)
+  _, initial = mesh_lib.peak_memory(mesh)
   start = time.perf_counter()
   step = run.lower_train_step().compile()
   compile_seconds = time.perf_counter() - start
@@ -163,7 +162,7 @@ def _measure(config, device: jax.Device, steps: int) -> dict[str, Any]:
     loss = float(metrics['loss'])
     jax.block_until_ready(state)
     times.append(1e3 * (time.perf_counter() - start))
-  kind, peak = status.peak_memory(mesh)
+  kind, peak = mesh_lib.peak_memory(mesh)
   memory = step.memory_analysis()
   compiler = (memory.argument_size_in_bytes + memory.output_size_in_bytes -
               memory.alias_size_in_bytes + memory.temp_size_in_bytes)

@@ -152,7 +152,6 @@ def _large(weights_file: str, text: str):
   from walt_jax.core import exports
   from walt_jax.parallel import mesh as mesh_lib
   from walt_jax.tokenizer import streaming
-  from walt_jax.training import status
   options = json.loads(text)
   autoencoder, _ = _networks(options)
   params = jax.device_put({k: v for k, v in exports.unflatten(
@@ -167,7 +166,7 @@ def _large(weights_file: str, text: str):
                                                     method='decode'))
     call = lambda: decode(params, latents)
   seconds = _milliseconds(call, 1) / 1e3
-  kind, peak = status.peak_memory(mesh_lib.make_mesh())
+  kind, peak = mesh_lib.peak_memory(mesh_lib.make_mesh())
   print(json.dumps(dict(seconds=seconds, memory=kind,
                         peak_gib=round(peak / 2**30, 2))))
 

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import host_memory
 
 AXES = ('data', 'fsdp', 'tensor')
 # Rows of a batch are spread over both of these.
@@ -84,3 +85,12 @@ def num_batch_shards(mesh: jax.sharding.Mesh) -> int:
 def platform(mesh: jax.sharding.Mesh) -> str:
   """Returns 'cpu', 'gpu' or 'tpu', of the mesh's own devices."""
   return np.asarray(mesh.devices).flat[0].platform
+
+
+def peak_memory(mesh: jax.sharding.Mesh) -> tuple[str, int]:
+  """Returns ('device' or 'host', peak bytes): the host's where a device of
+  the mesh does not count its own."""
+  stats = mesh.local_devices[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in stats:
+    return 'device', stats['peak_bytes_in_use']
+  return 'host', host_memory.peak_bytes()

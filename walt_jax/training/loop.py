@@ -11,7 +11,9 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import progress
 from walt_jax.core import run_files
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -21,7 +23,6 @@ from walt_jax.training import preemption
 from walt_jax.training import replay_bundles
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
-from walt_jax.training import status
 
 PyTree = Any
 Batches = Callable[[int], Iterator[PyTree]]
@@ -156,7 +157,7 @@ class _Run:
     self.last_failure = -2
     self.bundle: pathlib.Path | None = None
     self.bundles = replay_bundles.kept(checkpoints.workdir)
-    self.progress = status.Progress(
+    self.progress = progress.TrainingProgress(
         stage.name, options.num_steps, enabled=multihost.is_main())
     self.programs = compiled.Programs(
         stage, mesh, options.seed, self.progress.compiled)
@@ -349,7 +350,7 @@ class _Run:
   def _finish(self, step: int) -> None:
     self._flush_metrics()
     self.checkpoints.wait()
-    report = self.progress.finish(step, self.mesh)
+    report = self.progress.finish(step, mesh_lib.peak_memory(self.mesh))
     if multihost.is_main():
       files.write_json(self.checkpoints.workdir / run_files.TIMING, report)
 
