@@ -8,7 +8,6 @@ import html
 import os
 import pathlib
 
-import walt_jax
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import run_files
@@ -103,8 +102,7 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
   before += ''.join(f'<p class="card missing">{html.escape(problem)}</p>'
                     for problem in found.problems)
   title = f'walt report: {directory.resolve().name}'
-  after = f'Written by walt {html.escape(walt_jax.__version__)}.'
-  return skeleton.page(title, sections, before, after)
+  return skeleton.page(title, sections, before)
 
 
 def write_report(directory: str | os.PathLike,

@@ -1,5 +1,14 @@
-"""Skeleton, style and script of the report: one file, nothing fetched."""
+"""Skeleton, style and script of the pages: one file, nothing fetched.
+
+Used by reports of runs and by plans.
+"""
+from collections.abc import Sequence
 import html
+
+import walt_jax
+
+# Anchor, heading as plain text, HTML.
+Section = tuple[str, str, str]
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -103,6 +112,10 @@ COLOURS
   font-size: 13.5px; }
 .note { margin: 4px 0 0; }
 .scroll { overflow-x: auto; }
+.scroll + .scroll { margin-top: 12px; }
+.stack { display: flex; height: 26px; margin: 8px 0; border-radius: 6px;
+  overflow: hidden; background: var(--bar); }
+.yes { color: var(--c2); } .no { color: var(--c6); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: 14px; width: 100%; }
 th, td { text-align: left; padding: 5px 14px 5px 0; vertical-align: top;
@@ -202,15 +215,13 @@ document.querySelectorAll('.chart svg').forEach(svg => {
 """
 
 
-def page(title: str, sections: list[tuple[str, str, str]], before: str,
-         after: str) -> str:
+def page(title: str, sections: Sequence[Section], before: str) -> str:
   """Assembles the document.
 
   Args:
     title: Title of the page; plain text.
     sections: (anchor, heading as plain text, HTML) from top to bottom.
     before: HTML above the sections.
-    after: HTML of the footer.
   """
   links = ''.join(f'<a href="#{anchor}">{html.escape(heading)}</a>'
                   for anchor, heading, _ in sections)
@@ -225,5 +236,6 @@ def page(title: str, sections: list[tuple[str, str, str]], before: str,
       f'<style>{_STYLE}</style></head><body>'
       f'<header><div><h1>{title}</h1><nav>{links}</nav>'
       '<button id="play" type="button">Pause clips</button></div></header>'
-      f'<main>{before}{body}<footer>{after}</footer></main>'
+      f'<main>{before}{body}<footer>Written by walt '
+      f'{html.escape(walt_jax.__version__)}.</footer></main>'
       f'<script>{_SCRIPT}</script></body></html>\n')
