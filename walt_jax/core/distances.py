@@ -1,5 +1,5 @@
 """How far one clip is from another: what training logs is what is scored."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def psnr(a: jax.Array, b: jax.Array, *, peak: float) -> jax.Array:
 
 
 def feature_distances(a: Sequence[jax.Array],
-                      b: Sequence[jax.Array]) -> list[jax.Array]:
+                      b: Sequence[jax.Array]) -> Iterator[jax.Array]:
   """Distances of feature maps, position by position.
 
   Feature vectors are scaled to unit length and the squared differences summed
@@ -35,12 +35,12 @@ def feature_distances(a: Sequence[jax.Array],
     a: Feature maps [N, h, w, C] of the layers of a network.
     b: Feature maps of other images, of the same shapes.
 
-  Returns:
+  Yields:
     [N, h, w] of each layer. The perceptual distance is their mean over
     positions, then over layers.
   """
-  return [jnp.square(_unit(x) - _unit(y)).sum(-1)
-          for x, y in zip(a, b, strict=True)]
+  for x, y in zip(a, b, strict=True):
+    yield jnp.square(_unit(x) - _unit(y)).sum(-1)
 
 
 def _unit(x: jax.Array) -> jax.Array:
