@@ -8,6 +8,7 @@ import tracemalloc
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import av
 import numpy as np
 from PIL import Image
 
@@ -36,6 +37,22 @@ class DecodeTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def test_a_title_that_is_not_utf8(self):
+    path = self.root / 'a.mkv'
+    with av.open(str(path), 'w', format='matroska') as container:
+      container.metadata['title'] = 'TITLE OF THIS CLIP'
+      stream = container.add_stream('mpeg4', rate=10)
+      stream.width, stream.height, stream.pix_fmt = 32, 24, 'yuv420p'
+      frame = av.VideoFrame.from_ndarray(
+          np.full((24, 32, 3), 90, np.uint8), format='rgb24')
+      for packet in (*stream.encode(frame), *stream.encode()):
+        container.mux(packet)
+    data = path.read_bytes()
+    self.assertIn(b'TITLE', data)
+    path.write_bytes(data.replace(b'TITLE', b'\xe9\xff\xfeLE'))
+    levels, _ = _levels(path)
+    np.testing.assert_allclose(levels, [90], atol=2)
 
   def test_other_rates(self):
     path = self.root / 'v.mkv'

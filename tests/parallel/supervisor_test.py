@@ -11,8 +11,8 @@ from absl.testing import parameterized
 
 _PARENT = '''
 import sys
-from walt_jax import errors, supervisor
-from walt_jax.parallel import hosts
+from walt_jax.core import errors
+from walt_jax.parallel import hosts, supervisor
 try:
   sys.exit(supervisor.run(
       hosts.Hosts('localhost:%(port)d', %(count)d, %(process)d, 'test'),

@@ -38,6 +38,10 @@ VIDEO_SUFFIXES = frozenset(
     ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'))
 IMAGE_SUFFIXES = frozenset(
     ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
+# PyAV before 19 refuses titles that are not UTF-8 unless it is told not to; 19
+# reads them, and knows no such argument.
+_OPENING = ({} if int(av.__version__.partition('.')[0]) >= 19 else
+            dict(metadata_errors='ignore'))
 # What FFmpeg may take a file for. It would also draw text files as video, and
 # follow playlists to other files.
 _FORMATS = ','.join((
@@ -190,7 +194,7 @@ def _open(path, data: bytes | None):
   if data is not None:
     file = io.BytesIO(data)
   try:
-    container = av.open(file, metadata_errors='ignore', options=dict(
+    container = av.open(file, **_OPENING, options=dict(
         format_whitelist=_FORMATS, protocol_whitelist='file'))
   except av.error.ArgumentError as error:
     raise ClipError('not a format of videos that is read, as a playlist is '
