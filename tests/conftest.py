@@ -2,11 +2,16 @@
 import os
 import pathlib
 
+import pytest
+
 # Tests of one device take the first. Set before anything imports JAX; costs
 # tests of one device nothing.
 _FLAG = '--xla_force_host_platform_device_count'
 if _FLAG not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8"
+
+# Whole runs: every test of these folders takes long.
+_SLOW = ('e2e', 'parity')
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
@@ -17,3 +22,11 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 from walt_jax.core import host_memory  # noqa: E402 - imports no JAX.
 
 host_memory.keep_freed()
+
+
+def pytest_collection_modifyitems(items):
+  """Marks the tests of whole runs as slow."""
+  for item in items:
+    folder = item.path.relative_to(_ROOT / 'tests').parts[0]
+    if folder in _SLOW:
+      item.add_marker(pytest.mark.slow)

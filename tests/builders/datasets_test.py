@@ -8,6 +8,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import datasets
@@ -159,6 +160,7 @@ class DataTest(parameterized.TestCase):
       dataclasses.replace(config, data=dataclasses.replace(
           config.data, buckets=((16, 16), (16, 32))))
 
+  @pytest.mark.slow
   def test_sets_of_tensorflow_datasets(self):
     config = _load('ucf101:smoke',
                    data__path=f'{self.small},tfds:{self.large}')

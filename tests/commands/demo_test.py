@@ -57,6 +57,7 @@ class DrawerTest(absltest.TestCase):
             steps=[steps], sampler=['ddim'], guidance=[{'text': scale}])
         ) | changed)
 
+  @pytest.mark.slow
   def test_a_clip_is_what_walt_sample_draws(self):
     told = []
     job = self.job(frames=12, seed=3)

@@ -10,6 +10,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from tests.metrics import feature_sets_test
 from walt_jax.commands import cli
@@ -54,6 +55,7 @@ class EvaluateTest(parameterized.TestCase):
       evaluate.run(_args(metric, **given))
     self.assertNotIn('\n', str(raised.exception))
 
+  @pytest.mark.slow
   def test_fvd_of_arrays_and_of_samples(self):
     clips = self.clips()
     real = self.array('real', clips)
@@ -88,6 +90,7 @@ class EvaluateTest(parameterized.TestCase):
     self.assertIsNone(result['rfvd'])  # Too few frames for I3D.
     self.assertEqual(result['network']['name'], 'efficientnet-lite0')
 
+  @pytest.mark.slow
   def test_control_of_samples(self):
     clips, digits, directions = digit_reader.held_out_clips(12)
     names = [f'{moving_digits.WORDS[digit]} {moving_digits.DIRECTIONS[way]}'

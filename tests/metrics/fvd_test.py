@@ -4,6 +4,7 @@ import warnings
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from walt_jax.core import moments as moments_lib
 from walt_jax.metrics import baselines
@@ -37,6 +38,7 @@ class FvdTest(parameterized.TestCase):
     super().setUp()
     warnings.simplefilter('ignore', UserWarning)
 
+  @pytest.mark.slow
   def test_black_against_white_is_the_published_value(self):
     sets = [np.full((3, 30, 64, 64, 3), value, np.uint8) for value in (0, 255)]
     result = fvd.fvd(*sets, network=self.network)
@@ -45,6 +47,7 @@ class FvdTest(parameterized.TestCase):
     self.assertEqual(result['num_real'], 3)
     self.assertEqual(result['network']['name'], 'i3d-kinetics-400')
 
+  @pytest.mark.slow
   def test_baselines_share_the_real_set_and_equal_clips(self):
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (2, 17, 32, 32, 3)).astype(np.uint8)

@@ -5,6 +5,7 @@ import tempfile
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 
 from tests.pretrained import inception_test
 from walt_jax.commands import cli
@@ -36,6 +37,7 @@ class ImageFeaturesTest(absltest.TestCase):
     self.assertEqual(code, 0)
     return json.loads(out.read_text())
 
+  @pytest.mark.slow
   def test_images_against_their_own_reference_file(self):
     network = image_features.load_inception(str(self.graph))
     outputs = list(network.batches(self.images[:, None]))

@@ -7,6 +7,7 @@ import collections
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 
 from tests import real_data
 from walt_jax.media import decode
@@ -52,6 +53,7 @@ def hits(most_clips: int | None = _MOST_CLIPS) -> dict[str, list[bool]]:
 
 class KineticsTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_labels_of_real_clips(self):
     found = hits()
     self.assertEqual(found.keys(), _LABELS.keys())

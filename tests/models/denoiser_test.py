@@ -8,6 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from walt_jax.core import types
 from walt_jax.models import blocks
@@ -74,6 +75,7 @@ def add(leaf, index, value=1.0):
 
 class LinearSkipTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_output_gains_the_gated_inputs_and_nothing_else(self):
     options = dict(SMALL, low_res_factor=2)
     _, params, apply = build(**options, linear_skip=True)
@@ -176,6 +178,7 @@ class JointTrainingTest(parameterized.TestCase):
             text=spread(self.conditioning.text)))
     np.testing.assert_allclose(beside[1:], alone, atol=1e-5)
 
+  @pytest.mark.slow
   def test_a_batch_of_images_equals_an_image_model(self):
     """One that was built for one frame and attends inside frames alone."""
     _, variables, apply = build(**JOINT)
@@ -230,6 +233,7 @@ class ExecutionTest(parameterized.TestCase):
 
   @parameterized.parameters(
       dict(remat_policy='full'), dict(remat_policy='minimal', scan_unroll=2))
+  @pytest.mark.slow
   def test_execution_changes_neither_value_nor_gradient(self, **options):
     _, params, _ = build(**SMALL)
     x, timestep, _ = inputs()
@@ -246,6 +250,7 @@ class ExecutionTest(parameterized.TestCase):
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-3),
         value_and_grad(**options), ExecutionTest.plain)
 
+  @pytest.mark.slow
   def test_bfloat16_is_near_float32(self):
     _, params, apply = build(**JOINT)
     args = inputs()
@@ -259,6 +264,7 @@ class ExecutionTest(parameterized.TestCase):
 
 class ConditionsTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_absent_conditions_are_null_ones(self):
     options = dict(JOINT, low_res_factor=2, use_noise_level=True)
     _, params, apply = build(**options)
@@ -276,6 +282,7 @@ class ConditionsTest(parameterized.TestCase):
   @parameterized.parameters(
       'label', 'text', 'self_cond', 'frame_cond', 'frame_mask', 'low_res',
       'low_res_level')
+  @pytest.mark.slow
   def test_every_condition_is_seen(self, name):
     options = dict(JOINT, low_res_factor=2, use_noise_level=True)
     _, params, apply = build(**options)
@@ -296,6 +303,7 @@ class ConditionsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'built without label'):
       apply(params, x, timestep, conditioning)
 
+  @pytest.mark.slow
   def test_own_windows_of_text_attention(self):
     options = dict(JOINT, text_window='own')
     _, params, apply = build(**options)
@@ -390,6 +398,7 @@ class OwnConditionTest(parameterized.TestCase):
 
 class LowRankTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_full_rank_equals_one_mlp_a_layer(self):
     """W_1 + W_b W_a with W_a = 1 and W_b = W_i - W_1 is any W_i."""
     _, separate, apply_separate = build(**SMALL, lora_rank=0)

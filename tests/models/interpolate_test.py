@@ -3,6 +3,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from walt_jax.core import types
 from walt_jax.models import denoiser as denoiser_lib
@@ -143,6 +144,7 @@ class FitPositionsTest(parameterized.TestCase):
 
 class DenoiserTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_stretched_columns_give_the_stretched_result(self):
     """Exactly, where the tables are the same in all columns."""
     square, wide = model(4), model(8)

@@ -4,6 +4,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
+import pytest
 
 from tests.parallel import specs as specs_lib
 from walt_jax.core import types
@@ -45,6 +46,7 @@ class RulesTest(parameterized.TestCase):
   @parameterized.product(
       params=('denoiser', 'denoiser_mlp', 'tokenizer'),
       optimizer=('adamw', 'adafactor'))
+  @pytest.mark.slow
   def test_every_leaf_of_the_state_has_a_rule(self, params, optimizer):
     rules = (partition.TOKENIZER_RULES if params == 'tokenizer'
              else partition.DENOISER_RULES)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
+import pytest
 
 from tests.parallel import specs as specs_lib
 from walt_jax.parallel import mesh as mesh_lib
@@ -71,6 +72,7 @@ class TextRulesTest(parameterized.TestCase):
       self.assertEqual(set(spec), {None})
 
   @parameterized.parameters('t5', 'minilm')
+  @pytest.mark.slow
   def test_cut_weights_give_the_states_of_whole_ones(self, name):
     module = ENCODERS[name]()
     params = jax.jit(module.init)(jax.random.key(0), IDS, MASK)['params']

@@ -9,6 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+import pytest
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
@@ -95,6 +96,7 @@ class EstimateTest(parameterized.TestCase):
     self.assertEqual(plan['memory_by_part']['parameters'],
                      4 * plan['parameters'])
 
+  @pytest.mark.slow
   def test_cutting_weights_and_rows_saves_memory(self):
     whole = gpu.gpu_plan(load(), 'gpu:1')['memory_by_part']
     cut = gpu.gpu_plan(
@@ -103,6 +105,7 @@ class EstimateTest(parameterized.TestCase):
     self.assertBetween(cut['activations'], 0.2 * whole['activations'],
                        0.5 * whole['activations'])
 
+  @pytest.mark.slow
   def test_rematerialisation_saves_memory(self):
     parts = {policy: gpu.gpu_plan(
         load(model__remat_policy=policy, model__depth=8),

@@ -3,6 +3,7 @@ from absl.testing import absltest
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from skimage import data
 from skimage import transform
 
@@ -26,6 +27,7 @@ class EfficientnetTest(absltest.TestCase):
     super().setUpClass()
     cls.params, _ = efficientnet.load()
 
+  @pytest.mark.slow
   def test_classifies_photographs(self):
     images = np.stack([_photograph(n) for n in ('cat', 'coffee', 'rocket')])
     logits = jax.jit(efficientnet.logits)(self.params, images)
@@ -34,6 +36,7 @@ class EfficientnetTest(absltest.TestCase):
     self.assertIn(967, top[1, :1])  # Espresso.
     self.assertIn(top[2, 0], (657, 744))  # Missile; projectile, missile.
 
+  @pytest.mark.slow
   def test_depthwise_forms_agree(self):
     for stride in (1, 2):
       for size in (3, 5):

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from walt_jax.core import errors
 from walt_jax.pretrained import i3d
@@ -14,6 +15,7 @@ from walt_jax.pretrained import i3d
 
 class I3dTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_published_distance_of_black_and_white(self):
     # TF-Hub's module gives 151.39 for clips of 30 frames of 224 x 224.
     params, info = i3d.load()
@@ -28,6 +30,7 @@ class I3dTest(parameterized.TestCase):
   @parameterized.parameters(
       ((1, 5, 9, 8, 4), (3, 3, 3), 1), ((2, 7, 6, 6, 3), (7, 7, 7), 2),
       ((1, 8, 7, 9, 2), (7, 7, 7), 2))
+  @pytest.mark.slow
   def test_stacked_convolution_equals_native(self, shape, kernel, stride):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], shape)

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
@@ -110,6 +111,7 @@ class FactorizedTest(parameterized.TestCase):
     np.testing.assert_allclose(part, whole[-rows:], atol=1e-5)
 
   @parameterized.parameters(([0, 2],), ([0, 1, 2, 3],))
+  @pytest.mark.slow
   def test_a_given_frame_stays(self, rows):
     """Rows that are given a frame continue from it, the others as without."""
     conditioning = given_frames(rows)

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import networks
@@ -83,6 +84,7 @@ def _clip(name, frames, seed=2):
 @parameterized.named_parameters((name, name) for name in MODULES)
 class CausalityTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_latent_frame_j_depends_on_frames_up_to_4j_only(self, name):
     x = _clip(name, 9)
     gradients = _dependence(name, 'encode', _params(name), x)
@@ -91,6 +93,7 @@ class CausalityTest(parameterized.TestCase):
       self.assertFalse(used[j, 4 * j + 1:].any(), (j, used[j]))
       self.assertTrue(used[j, 4 * j], (j, used[j]))
 
+  @pytest.mark.slow
   def test_decoded_frame_i_depends_on_latents_up_to_i_over_4_only(self, name):
     z = jax.random.normal(jax.random.key(4), _encode(name)(
         _clip(name, 9)).mean.shape)
@@ -101,6 +104,7 @@ class CausalityTest(parameterized.TestCase):
       self.assertFalse(used[i, last + 1:].any(), (i, used[i]))
       self.assertTrue(used[i, last], (i, used[i]))
 
+  @pytest.mark.slow
   def test_prefix_of_a_clip_gives_the_prefix_of_its_latents(self, name):
     x = _clip(name, 9)
     whole = _encode(name)(x)

@@ -9,6 +9,7 @@ import tempfile
 from absl.testing import absltest
 import jax
 import numpy as np
+import pytest
 
 from tests.training import guard_test
 from tests.training import toy_stage
@@ -47,6 +48,7 @@ def _work(process: int, port: int, workdir: str) -> None:
 
 class GuardProcessesTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_one_process_sees_what_the_other_computed(self):
     workdir = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory())) / 'w'

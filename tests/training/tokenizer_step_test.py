@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from tests.e2e import tiny
 from walt_jax.builders import config as config_lib
@@ -135,6 +136,7 @@ def _config(variant, *overrides):
 
 class TokenizerStepTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_each_player_follows_its_own_gradient(self):
     state = _random_state(discriminators=DISCRIMINATORS, step=1)
     after, metrics = _gan_step()(state, _batch(), KEY)
@@ -152,6 +154,7 @@ class TokenizerStepTest(parameterized.TestCase):
     for side in ('real', 'fake'):
       self.assertNotEqual(float(after.extra['lecam']['videos'][side]), 0.0)
 
+  @pytest.mark.slow
   def test_a_step_without_discriminators_leaves_those_of_the_state(self):
     state = _random_state(discriminators=DISCRIMINATORS)
     after, _ = _plain_step()(state, _batch(), KEY)
@@ -166,6 +169,7 @@ class TokenizerStepTest(parameterized.TestCase):
     self.assertEqual(set(alone.params), {'autoencoder'})
     _assert_close(alone.params['autoencoder'], after.params['autoencoder'])
 
+  @pytest.mark.slow
   def test_a_config_chooses_feature_maps(self):
     config = _config('ucf101_small')
     _, stage = tokenizer_runs.bare_stage(config, 'cpu')
@@ -186,6 +190,7 @@ class TokenizerStepTest(parameterized.TestCase):
       with self.assertRaisesRegex(errors.UserError, '17.* cells; train on'):
         tokenizer_runs.bare_stage(changed, 'cpu')
 
+  @pytest.mark.slow
   def test_a_run_begins_without_its_discriminators(self):
     config = _config('smoke', ('losses.adversarial_start', '2'))
     _, stage = tokenizer_runs.bare_stage(config, 'cpu')
@@ -201,6 +206,7 @@ class TokenizerStepTest(parameterized.TestCase):
     self.assertEqual([judges(step) for step in range(4)],
                      [False, False, True, True])
 
+  @pytest.mark.slow
   def test_a_discriminator_judges_features_of_both_sides(self):
     module = feature_discriminator.FeatureDiscriminator(
         base_channels=4, feature_maps=1)
@@ -252,6 +258,7 @@ class TokenizerStepTest(parameterized.TestCase):
     _, metrics = _gan_step()(state, _batch(), KEY)
     self.assertFalse(guard.all_finite(metrics))
 
+  @pytest.mark.slow
   def test_all_options_together(self):
     module = MODULE.clone(bottleneck='kl')
     videos = {'videos': DISCRIMINATORS['videos']}
