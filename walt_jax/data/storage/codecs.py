@@ -119,7 +119,7 @@ def decode_video(data: bytes, indices: np.ndarray,
 
 
 def num_frames(example: dict) -> int:
-  """Frames of an example (see `sources.py`)."""
+  """Frames of an example (see `sources/source.py`)."""
   if 'video_file' in example:
     return example['num_frames']
   return len(example['encoded'] if 'encoded' in example else example['video'])
@@ -130,7 +130,7 @@ def read_clip(example: dict, indices: np.ndarray, height: int, width: int,
   """Reads frames of an example, resized to cover height x width and cropped.
 
   Args:
-    example: See `sources.py`.
+    example: See `sources/source.py`.
     indices: int [T], increasing.
     height: Rows wanted.
     width: Columns wanted.
