@@ -50,7 +50,7 @@ def make_parser(own_metric: str | None = None) -> argparse.ArgumentParser:
   Args:
     own_metric: `module:Class` of a metric of the user's own, or None.
   """
-  parser = _Parser(prog='walt', description=walt_jax.__doc__)
+  parser = _Parser(prog='walt', description=walt_jax.__doc__.splitlines()[0])
   parser.add_argument('--version', action='version',
                       version=f'walt {walt_jax.__version__}')
   parser.set_defaults(takes_overrides=False)
