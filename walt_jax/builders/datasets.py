@@ -1,5 +1,5 @@
 """Data streams from the `data` section of a config."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import itertools
@@ -248,3 +248,47 @@ def some_pixels(config: schema.Experiment, count: int = 8) -> np.ndarray:
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
   return next(start(0)).videos.pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutClips:
+  """The first held-out examples, as training would see them.
+
+  Attributes:
+    pixels: uint8 [N, T, H, W, 3], or None where the data are latents.
+    labels: Class of each.
+    captions: Caption of each.
+  """
+  pixels: np.ndarray | None
+  labels: tuple[str, ...]
+  captions: tuple[str, ...]
+
+
+def held_out_clips(config: schema.Experiment, held_out: Data,
+                   count: int) -> HeldOutClips:
+  """Reads at most `count` held-out examples, the same on every process."""
+  count = min(count, len(held_out))
+  options = dataclasses.replace(
+      _options(config, shuffle=False), video_rows=count, image_rows=0)
+  try:
+    start = batches.make_batches(
+        held_out.videos, options, tokenize=_as_bytes)
+    rows = next(start(0)).videos
+  except ValueError as e:
+    raise errors.UserError(f'config section data: {e}') from e
+  captions = tuple(
+      bytes(ids[0, :int(mask.sum())].astype(np.uint8)).decode()
+      for ids, mask in zip(rows.text_ids, rows.text_mask, strict=True))
+  return HeldOutClips(
+      rows.pixels, tuple(held_out.classes[i] for i in rows.label[:, 0]),
+      captions)
+
+
+def _as_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+  """Captions as their bytes in UTF-8, so that they pass through a batch."""
+  encoded = [text.encode() for text in texts]
+  length = max(map(len, encoded))
+  ids = np.array([list(e.ljust(length, b'\0')) for e in encoded], np.int32)
+  mask = np.array([[True] * len(e) + [False] * (length - len(e))
+                   for e in encoded])
+  return ids.reshape(len(texts), length), mask.reshape(len(texts), length)

@@ -1,6 +1,7 @@
 """Trained work directories -> a pipeline that draws clips."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -131,17 +132,55 @@ def _load_stage(index: int, workdir: str, config: schema.DenoiserExperiment,
     weights = found.weights()
     restore = lambda: checkpoints.restore_params(
         workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
+  return _stage(
+      index, workdir, config, mesh, step=step, weights=weights,
+      params=pipeline_lib.StageParams(restore, params_sha256),
+      classes=derived['classes'])
+
+
+def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,
+           mesh: jax.sharding.Mesh, *, step: int, weights: str,
+           params: pipeline_lib.StageParams, classes: Sequence[str]
+           ) -> pipeline_lib.TrainedStage:
+  """Builds what draws with a stage's weights, wherever these are."""
   objective = objectives.objective(config, mesh_lib.platform(mesh))
   return pipeline_lib.TrainedStage(
       name='base' if index == 0 else f'sr{index}', workdir=str(workdir),
       step=step, weights=weights,
-      sampler=objectives.stage_sampler_of(objective, config),
-      params=pipeline_lib.StageParams(restore, params_sha256),
-      classes=tuple(derived['classes']) if config.model.num_classes else (),
+      sampler=objectives.stage_sampler_of(objective, config), params=params,
+      classes=tuple(classes) if config.model.num_classes else (),
       uses_text=bool(config.text.name),
       frame_lengths=objectives.frame_lengths(config),
       can_factorize=objectives.can_factorize(config),
       defaults=objectives.sampler_options(config))
+
+
+def pipeline_in_training(
+    config: schema.DenoiserExperiment, workdir: str, mesh: jax.sharding.Mesh,
+    classes: Sequence[str], params: Callable[[], Any]
+    ) -> pipeline_lib.Pipeline:
+  """A pipeline around a base that is still in training.
+
+  Args:
+    config: Its config.
+    workdir: Holds a copy of its tokenizer.
+    mesh: Devices to sample on.
+    classes: Names by label id.
+    params: Returns its parameters of the moment, on the devices; called again
+      whenever they have been released.
+  """
+  stage = _stage(0, workdir, config, mesh, step=0, weights='in training',
+                 params=pipeline_lib.StageParams(params, lambda _: ''),
+                 classes=classes)
+  return pipeline_lib.Pipeline(
+      tokenizer=tokenizers.as_configured(
+          tokenizers.load_tokenizer(
+              workdir, mesh_lib.platform(mesh),
+              allow_code=True),  # The run has imported it already.
+          config.tokenizer),
+      stages=(stage,), text=text_encoders.text_encoder_of(config),
+      frame_rate=config.data.frame_rate or DEFAULT_FRAME_RATE,
+      trained_rate=config.data.frame_rate or None)
 
 
 def _read_export(workdir: str, mesh):

@@ -103,3 +103,13 @@ def save_random_tokenizer(section: schema.RandomTokenizer, directory: str,
   inference.save_tokenizer(
       directory, params, statistics.finalise(moments),
       dict(model=sections.plain(section.model), random_seed=section.seed))
+
+
+def tokenizer_in_training(config: schema.TokenizerExperiment,
+                          platform: str) -> inference.Tokenizer:
+  """The network of a run, without weights; its latents are left as they are.
+  """
+  module = networks.autoencoder(config.model, platform)
+  return inference.Tokenizer(
+      module, {}, statistics.identity_statistics(module.latent_channels), {},
+      '')

@@ -13,6 +13,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.evaluation import training
 from walt_jax.parallel import distributed
 from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
@@ -24,6 +25,8 @@ from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import replay
 from walt_jax.training import replay_bundles
+from walt_jax.training import state as train_state
+from walt_jax.training import tokenizer_eval
 from walt_jax.training import workdir as workdir_lib
 
 
@@ -65,19 +68,36 @@ def _train(args: argparse.Namespace) -> None:
     checkpoints_lib.check_resume(
         schema.with_defaults(saved), schema.with_defaults(wanted))
   data_hints.check_present(experiment)
+  metrics = training.metrics(experiment)
   options = _loop_options(experiment, args.profile, args.max_failures)
   mesh = _mesh(experiment)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived})
+  evaluators = [_of_average(evaluator, experiment.stage)
+                for evaluator in training.evaluators(
+                    metrics, experiment, args.workdir, mesh,
+                    tuple(built.derived['classes']))]
   writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
             else logging_lib.NullWriter())
   state = loop.run(
-      built.stage, built.batches, mesh, options, checkpoints, writer)
+      built.stage, built.batches, mesh, options, checkpoints, writer,
+      evaluators)
   built.finish(state)
   if multihost.is_main():
     print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
           f'in {pathlib.Path(args.workdir)}', flush=True)
+
+
+def _of_average(evaluator: training.Evaluator,
+                stage: str) -> loop.Evaluator:
+  """Lets a function of averaged parameters take the whole state."""
+  def evaluate(state, step):
+    params = (tokenizer_eval.best_params(state) if stage == 'tokenizer' else
+              train_state.averaged(state.ema, state.params))
+    return evaluator(params, step)
+
+  return evaluate
 
 
 def _replay(args: argparse.Namespace) -> None:

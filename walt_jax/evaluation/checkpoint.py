@@ -40,7 +40,7 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
   inputs, request, drawing = plan.inputs, plan.request, plan.request.drawing
   pipeline, mesh = opened = inputs.pipeline()
   frames = _frames(plan, pipeline)
-  network = plan.score.load_network(
+  network = plan.score.network(
       plan, is_video=pipeline.plan().num_frames > 1,
       devices=list(mesh.local_devices))
   real = real_lib.Real(inputs, network) if plan.score.uses_real else None

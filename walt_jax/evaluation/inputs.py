@@ -14,6 +14,7 @@ from walt_jax.core import run_files
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import requests as requests_lib
+from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as sampling_requests
 
@@ -28,7 +29,7 @@ class TrainedModel:
     step: Training step.
     mesh: Devices of this process to draw samples on.
     pipeline: Draws its samples; None for a tokenizer.
-    tokenizer: The tokenizer in training, or None for a denoiser.
+    codec: The tokenizer in training, or None for a denoiser.
     requests: What the held-out clips show, to be drawn.
     real: Held-out clips uint8 [N, T, H, W, 3], or None where the data are
       latents.
@@ -36,7 +37,7 @@ class TrainedModel:
   step: int
   mesh: jax.sharding.Mesh
   pipeline: pipeline_lib.Pipeline | None = None
-  tokenizer: Any = None
+  codec: compiled_tokenizer.Codec | None = None
   requests: Sequence[sampling_requests.Request] = ()
   real: np.ndarray | None = None
 
@@ -128,20 +129,23 @@ class Inputs:
         self.request, pipeline, mesh, real=real,
         requests=self.model.requests if self.model else ())
 
-  def tokenizer(self) -> Any:
-    """The tokenizer to score.
+  def codec(self) -> compiled_tokenizer.Codec:
+    """The tokenizer to score, compiled.
 
     Raises:
       UserError: The request names none, or several.
     """
     if self.model is not None:
-      return self.model.tokenizer
+      assert self.model.codec is not None  # Checked before training.
+      return self.model.codec
     if len(self.request.workdirs) != 1:
       raise errors.UserError(
           f'{self.request.metric} takes one --workdir, got '
           f'{",".join(self.request.workdirs)}')
-    return tokenizers.load_tokenizer(
-        self.request.workdirs[0], allow_code=self.request.allow_code)
+    return compiled_tokenizer.Codec(
+        tokenizers.load_tokenizer(
+            self.request.workdirs[0], allow_code=self.request.allow_code),
+        self.request.chunks)
 
   def _open(self, flag: str, path: str | None,
             frames: int | None) -> clip_sets.ClipSet:

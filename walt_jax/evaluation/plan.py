@@ -31,9 +31,9 @@ class FeatureScore(Protocol):
   beside: tuple[str, ...]
   uses_real: bool
 
-  def load_network(self, plan: 'Plan', *, is_video: bool,
-                   devices: Sequence[Any]) -> feature_network.FeatureNetwork:
-    """Loads the network that the request or the protocol names."""
+  def network(self, plan: 'Plan', *, is_video: bool,
+              devices: Sequence[Any]) -> feature_network.FeatureNetwork:
+    """The network that the request or the protocol names."""
 
   def keep(self, options: scores.Options) -> tuple[str, ...]:
     """Outputs of the network of which more than statistics is needed."""

@@ -27,11 +27,9 @@ class Reconstruction:
     real: Any = inputs.real()
     result: dict[str, Any] = {}
     if inputs.is_drawn:
-      tokenizer = inputs.tokenizer()
-      codec = compiled_tokenizer.Codec(tokenizer, request.chunks)
+      codec = inputs.codec()
       other: Any = list(reconstructions(codec, real, request.batch_size or 8))
-      result |= dict(tokenizer_sha256=tokenizer.sha256,
-                     **request.chunks.describe(tokenizer))
+      result |= dict(tokenizer_sha256=codec.sha256, **codec.describe())
       real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
     else:
       _check_whole(request)

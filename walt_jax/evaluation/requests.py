@@ -80,8 +80,8 @@ class EvaluationRequest:
   network: str | None = None
   batch_size: int | None = None
   seed: int = 0
-  allow_code: bool = False
   cache: str | None = None
+  allow_code: bool = False
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
   measure: Measure = Measure()
   drawing: Drawing = Drawing()

@@ -16,7 +16,7 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
   frames = _frames(plan, generated)
   repeats = _repeats(plan.protocol, len(generated))
   each = len(generated) // repeats
-  network = plan.score.load_network(
+  network = plan.score.network(
       plan, is_video=len(generated[0]) > 1 and request.frames != 1,
       devices=plan_lib.local_devices())
   real = real_lib.Real(inputs, network) if plan.score.uses_real else None

@@ -1,5 +1,6 @@
 """The tokenizer, compiled: pixels to normalised latents and back, on host."""
 from collections.abc import Callable
+import copy
 import dataclasses
 from typing import Any
 
@@ -33,12 +34,6 @@ class Chunks:
   """
   stream: bool = False
   tile: int | None = None
-
-  def describe(self, tokenizer: inference.Tokenizer) -> dict[str, Any]:
-    """What a result says of it, as JSON values."""
-    return dict(stream=self.stream, tile=self.tile, tiles=(
-        None if self.tile is None else
-        'exact' if _is_exact(tokenizer) else 'blended'))
 
 
 def _is_exact(tokenizer: inference.Tokenizer) -> bool:
@@ -81,6 +76,24 @@ class Codec:
         latents, frozen['statistics']))
     self._encode_chunk = streaming.make_step(module, 'encode')
     self._decode_chunk = streaming.make_step(module, 'decode')
+
+  def with_params(self, params: Any) -> 'Codec':
+    """The same programs with other weights of the network."""
+    other = copy.copy(self)
+    other._tokenizer = dataclasses.replace(self._tokenizer, params=params)
+    return other
+
+  @property
+  def sha256(self) -> str:
+    """Hash of the file that the weights came from."""
+    return self._tokenizer.sha256
+
+  def describe(self) -> dict[str, Any]:
+    """What a result says of its chunks, as JSON values."""
+    tile = self._chunks.tile
+    return dict(stream=self._chunks.stream, tile=tile, tiles=(
+        None if tile is None else
+        'exact' if _is_exact(self._tokenizer) else 'blended'))
 
   @property
   def f_s(self) -> int:

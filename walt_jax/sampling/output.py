@@ -97,7 +97,7 @@ class _Writer:
     pipeline, plan = self._pipeline, self._outputs[0].plan
     text = pipeline.text
     settings = dict(
-        settings, **pipeline.chunks.describe(pipeline.tokenizer),
+        settings, **pipeline.codec.describe(),
         num_frames=plan.num_frames, windows=plan.num_windows,
         window_frames=plan.window_frames,
         context_frames=plan.context_frames if plan.num_windows > 1 else 0,

@@ -1,6 +1,6 @@
 """The one training loop: every stage, every mesh, one process or many."""
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import pathlib
@@ -26,6 +26,10 @@ from walt_jax.training import state as train_state
 
 PyTree = Any
 Batches = Callable[[int], Iterator[PyTree]]
+# `(state, step) -> (scalars, images)`, a host function on every process, which
+# may not change the training stream.
+Evaluator = Callable[
+    [train_state.TrainState, int], tuple[dict[str, float], dict[str, Any]]]
 
 # Steps that may wait on the devices: enough to keep them busy, few enough
 # that a stop signal and the progress line are not far behind.
@@ -78,6 +82,7 @@ def run(
     options: LoopOptions,
     checkpoints: checkpoints_lib.Checkpoints,
     writer: logging_lib.Writer,
+    evaluators: Sequence[Evaluator] = (),
 ) -> train_state.TrainState:
   """Trains a stage to `options.num_steps`, from its newest checkpoint if any.
 
@@ -90,6 +95,7 @@ def run(
     options: Steps, intervals and seed.
     checkpoints: The work directory.
     writer: Where metrics go; closed at the end.
+    evaluators: Called with each evaluation, beside the stage's own.
 
   Returns:
     The state after the last step, on the mesh.
@@ -104,7 +110,8 @@ def run(
     stack.callback(writer.close)
     stack.callback(checkpoints.close)
     return _Run(
-        stage, batches, mesh, options, checkpoints, writer, stop).train()
+        stage, batches, mesh, options, checkpoints, writer, stop,
+        evaluators).train()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +150,8 @@ class _Run:
   """One call of `run`: what its parts share."""
 
   def __init__(
-      self, stage, batches, mesh, options, checkpoints, writer, stop):
+      self, stage, batches, mesh, options, checkpoints, writer, stop,
+      evaluators):
     self.stage = stage
     self.batches = batches
     self.mesh = mesh
@@ -151,6 +159,7 @@ class _Run:
     self.checkpoints = checkpoints
     self.writer = writer
     self.stop = stop
+    self.evaluators = evaluators
     self.pending: tuple[int, stage_lib.Metrics] | None = None
     self.flights: collections.deque[_Flight] = collections.deque()
     self.failures = self.in_a_row = 0
@@ -326,13 +335,21 @@ class _Run:
     self.progress.show(values)
 
   def _evaluate(self, state, step: int) -> None:
-    if self.stage.evaluate is None or not self.options.eval_every:
+    evaluators = list(self.evaluators)
+    if self.stage.evaluate is not None:
+      evaluators.insert(0, lambda state, step: self.stage.evaluate(
+          state, self.programs.frozen, self.programs.eval_key))
+    if not evaluators or not self.options.eval_every:
       return
     self._flush_metrics()
     with self.progress.aside('evaluate'):
       jax.block_until_ready(state)
-      values, images = self.stage.evaluate(
-          state, self.programs.frozen, self.programs.eval_key)
+      values: dict[str, float] = {}
+      images: dict[str, Any] = {}
+      for evaluate in evaluators:
+        more_values, more_images = evaluate(state, step)
+        values |= more_values
+        images |= more_images
     values = {f'eval/{name}': value for name, value in values.items()}
     self.writer.write_scalars(step, values)
     self.writer.write_images(step, images)

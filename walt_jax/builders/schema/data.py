@@ -113,6 +113,8 @@ class Train:
     eval_every: Steps between evaluations on held-out data; 0: none.
     eval_batches: Held-out batches of an evaluation, always the same.
     eval_samples: Clips in an evaluation's picture; 0: no picture.
+    evaluators: Metrics of an evaluation, named as for `walt evaluate` or as
+      module:Class; they score the averaged model.
   """
   num_steps: Natural = 60_000
   log_every: Count = 100
@@ -120,3 +122,4 @@ class Train:
   eval_every: Natural = 5_000
   eval_batches: Natural = 4
   eval_samples: Natural = 4
+  evaluators: tuple[str, ...] = ()
