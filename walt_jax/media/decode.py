@@ -40,8 +40,9 @@ IMAGE_SUFFIXES = frozenset(
     ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 # PyAV before 19 refuses titles that are not UTF-8 unless it is told not to; 19
 # reads them, and knows no such argument.
-_OPENING = ({} if int(av.__version__.partition('.')[0]) >= 19 else
-            dict(metadata_errors='ignore'))
+_OPENING: dict[str, Any] = (
+    {} if int(av.__version__.partition('.')[0]) >= 19 else
+    dict(metadata_errors='ignore'))
 # What FFmpeg may take a file for. It would also draw text files as video, and
 # follow playlists to other files.
 _FORMATS = ','.join((
