@@ -100,8 +100,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       frame_condition_lengths=(1,), drop_label=0.2, drop_text=0.1,
       drop_frames=0.0, max_low_res_level=0.3, weighting='mse', snr_cap=5.0)
   config.optimizer = dict(
-      # Digits appear in about half of AdamW's steps
-      # (docs/measurements/training.md).
+      # Half of AdamW's steps suffice (docs/measurements/training.md).
       name='muon', peak_lr=8e-3, muon_lr_ratio=1.0, schedule='linear',
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.998 if long else 0.99,)

@@ -10,6 +10,7 @@ import tempfile
 from absl.testing import absltest
 import jax
 import numpy as np
+import pytest
 
 from tests.e2e import tiny
 import walt_jax
@@ -42,6 +43,7 @@ class ImportTest(absltest.TestCase):
 
 class SampleTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_draws_what_the_command_draws(self):
     out = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     stages = f'{tiny.run("base")},{tiny.run("sr")}'
@@ -91,6 +93,7 @@ class ScoresTest(absltest.TestCase):
 
 class NotebookTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_every_cell_runs(self):
     root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     runs = root / 'runs' / 'quickstart'

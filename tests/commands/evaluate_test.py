@@ -233,8 +233,12 @@ class EvaluateTest(parameterized.TestCase):
         strict=True):
       with self.assertRaisesRegex(errors.UserError, pattern):
         results.compare(paths[0], path)
-    with self.assertRaisesRegex(errors.UserError, 'not a result'):
+    with self.assertRaisesRegex(errors.UserError, 'no such file.*absent'):
       results.compare(paths[0], str(self.folder / 'absent.json'))
+    other = self.folder / 'other.json'
+    other.write_text('[1, 2]')
+    with self.assertRaisesRegex(errors.UserError, 'not a result'):
+      results.compare(paths[0], str(other))
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from tests.e2e import tiny
 from walt_jax.commands.flags import evaluate as flags
@@ -74,6 +75,7 @@ class CatalogTest(parameterized.TestCase):
         metric='own_metric:Brightness', protocol='quick', value=7.0,
         num_generated=2))
 
+  @pytest.mark.slow
   def test_a_metric_of_ones_own_draws_samples(self):
     result = tiny.walt(
         'evaluate', 'own_metric:Brightness', '--real', self.array('a', 0),
@@ -84,6 +86,7 @@ class CatalogTest(parameterized.TestCase):
     self.assertEqual(found['num_generated'], 3)
     self.assertGreater(found['value'], 0)
 
+  @pytest.mark.slow
   def test_control_draws_samples(self):
     result = tiny.walt(
         'evaluate', 'control', '--workdir',

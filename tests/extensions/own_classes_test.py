@@ -7,6 +7,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from tests.e2e import tiny
 from walt_jax.core import run_files
@@ -45,6 +46,7 @@ class OwnClassesTest(parameterized.TestCase):
       return result.err
     return np.load(out / '00000.npy')
 
+  @pytest.mark.slow
   def test_they_train_and_sample(self):
     workdir, _ = self.train()
     lines = run_files.read_metrics(workdir).lines
@@ -61,6 +63,7 @@ class OwnClassesTest(parameterized.TestCase):
       self.assertTrue((clip != guided).any(), flags)
     self.assertIn("data.name is 'my_source:MovingBars'", self.sample(workdir))
 
+  @pytest.mark.slow
   def test_a_tokenizer_trains_and_serves(self):
     config = self.folder / 'my_tokenizer_config.py'
     config.write_text(
