@@ -3,6 +3,7 @@ import json
 import pathlib
 import sys
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -16,23 +17,13 @@ from walt_jax.evaluation import catalog
 from walt_jax.evaluation import metric
 from walt_jax.metrics import scores
 
-# A metric in one file of its own, as docs/evaluation.md shows.
-BRIGHTNESS = '''
-import numpy as np
+# Shown in docs/architecture.md.
+OWN = pathlib.Path(__file__).parents[1] / 'extensions' / 'own'
+BAD = '''
+import my_metric
 
 
-class Brightness:
-  """How much brighter generated clips are than real ones."""
-  takes = ('real', 'generated')
-
-  def evaluate(self, inputs):
-    real, generated = inputs.real(), inputs.generated()
-    difference = (np.mean([clip.mean() for clip in generated])
-                  - np.mean([clip.mean() for clip in real]))
-    return dict(value=float(difference), num_generated=len(generated))
-
-
-class Broken(Brightness):
+class Broken(my_metric.Brightness):
   def evaluate(self, inputs):
     return dict(value=float('nan'))
 
@@ -48,10 +39,10 @@ class CatalogTest(parameterized.TestCase):
     super().setUp()
     self.folder = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory()))
-    (self.folder / 'own_metric.py').write_text(BRIGHTNESS)
-    sys.path.insert(0, str(self.folder))
-    self.addCleanup(sys.path.remove, str(self.folder))
-    self.addCleanup(sys.modules.pop, 'own_metric', None)
+    (self.folder / 'bad_metric.py').write_text(BAD)
+    self.enterContext(mock.patch.object(
+        sys, 'path', [str(OWN), str(self.folder), *sys.path]))
+    self.addCleanup(sys.modules.pop, 'bad_metric', None)
     self.out = self.folder / 'result.json'
 
   def array(self, name, value, size=16):
@@ -68,17 +59,17 @@ class CatalogTest(parameterized.TestCase):
 
   def test_a_metric_of_ones_own(self):
     result = tiny.walt(
-        'evaluate', 'own_metric:Brightness', '--real', self.array('a', 10),
+        'evaluate', 'my_metric:Brightness', '--real', self.array('a', 10),
         '--generated', self.array('b', 17), '--json', self.out)
     self.assertEqual(result.code, 0, result.err)
     self.assertEqual(json.loads(self.out.read_text()), dict(
-        metric='own_metric:Brightness', protocol='quick', value=7.0,
+        metric='my_metric:Brightness', protocol='quick', value=7.0,
         num_generated=2))
 
   @pytest.mark.slow
   def test_a_metric_of_ones_own_draws_samples(self):
     result = tiny.walt(
-        'evaluate', 'own_metric:Brightness', '--real', self.array('a', 0),
+        'evaluate', 'my_metric:Brightness', '--real', self.array('a', 0),
         '--workdir', tiny.run('base'), '--num_samples', 3, '--steps', 2,
         '--json', self.out)
     self.assertEqual(result.code, 0, result.err)
@@ -97,9 +88,9 @@ class CatalogTest(parameterized.TestCase):
     self.assertEqual((found['num_generated'], found['digit']['total']), (3, 3))
 
   @parameterized.parameters(
-      ('own_metric:Broken', "a finite number 'value'"),
-      ('own_metric:NoMetric', 'lacks evaluate'),
-      ('own_metric:Absent', 'has no class Absent'),
+      ('bad_metric:Broken', "a finite number 'value'"),
+      ('bad_metric:NoMetric', 'lacks evaluate'),
+      ('my_metric:Absent', 'has no class Absent'),
       ('no_such_module:Metric', 'cannot be imported'),
       ('fvx', "invalid choice: 'fvx'"), ('a b:c', 'module:Class'))
   def test_refusals(self, name, said):
