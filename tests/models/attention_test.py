@@ -1,4 +1,7 @@
 """Attention against its definition in float64, and the bound of QK norm."""
+import importlib
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -104,6 +107,22 @@ class ProjectionsTest(absltest.TestCase):
   def test_heads_must_divide_the_width(self):
     with self.assertRaisesRegex(ValueError, '3 does not divide width 8'):
       Projections(8, 3).init(jax.random.key(0), jnp.ones((1, 2, 8)))
+
+
+class CudnnTest(absltest.TestCase):
+
+  def test_a_mask_lowers_for_a_gpu(self):
+    """Text is masked; cuDNN wants a row of the mask for each query."""
+    fused = importlib.import_module('jax._src.cudnn.fused_attention_stablehlo')
+    shape = lambda length: jax.ShapeDtypeStruct(
+        (2, 3, length, 2, 8), jnp.bfloat16)
+    mask = jax.ShapeDtypeStruct((2, 3, 24), bool)
+    with mock.patch.object(fused, 'check_cudnn_version', lambda: 91_000):
+      text = jax.jit(lambda q, k, v, m: attention.attend(
+          q, k, v, mask=m, form='cudnn')).trace(
+              shape(16), shape(24), shape(24), mask).lower(
+                  lowering_platforms=('cuda',)).as_text()
+    self.assertIn('cudnn$fmha', text)
 
 
 if __name__ == '__main__':

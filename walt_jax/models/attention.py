@@ -36,6 +36,9 @@ def attend(
   flat = lambda x: x.reshape(-1, *x.shape[-3:])
   if mask is not None:
     mask = mask.reshape(-1, 1, 1, mask.shape[-1])
+    if form == 'cudnn':  # It takes one row of the mask for each query.
+      mask = jnp.broadcast_to(
+          mask, (*mask.shape[:2], query.shape[-3], mask.shape[-1]))
   if bias is not None:
     bias = bias[None].astype(query.dtype if form == 'cudnn' else jnp.float32)
   out = jax.nn.dot_product_attention(
