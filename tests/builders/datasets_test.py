@@ -225,7 +225,8 @@ class DataTest(parameterized.TestCase):
     for message, changed in (
         ('holds latents of 2 x 4 x 4 x 3, but config section latents says 2 x '
          '8 x 4 x 3', dict(latents__height=8)),
-        ('no low-resolution latents', dict(model__low_res_factor=2)),
+        ('no low-resolution latents', dict(model__low_res_factor=2,
+                                            model__use_noise_level=True)),
         ('no text states', dict(
             text__name='minilm', text__max_tokens=8, text__width=384))):
       with self.assertRaisesRegex(errors.UserError, message):

@@ -40,6 +40,11 @@ BAD = (
      "the config lacks the key 'tokenizer.random.model'"),
     (_DENOISER, 'latents', None, 'latents is None; it is a section with'),
     (_DENOISER, 'seed', 0.5, 'seed is 0.5; give a whole number'),
+    (_DENOISER, 'seed', 10**20, 'seed is 100000000000000000000; give a whole '
+     'number of 64 bits'),
+    (_DENOISER, 'model.low_res_factor', 2, 'use_noise_level is False'),
+    (_TOKENIZER, 'model.channel_multipliers', (), 'one entry fewer'),
+    (_TOKENIZER, 'model.stem_patch', (1, 4, 8), 'square in space'),
     (_DENOISER, 'seed', True, 'seed is True; give a whole number'),
     (_DENOISER, 'ema', 0.9, 'ema is 0.9; give a tuple'),
     (_DENOISER, 'ema', (1.5,), 'ema is (1.5,); give a tuple'),

@@ -26,15 +26,18 @@ MISSING = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """Bounds of a number, both included."""
+  """Bounds of a number, both included; `words` say them where given."""
   least: float
   most: float = math.inf
+  words: str = ''
 
   def holds(self, value: float) -> bool:
     """Whether a value lies within."""
     return self.least <= value <= self.most
 
   def __str__(self) -> str:
+    if self.words:
+      return self.words
     if self.most == math.inf:
       return f'of {self.least:g} or more'
     return f'from {self.least:g} to {self.most:g}'
@@ -56,6 +59,7 @@ Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Rate = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(-2**63, 2**63 - 1, 'of 64 bits')]
 OwnClass = Annotated[str, ClassName()]
 
 # In words: one, and many.

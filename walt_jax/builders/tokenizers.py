@@ -94,8 +94,15 @@ def save_random_tokenizer(section: schema.RandomTokenizer, directory: str,
     section: `tokenizer.random` of a config.
     directory: Gets the export.
     pixels: uint8 [B, T, H, W, 3], for the latent statistics.
+
+  Raises:
+    UserError: If the clips do not fit the network.
   """
   module = networks.autoencoder(section.model, 'cpu')
+  try:
+    module.latent_shape(pixels.shape)
+  except ValueError as e:
+    raise errors.UserError(f'config section data: {e}') from e
   clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
   params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
   moments = statistics.moments_of(

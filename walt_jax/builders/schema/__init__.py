@@ -53,6 +53,5 @@ __all__ = [
     'Train',
     'default',
     'of',
-    'the',
     'with_defaults',
 ]

@@ -10,6 +10,7 @@ from walt_jax.builders.schema import data as data_lib
 from walt_jax.builders.schema import denoiser as denoiser_lib
 from walt_jax.builders.schema import tokenizer as tokenizer_lib
 from walt_jax.builders.sections import Fraction
+from walt_jax.builders.sections import Seed
 from walt_jax.core import errors
 from walt_jax.diffusion import samplers
 from walt_jax.training import optimizers
@@ -29,7 +30,7 @@ class Experiment:
     ema: Decay a step of each running average of the parameters that is kept;
       evaluation, sampling and export take the longest.
   """
-  seed: int = 0
+  seed: Seed = 0
   stage: Literal['tokenizer', 'denoiser', 'super_resolution']
   init_from: str
   mesh: data_lib.Mesh
@@ -102,6 +103,11 @@ class DenoiserExperiment(Experiment):
           'denoiser are made for one shape of latents, so it trains on '
           'data.height x data.width alone; give each shape a run of its own '
           '(configs/t2v_base_9x16.py is one)')
+    if bool(self.model.low_res_factor) != self.model.use_noise_level:
+      raise errors.UserError(
+          f'config key model.low_res_factor is {self.model.low_res_factor}, '
+          f'but model.use_noise_level is {self.model.use_noise_level}; a '
+          'super-resolution stage takes a factor and True, a base 0 and False')
     for name in ('self_condition', 'frame_condition'):
       probability = getattr(self.diffusion, f'{name}_probability')
       if probability and not getattr(self.model, name):

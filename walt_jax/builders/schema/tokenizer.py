@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
+from walt_jax.builders.sections import Seed
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
@@ -34,6 +35,14 @@ class Autoencoder:
   linear_ends: bool = False
   remat: bool = False
   dtype: Dtype = 'float32'
+
+  def __post_init__(self):
+    if len(self.time_downsample) != len(self.channel_multipliers) - 1:
+      raise ValueError(
+          f'time_downsample {self.time_downsample} needs one entry fewer than '
+          f'channel_multipliers {self.channel_multipliers}')
+    if self.stem_patch[1] != self.stem_patch[2]:
+      raise ValueError(f'stem_patch {self.stem_patch} must be square in space')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,4 +108,4 @@ class RandomTokenizer:
     seed: Random seed of its parameters.
   """
   model: Autoencoder | OwnTokenizer
-  seed: int = 0
+  seed: Seed = 0
