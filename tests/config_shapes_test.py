@@ -39,9 +39,8 @@ def tokenizer_of(spec, config):
       latent_channels=config.latents.channels), 'cpu')
 
 
-def rows(config, count, frames, is_image):
+def rows(data, text, count, frames, is_image):
   """Rows of a batch of pixels as the data pipeline makes them."""
-  data, text = config.data, config.text
   size = (data.height, data.width, 3)
   labels = (frames if is_image else 1,)
   tokens = (count, *labels, text.max_tokens)
@@ -52,20 +51,21 @@ def rows(config, count, frames, is_image):
       text_mask=struct(tokens, bool) if text.name else None)
 
 
-def encoded(spec, config):
-  """Shapes of what the encoders make of a batch."""
-  data, network = config.data, tokenizer_of(spec, config)
+@functools.cache
+def encoded(network, data, text, frames, low_res_factor):
+  """Shapes of what the encoders make of a batch; an image row has `frames`."""
   clip = jnp.zeros((1, 1, network.f_s, network.f_s, 3))
   params = jax.eval_shape(network.init, jax.random.key(0), clip)['params']
   encode = encode_lib.LatentEncoder(
-      tokenizer=network, low_res_factor=config.model.low_res_factor,
+      tokenizer=network, low_res_factor=low_res_factor,
       # T5's weights are not at hand: its states have this shape.
       encode_text=lambda params, ids, mask: jnp.zeros(
-          (*ids.shape, config.text.width)))
+          (*ids.shape, text.width)))
   videos = data.batch_size - data.image_rows
   batch = types.Batch(
-      videos=rows(config, videos, data.num_frames, False) if videos else None,
-      images=rows(config, data.image_rows, config.latents.frames, True)
+      videos=rows(data, text, videos, data.num_frames, False)
+      if videos else None,
+      images=rows(data, text, data.image_rows, frames, True)
       if data.image_rows else None)
   return jax.eval_shape(
       encode, dict(text=None, tokenizer=dict(
@@ -96,8 +96,10 @@ class FullSizeTest(parameterized.TestCase):
                      jax.tree.map(lambda x: x.shape, run.state))
     self.assertEqual(metrics['loss'].shape, ())
     if isinstance(config, schema.DenoiserExperiment):
-      self.assertEqual(
-          shapes(encoded(spec, config)), shapes(run.batch))
+      self.assertEqual(shapes(encoded(
+          tokenizer_of(spec, config), programs.program_of(config).data,
+          config.text, config.latents.frames, config.model.low_res_factor)),
+                       shapes(run.batch))
     else:
       network = networks.autoencoder(config.model, 'cpu')
       for kind, clips in vars(run.batch).items():
