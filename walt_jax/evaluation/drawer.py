@@ -18,6 +18,7 @@ from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import rollout
 from walt_jax.sampling import settings as settings_lib
 from walt_jax.training import workdir as workdir_lib
 
@@ -103,7 +104,7 @@ class Drawer:
     pipeline_lib.check_requests(model, requests)
     given_frames = request.measure.given_frames
     if given_frames:
-      _check_given(given_frames, model, real)
+      _check_given(given_frames, model, real, requests)
     return cls(
         model, mesh,
         settings_lib.stage_settings(request.drawing.choice, model),
@@ -154,18 +155,25 @@ class Drawer:
 
 
 def _check_given(given: int, pipeline: pipeline_lib.Pipeline,
-                 real: clip_sets.ClipSet | None) -> None:
-  """The base must continue so many frames of real clips."""
-  shared = pipeline.plan().context_frames
+                 real: clip_sets.ClipSet | None,
+                 requests: Sequence[requests_lib.Request]) -> None:
+  """The base must have learnt to continue so many frames of real clips."""
+  asked, plan = f'--given_frames {given}', pipeline.plan()
   if real is None:
     raise errors.UserError(
-        '--given_frames takes them of the clips of --real; give clips, not '
+        f'{asked} takes them of the clips of --real; give clips, not '
         'statistics')
-  base = pipeline.stages[0]
-  if given not in (1, shared) or not base.frame_lengths:
+  own = next((r.image or r.video for r in requests if r.image or r.video), '')
+  if own:
     raise errors.UserError(
-        f'--given_frames {given}: {base.workdir} continues from '
-        + (f'1 or {shared} frames' if base.frame_lengths else 'none'))
+        f'{asked} gives frames of --real, and --requests gives {own!r}; leave '
+        'one of them out')
+  lengths = {1: 1, plan.context_frames: rollout.CONTEXT_LATENTS}
+  if given not in lengths:
+    raise errors.UserError(
+        f'{asked}: a clip continues from 1 or {plan.context_frames} frames')
+  pipeline_lib.check_continues(
+      pipeline.stages[0], lengths[given], asked, plan.window_frames)
 
 
 class DrawnClips:

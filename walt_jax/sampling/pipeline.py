@@ -221,11 +221,33 @@ def _check_frames(base: TrainedStage, requests: Sequence[Request],
   if plan.num_windows > 1 and not needs[rollout.CONTEXT_LATENTS]:
     needs[rollout.CONTEXT_LATENTS] = f'--num_frames {plan.num_frames}'
   for length, asked in needs.items():
-    if asked and length not in base.frame_lengths:
-      known = ' or '.join(map(str, base.frame_lengths)) or 'no'
-      raise errors.UserError(
-          f'{asked}: that takes a base that continues from {length} latent '
-          f'frames, but {base.workdir} was trained to continue from {known}; '
-          'train one with model.frame_condition=True and '
-          f'diffusion.frame_condition_lengths with {length} in it (a window '
-          f'alone has {plan.window_frames} frames)')
+    if asked:
+      check_continues(base, length, asked, plan.window_frames)
+
+
+def check_continues(base: TrainedStage, length: int, asked: str,
+                    window_frames: int) -> None:
+  """Refuses given frames that a base did not learn to continue from.
+
+  The sampler would leave them out, and what was asked for would not be used.
+
+  Args:
+    base: The first stage.
+    length: Latent frames to be given.
+    asked: What asks for that, for the message.
+    window_frames: Frames that the base draws at once.
+
+  Raises:
+    UserError: The base was trained without them, with probability 0, or with
+      other lengths.
+  """
+  if length in base.frame_lengths:
+    return
+  known = ' or '.join(map(str, base.frame_lengths)) or 'no'
+  raise errors.UserError(
+      f'{asked}: that takes a base that continues from {length} latent '
+      f'frames, but {base.workdir} was trained to continue from {known}; '
+      'train one with model.frame_condition=True, '
+      'diffusion.frame_condition_probability above 0 and '
+      f'diffusion.frame_condition_lengths with {length} in it (a window '
+      f'alone has {window_frames} frames)')
