@@ -1,6 +1,7 @@
 """`walt data inspect`: what it says is what is there."""
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
@@ -13,6 +14,7 @@ from walt_jax.data import inspect
 from walt_jax.data import latent_cache
 from walt_jax.data.prepare import prepare
 from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.media import contact_sheet
 
 
 def _encode(pixels):
@@ -53,6 +55,17 @@ class InspectTest(absltest.TestCase):
     self.assertGreater((np.abs(pixels.astype(int) - 90) < 5).mean(), 0.3)
     with self.assertRaisesRegex(errors.UserError, '--out'):
       inspect.inspect(self.data, self.root / 'no' / 'folder.png')
+
+  def test_frames_are_numbered_as_in_the_clip(self):
+    with mock.patch.object(contact_sheet, 'contact_sheet',
+                           wraps=contact_sheet.contact_sheet) as draw:
+      inspect.inspect(self.data)
+    clips, captions = draw.call_args.args
+    for clip, caption, numbers in zip(
+        clips, captions, draw.call_args.kwargs['numbers'], strict=True):
+      frames = int(caption.split('(')[1].split()[0])
+      self.assertEqual((numbers[0], numbers[-1]), (0, frames - 1))
+      self.assertLen(numbers, len(clip))
 
   def test_latent_cache(self):
     settings = latent_cache.CacheSettings(

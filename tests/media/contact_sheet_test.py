@@ -31,6 +31,26 @@ class ContactSheetTest(parameterized.TestCase):
     self.assertEqual(
         contact_sheet.pick_frames(num_frames, max_frames), expected)
 
+  def test_picked_frames_keep_their_numbers(self):
+    video = np.zeros((129, 64, 64, 3), np.uint8)
+    picked = contact_sheet.pick_frames(129, 9)
+    whole = contact_sheet.contact_sheet([video], ['a'])
+    for numbers, equal in (([picked], True), (None, False)):
+      sheet = contact_sheet.contact_sheet(
+          [video[picked]], ['a'], numbers=numbers)
+      self.assertEqual(np.array_equal(sheet, whole), equal)
+
+  def test_rows_of_unlike_numbers_have_their_own(self):
+    clips = np.zeros((2, 3, 64, 64, 3), np.uint8)
+    draw = lambda *numbers: contact_sheet.contact_sheet(
+        clips, ['a', 'b'], numbers=numbers)
+    apart, turned = draw((0, 6, 12), (0, 9, 18)), draw((0, 9, 18), (0, 6, 12))
+    starts, = np.nonzero(np.diff((apart == 0).all(2).any(1).astype(int)) == 1)
+    # What stands above a row: its numbers.
+    above = lambda sheet: [sheet[start - 16:start + 1] for start in starts]
+    np.testing.assert_array_equal(above(apart), above(turned)[::-1])
+    self.assertFalse(np.array_equal(*above(apart)))
+
   def test_unlike_lengths_long_captions_and_title(self):
     clips = [np.zeros((t, 16, 24, 3), np.uint8) for t in (1, 5)]
     sheet = contact_sheet.contact_sheet(
@@ -43,10 +63,11 @@ class ContactSheetTest(parameterized.TestCase):
       (np.zeros((0, 2, 8, 8, 3), np.uint8), []),
       (np.zeros((1, 2, 8, 8, 3), np.float32), ['a']),
       ([np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 9, 3), np.uint8)],
-       ['a', 'b']))
-  def test_refusals(self, clips, captions):
+       ['a', 'b']),
+      (np.zeros((1, 2, 8, 8, 3), np.uint8), ['a'], [[0, 1, 2]]))
+  def test_refusals(self, clips, captions, numbers=None):
     with self.assertRaises(ValueError):
-      contact_sheet.contact_sheet(clips, captions)
+      contact_sheet.contact_sheet(clips, captions, numbers=numbers)
 
 
 if __name__ == '__main__':

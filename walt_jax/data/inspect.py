@@ -157,7 +157,7 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
             for split, entry in manifest['splits'].items()
             if entry['num_examples']}
   total = sum(splits.values())
-  shown, captions = [], []
+  shown, captions, numbers = [], [], []
   for split, count in splits.items():
     dataset = dataset_lib.PreparedDataset(path, split)
     wanted = min(count, max(1, round(num_clips * count / total)))
@@ -165,11 +165,12 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
       example = dataset[int(row)]
       frames = codecs.num_frames(example)
       indices = np.array(contact_sheet.pick_frames(frames, 9))
+      numbers.append(indices.tolist())
       shown.append(codecs.read_clip(example, indices, _SIDE, _SIDE))
       caption = example['caption'] or dataset.classes[example['label']]
       captions.append(f'{split} {row}: {caption} ({frames} frames)')
   sheet = contact_sheet.contact_sheet(
-      shown, captions,
+      shown, captions, numbers=numbers,
       title=f'{path.name}: {total} clips, evenly spaced frames of each shown')
   try:
     video.write_png(out, sheet)

@@ -16,7 +16,9 @@ _MAX_CAPTION_WIDTH = 260
 
 def contact_sheet(clips: np.ndarray | Sequence[np.ndarray],
                   captions: Sequence[str], *, title: str = '',
-                  max_frames: int = 9, min_side: int = 64) -> np.ndarray:
+                  max_frames: int = 9, min_side: int = 64,
+                  numbers: Sequence[Sequence[int]] | None = None
+                  ) -> np.ndarray:
   """Lays clips out on one sheet.
 
   Args:
@@ -26,12 +28,16 @@ def contact_sheet(clips: np.ndarray | Sequence[np.ndarray],
     max_frames: Columns at most; of longer clips, evenly spaced frames with
       the first and the last are shown, numbered by the longest clip's.
     min_side: Smaller frames are enlarged by a whole factor.
+    numbers: Number of each frame of each clip in the longer clip that it was
+      picked from; None counts the frames given. They head the columns where
+      all clips agree, else every row has its own.
 
   Returns:
     uint8 [H, W, 3].
 
   Raises:
-    ValueError: No clips, wrong clips, or not one caption a clip.
+    ValueError: No clips, wrong clips, not one caption a clip, or not one
+      number a frame.
   """
   from PIL import Image
   from PIL import ImageDraw
@@ -47,27 +53,44 @@ def contact_sheet(clips: np.ndarray | Sequence[np.ndarray],
   if len(sizes) > 1:
     raise ValueError(f'Frames of one sheet must be of one size, got {sizes}.')
   height, width = sizes[0]
-  frames = pick_frames(max(len(clip) for clip in clips), max_frames)
+  longest = max(len(clip) for clip in clips)
+  frames = pick_frames(longest, max_frames)
+  if numbers is None:
+    numbers = [range(longest)]
+  elif list(map(len, numbers)) != list(map(len, clips)):
+    raise ValueError('Each clip needs a number for each of its frames.')
+  shared = max(numbers, key=len)
+  per_row = any(list(own) != list(shared[:len(own)]) for own in numbers)
 
   font = ImageFont.load_default(_FONT_SIZE)
   texts = [_wrap(caption, font, max(1, height // (_FONT_SIZE + 4)))
            for caption in captions]
-  lines = [line for text in texts for line in text]
-  left = 3 * _GAP + round(max(map(font.getlength, lines), default=0))
+  widths = [font.getlength(words) for text in texts for words in text]
+  left = 3 * _GAP + round(max(widths, default=0))
   top = (2 * _FONT_SIZE if title else 0) + _FONT_SIZE + 3 * _GAP
+  line = _FONT_SIZE + _GAP
+  pitch = height + _GAP + (line if per_row else 0)
   sheet = Image.new('RGB', (left + len(frames) * (width + _GAP) + _GAP,
-                            top + len(clips) * (height + _GAP) + _GAP),
-                    _BACKGROUND)
+                            top + len(clips) * pitch + _GAP), _BACKGROUND)
   draw = ImageDraw.Draw(sheet)
+
+  def write_numbers(of: Sequence[int], bottom: int) -> None:
+    for column, frame in enumerate(frames):
+      if frame < len(of):
+        draw.text((left + column * (width + _GAP) + 1, bottom - line),
+                  str(of[frame]), _FAINT, font)
+
   if title:
     draw.text((2 * _GAP, 2 * _GAP), title, _INK, font)
-  for column, frame in enumerate(frames):
-    draw.text((left + column * (width + _GAP) + 1, top - _FONT_SIZE - _GAP),
-              str(frame), _FAINT, font)
+  if not per_row:
+    write_numbers(shared, top)
   for row, (clip, text) in enumerate(zip(clips, texts, strict=True)):
-    y = top + row * (height + _GAP)
-    for number, line in enumerate(text):
-      draw.text((2 * _GAP, y + number * (_FONT_SIZE + 4)), line, _INK, font)
+    y = top + row * pitch
+    if per_row:
+      y += line
+      write_numbers(numbers[row], y)
+    for number, words in enumerate(text):
+      draw.text((2 * _GAP, y + number * (_FONT_SIZE + 4)), words, _INK, font)
     for column, frame in enumerate(frames):
       if frame < len(clip):
         sheet.paste(Image.fromarray(clip[frame]),
