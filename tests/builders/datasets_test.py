@@ -211,6 +211,18 @@ class DataTest(parameterized.TestCase):
         'prepare .*--output /no/where'):
       datasets.source(config, datasets.TRAIN)
 
+  @parameterized.parameters('clips', 'latents')
+  def test_raw_files_are_never_proposed_as_the_output(self, name):
+    raw = self.root / f'my {name}'
+    raw.mkdir()
+    (raw / 'a.mp4').write_bytes(b'x')
+    config = _load('ucf101:smoke', data__name=name, data__path=str(raw))
+    with self.assertRaises(errors.UserError) as caught:
+      datasets.source(config, datasets.TRAIN)
+    message = str(caught.exception)
+    self.assertIn(f"--input '{raw}' --output '{raw}_prepared'", message)
+    self.assertRegex(message, 'and give --config.data.path=.*_prepared')
+
   def test_a_latent_cache_must_hold_what_the_config_wants(self):
     cache = str(self.root / 'cache')
     latent_cache.write_cache(

@@ -1,6 +1,6 @@
 """What to do when a config's data are not there, or are others."""
+import functools
 import pathlib
-import shlex
 
 from walt_jax.builders import schema
 from walt_jax.core import errors
@@ -25,10 +25,16 @@ def check_present(config: schema.Experiment) -> None:
       folder = pathlib.Path(name)
       if not name.startswith('tfds:') and not (
           folder / manifest_lib.MANIFEST).is_file():
-        made = command(config, name, images=key == 'image_path')
+        images = key == 'image_path'
+        output = manifest_lib.hinted_folders(name)[1]
+        if data.name == 'latents':  # Beside what was prepared of raw files.
+          output += '/latents'
+        made = command(config, name, images=images)
         raise errors.UserError(
             f'config key data.{key}: {name!r} holds no prepared data (no '
-            f'{manifest_lib.MANIFEST}); make them with: {made}')
+            f'{manifest_lib.MANIFEST}); make them with: {made}'
+            + (f' and give --config.data.{key}={output}'
+               if manifest_lib.holds_files(name) else ''))
 
 
 def command(config: schema.Experiment, output: str = 'DIR', *,
@@ -37,10 +43,11 @@ def command(config: schema.Experiment, output: str = 'DIR', *,
 
   Args:
     config: Config of any stage.
-    output: Folder of the result.
+    output: Folder of the result; one that holds files becomes the input.
     images: Whether the hint is for `data.image_path`, not `data.path`.
   """
   data = config.data
+  hinted = functools.partial(manifest_lib.hinted_folders, output)
   frames = 1 if images else data.num_frames
   cached = data.name == 'latents'
   flags = ['--num_frames', frames] if frames != _DEFAULTS.min_frames else []
@@ -54,16 +61,19 @@ def command(config: schema.Experiment, output: str = 'DIR', *,
     if denoiser.text.name:
       flags += ['--text', denoiser.text.name, '--max_tokens',
                 denoiser.text.max_tokens]
-    what = ['--latents', '--workdir', 'TOKENIZER', '--input', 'DATA']
+    source, target = hinted('DATA')
+    what = ['--latents', '--workdir', 'TOKENIZER']
   else:
     side = min(data.height, data.width)
     if side != _DEFAULTS.size:
       flags += ['--size', side]
     if denoiser and denoiser.text.name:
       flags += ['--annotations', 'CAPTIONS']
-    what = ['--input', 'VIDEOS' if frames > 1 else 'IMAGES']
+    source, target = hinted('VIDEOS' if frames > 1 else 'IMAGES')
+    what = []
   return ' '.join(map(str, (
-      'walt data prepare', *what, '--output', shlex.quote(output), *flags)))
+      'walt data prepare', *what, '--input', source, '--output', target,
+      *flags)))
 
 
 def shape_text(shape: list[int]) -> str:

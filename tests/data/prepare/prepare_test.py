@@ -77,6 +77,20 @@ class PrepareTest(parameterized.TestCase):
         manifest['benchmark']['input_frames_per_second_per_worker'], 0)
     self.assertEqual(manifest['benchmark']['stored_frames_read'], 6 * 12)
 
+  def test_nothing_is_written_among_raw_files(self):
+    write_video(self.input / 'a' / '0.avi')
+    write_video(self.output / 'b' / '0.avi')
+    for output, message in (
+        (self.input, 'lies in --input'), (self.input / 'x', 'lies in --input'),
+        (self.input / 'a' / '..', 'lies in --input'),
+        (self.output, "holds raw files, such as 'b/0.avi'")):
+      with self.subTest(str(output)):
+        with self.assertRaisesRegex(errors.UserError, message):
+          prepare.prepare(self.input, output, _SETTINGS)
+    self.assertEqual(os.listdir(self.input), ['a'])
+    # Hidden folders are not input.
+    prepare.prepare(self.input, self.input / '.prepared', _SETTINGS)
+
   def test_captions_for_missing_files_and_the_reverse(self):
     write_video(self.input / 'a' / 'x.mkv', num_frames=30)
     write_video(self.input / 'unnamed.mkv')

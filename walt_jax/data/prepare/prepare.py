@@ -25,6 +25,7 @@ from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import names as names_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.storage import tfds_metadata
+from walt_jax.media import decode
 
 FORMAT_VERSION = 1
 NAME = 'walt'
@@ -33,6 +34,7 @@ Settings = work_items.Settings
 # Roles of a part's files: labels of a tar shard, and files read until now.
 _SCAN, _BEGUN = 'scan', 'begun'
 _TELL_SECONDS = 2.0
+_RAW_SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES | {'.tar'}
 _FILES_PER_WORKER = 16  # Fewer are not worth another process.
 _BENCHMARK_CLIPS, _BENCHMARK_SECONDS = 32, 2.0
 
@@ -83,6 +85,7 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
     errors.UserError: Unusable folders, a full disk, or no usable clip at all.
   """
   folder, output = pathlib.Path(folder), pathlib.Path(output)
+  _check_output(folder, output)
   found = video_folders.list_folder(folder, annotations=annotations,
                                     split_folders=split_folders)
   task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
@@ -110,6 +113,25 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
         f'{str(folder)!r} ({reasons})')
   finish(unfinished, manifest, reports)
   return manifest
+
+
+def _check_output(folder: pathlib.Path, output: pathlib.Path) -> None:
+  """Refuses to write prepared data among raw files."""
+  source, target = folder.resolve(), output.resolve()
+  if target.is_relative_to(source) and not any(
+      part.startswith('.') for part in target.relative_to(source).parts):
+    raise errors.UserError(
+        f'--output {str(output)!r} lies in --input {str(folder)!r}: prepared '
+        'data would be taken for input; choose a folder outside of it')
+  if any((output / own).exists()
+         for own in (manifest_lib.MANIFEST, shards.UNFINISHED)):
+    return
+  raw = next((path for path in output.rglob('*')
+              if path.suffix.lower() in _RAW_SUFFIXES), None)
+  if raw is not None:
+    raise errors.UserError(
+        f'--output {str(output)!r} holds raw files, such as '
+        f'{str(raw.relative_to(output))!r}: choose a new folder')
 
 
 def finish(unfinished: shards.Unfinished, manifest: dict,
