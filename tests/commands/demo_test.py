@@ -96,7 +96,7 @@ class DrawerTest(absltest.TestCase):
       result = tiny.walt('demo', '--workdir', tiny.run('rollout'))
     self.assertEqual(result.code, 2)
     self.assertRegex(
-        result.err, r'\Awalt: error: .*Gradio.*walt_jax\[demo\]"\n\Z')
+        result.err, r"\Awalt: error: .*Gradio.*-e '.\[demo\]'.*\n\Z")
 
 
 class PageTest(absltest.TestCase):

@@ -13,6 +13,7 @@ import jax
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
+from walt_jax.core import extras
 from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -50,12 +51,8 @@ def _import_gradio() -> Any:
   Raises:
     UserError: If it is not installed.
   """
-  try:
+  with extras.needed('demo', 'the demo', 'Gradio'):
     import gradio
-  except ImportError as e:
-    raise errors.UserError(
-        'the demo needs Gradio, which is not installed '
-        f'({e}); install it with: pip install "walt_jax[demo]"') from e
   return gradio
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from walt_jax.core import extras
 from walt_jax.data.sources import moving_digits
 from walt_jax.metrics import intervals
 
@@ -56,7 +57,8 @@ class DigitReader:
 @functools.cache
 def train_reader() -> DigitReader:
   """Trains the digit reader; the same every time, in a few seconds."""
-  from sklearn import svm  # Slow to import.
+  with extras.needed('digits', 'reading digits', 'scikit-learn'):
+    from sklearn import svm  # Slow to import.
   rng = np.random.default_rng(0)
   cells: list[np.ndarray] = []
   digits: list[int] = []

@@ -1,7 +1,7 @@
 """Memory of a config on N GPUs: an estimate from the trace, not compiled.
 
-Compiling for GPUs needs a GPU, so that nobody can say beforehand whether a
-program fits: `fits` is null.
+Nothing is compiled, so that nobody can say beforehand whether a program fits:
+`fits` is null.
 """
 import re
 from typing import Any

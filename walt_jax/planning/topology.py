@@ -14,6 +14,7 @@ import jax
 from jax.experimental import topologies
 
 from walt_jax.core import errors
+from walt_jax.core import extras
 
 _GIB = 1 << 30
 
@@ -119,8 +120,8 @@ def get_slice(name: str) -> Slice:
     message = ' '.join(str(e).split())
     if 'libtpu' in message.lower() or isinstance(e, ModuleNotFoundError):
       raise errors.UserError(
-          f'--topology {name} needs libtpu, which compiles for absent TPUs: '
-          f"pip install 'walt_jax[tpu_plan]' ({message})") from e
+          f'--topology {name} needs libtpu, which compiles for absent TPUs '
+          f'({message}); install it by {extras.command("tpu_plan")}') from e
     raise errors.UserError(
         f'--topology {name} is no slice that can be had: {message}') from e
   described: list[Any] = list(devices)  # Devices of other platforms lack them.

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import extras
 
 
 class Tokenizer(Protocol):
@@ -75,7 +76,8 @@ class SentencePieceTokenizer:
 
   def __init__(self, path: str | os.PathLike, max_tokens: int):
     """Reads the file."""
-    import sentencepiece
+    with extras.needed('text', 'the text encoder t5', 'SentencePiece'):
+      import sentencepiece
     if not pathlib.Path(path).is_file():
       raise errors.UserError(
           f'no such SentencePiece vocabulary: {path}; give the spiece.model '

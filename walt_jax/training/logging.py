@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from walt_jax.core import extras
 from walt_jax.core import files
 from walt_jax.core import run_files
 from walt_jax.media import video
@@ -147,8 +148,8 @@ class _TensorBoard:
     try:
       metric_writers = importlib.import_module('clu.metric_writers')
     except ImportError as error:
-      print(f'No TensorBoard files ({error}); metrics.jsonl has every scalar.',
-            flush=True)
+      print(f'No TensorBoard files ({error}); metrics.jsonl has every scalar. '
+            f'For the files, {extras.command("tensorboard")}.', flush=True)
       writer = None
     else:
       writer = metric_writers.SummaryWriter(str(self._directory))

@@ -17,6 +17,7 @@ import pathlib
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import extras
 from walt_jax.data.prepare import listing
 from walt_jax.data.storage import names as names_lib
 
@@ -212,12 +213,9 @@ def _json_lines(path, bad) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parquet(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  try:
+  with extras.needed('data', f'reading {path.name}', 'PyArrow'):
     import pyarrow
     from pyarrow import parquet
-  except ImportError as error:
-    raise errors.UserError('reading .parquet needs pyarrow: pip install '
-                           "'walt_jax[data]'") from error
   try:
     file = parquet.ParquetFile(path)
     for group in file.iter_batches():

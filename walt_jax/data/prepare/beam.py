@@ -15,6 +15,7 @@ import threading
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import extras
 from walt_jax.core import progress
 
 _POLL_SECONDS = 0.5
@@ -140,14 +141,10 @@ def _failures(beam, result) -> set[str]:
 
 def _beam(workers: int, pipeline_options: str):
   """Imports Beam (1 to 4 s); returns it, its options and a local runner."""
-  try:
-    with _silence(logging.WARNING):
-      import apache_beam as beam
-      from apache_beam.options import pipeline_options as options_lib
-  except ImportError as error:
-    raise errors.UserError(
-        "preparing data needs Apache Beam: pip install 'walt_jax[data]'"
-    ) from error
+  with extras.needed('data', 'preparing data', 'Apache Beam'), _silence(
+      logging.WARNING):
+    import apache_beam as beam
+    from apache_beam.options import pipeline_options as options_lib
   # What goes wrong is raised; Beam also tells what goes well.
   logging.getLogger('apache_beam').setLevel(logging.CRITICAL + 1)
   given = [f'--{item.strip()}' for item in pipeline_options.split(',')

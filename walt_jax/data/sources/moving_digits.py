@@ -30,6 +30,8 @@ import functools
 
 import numpy as np
 
+from walt_jax.core import extras
+
 WORDS = ('zero', 'one', 'two', 'three', 'four',
          'five', 'six', 'seven', 'eight', 'nine')
 DIRECTIONS = ('left', 'right', 'up', 'down')
@@ -137,7 +139,8 @@ def paths(direction: int, *, size: int, num_frames: int,
 @functools.cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
   """All exemplars: alpha float32 [N, 8, 8] in [0, 1], and digit [N]."""
-  from sklearn import datasets  # Slow to import; only needed here.
+  with extras.needed('digits', 'the data moving_digits', 'scikit-learn'):
+    from sklearn import datasets  # Slow to import; only needed here.
   bunch = datasets.load_digits()
   return (bunch.images / 16).astype(np.float32), bunch.target
 

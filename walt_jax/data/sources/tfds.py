@@ -7,6 +7,7 @@ import functools
 import pathlib
 
 from walt_jax.core import errors
+from walt_jax.core import extras
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import names as names_lib
 
@@ -64,12 +65,9 @@ class TfdsSource:
 
   @functools.cached_property
   def _builder(self):
-    try:
+    with extras.needed(
+        'data', f'reading {self._name!r}', 'TensorFlow Datasets'):
       import tensorflow_datasets as tfds
-    except ImportError as error:
-      raise errors.UserError(
-          f'reading {self._name!r} needs TensorFlow Datasets: pip install '
-          "'walt_jax[data]'") from error
     try:
       if (pathlib.Path(self._name) / 'features.json').is_file():
         return tfds.builder_from_directory(self._name)
