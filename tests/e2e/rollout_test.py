@@ -70,6 +70,7 @@ class RolloutTest(absltest.TestCase):
     # Another prompt later on changes later frames only.
     plain = self.sample('plain', '--requests', file, '--num_frames', 15,
                         '--guidance', GUIDANCE)
+    self.assertEqual([e.given_frames for e in plain.entries], [0, 0, 0])
     before = plain.clip(plain.entries[0].stages['base'])
     self.assertLessEqual(np.abs(base[0][:FRAMES] - before[:FRAMES]).max(), 1)
     self.assertGreater(np.abs(base[0][FRAMES:] - before[FRAMES:]).max(), 2)
@@ -80,7 +81,8 @@ class RolloutTest(absltest.TestCase):
     truth = decode.read_image(self.image()).astype(int)
     low = truth.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
     for entry in found.entries:
-      self.assertEqual(entry.source, str(self.image()))
+      self.assertEqual((entry.source, entry.given_frames),
+                       (str(self.image()), 1))
       first = found.clip(entry.stages['base'])[0]
       self.assertLessEqual(np.abs(first - low).max(), 0.51)
       self.assertEqual(entry.shape, (FRAMES, 32, 32, 3))
@@ -96,6 +98,7 @@ class RolloutTest(absltest.TestCase):
                         '--num_frames', 13, '--animation', 'webp')
     clip = found.clip(found.entries[0].stages['base'])
     self.assertLen(clip, 13)
+    self.assertEqual(found.entries[0].given_frames, 5)
     np.testing.assert_array_equal(clip[:5], truth[-5:])
     self.assertTrue((self.folder / 'video' / '00000.webp').is_file())
 

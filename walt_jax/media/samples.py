@@ -37,6 +37,8 @@ class Entry:
     index: Its number in the run or the data set, or None.
     prompts: [(first frame, prompt), ..] where the prompt changes over time.
     source: File given by `--image` or `--video`, or the real clip's file.
+    given_frames: First frames that were given to the model, 0 for none; None
+      in folders of versions that did not say.
     original: Stem, in the same folder, of the true clip that this one
       reconstructs or super-resolves.
     stages: Stage name -> stem of that stage's output, in the same folder
@@ -50,6 +52,7 @@ class Entry:
   index: int | None = None
   prompts: tuple[tuple[int, str], ...] = ()
   source: str | None = None
+  given_frames: int | None = None
   original: str | None = None
   stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
   shape: tuple[int, ...] = ()

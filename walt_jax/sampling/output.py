@@ -69,6 +69,7 @@ class _Writer:
     decoded = [cascade.decode(self._pipeline, output, batch_size)
                for output in self._outputs]
     shown: list[np.ndarray] = []
+    given = self._outputs[0].kept  # What the base continued from.
     clips_of_all = progress.track(
         zip(requests, *decoded, strict=True), 'write', 'sample',
         len(requests))
@@ -79,7 +80,8 @@ class _Writer:
           stem=f'{number:05d}', caption=request.prompt,
           label=request.label or None, seed=request.seed,
           index=request.index, prompts=request.prompts,
-          source=request.image or request.video or None)
+          source=request.image or request.video or None,
+          given_frames=0 if given[number] is None else len(given[number]))
       self._writer.add(
           entry, clips[-1],
           stage_clips=dict(zip(names[:-1], clips[:-1], strict=True)))
