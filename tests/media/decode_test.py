@@ -142,6 +142,10 @@ class DecodeTest(parameterized.TestCase):
     for options in ({}, dict(first=4), dict(last=4)):
       with self.assertRaisesRegex(errors.UserError, 'v.mp4.*damaged: .*'):
         decode.read_clip(path, **options)
+    # Who asks for the first frames alone gets them.
+    clip = decode.read_clip(path, first=4, rest=False)
+    np.testing.assert_allclose(
+        clip.mean((1, 2, 3)), 10 * np.arange(4), atol=4)
 
   @parameterized.parameters('a.mp4', 'a.npy', 'a.png', 'a.txt')
   def test_unreadable_files_are_named(self, name):

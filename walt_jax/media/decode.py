@@ -82,11 +82,18 @@ class Reader:
     """
     yield Segment(0.0, map(self._to_rgb, self._frames))
 
-  def first(self, count: int | None) -> list[np.ndarray]:
-    """The first frames, or all; decodes the rest, too, for damage."""
+  def first(self, count: int | None, *, rest: bool = True
+            ) -> list[np.ndarray]:
+    """The first frames, or all; decodes the rest, too, for damage.
+
+    Args:
+      count: How many, or None for all.
+      rest: False leaves the rest unread.
+    """
     kept = [self._to_rgb(frame)
             for frame in itertools.islice(self._frames, count)]
-    collections.deque(self._frames, 0)
+    if rest:
+      collections.deque(self._frames, 0)
     return kept
 
   def last(self, count: int) -> list[np.ndarray]:
@@ -187,11 +194,11 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
 
 def read_clip(path: str | os.PathLike, *, fps: float | None = None,
               size: Size | None = None, first: int | None = None,
-              last: int | None = None) -> np.ndarray:
+              last: int | None = None, rest: bool = True) -> np.ndarray:
   """Reads a video, an image (one frame) or an `.npy` array of frames.
 
   The whole file is decoded, whatever is kept of it, so that no damaged file
-  passes for a good one.
+  passes for a good one; with `rest=False` no more than what is kept.
 
   Args:
     path: The file.
@@ -199,6 +206,7 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
     size: Size, as in `read_frames`; arrays stay as they are.
     first: Keeps so many frames, or all of a shorter clip; None keeps all.
     last: Keeps so many frames of the end instead.
+    rest: Whether what follows the first frames is decoded, too.
 
   Returns:
     uint8 [T, H, W, 3].
@@ -210,11 +218,12 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
   if not path.is_file():
     raise errors.UserError(f'no such video: {path}')
   if path.suffix.lower() == '.npy':
-    clip = _read_npy(path)
-    return clip[:first] if last is None else clip[-last:]
+    clip = _read_npy(path)  # Mapped: what is not kept is not read.
+    return np.array(clip[:first] if last is None else clip[-last:])
   try:
     reader = Reader(path, fps=fps, size=size)
-    kept = reader.last(last) if last is not None else reader.first(first)
+    kept = (reader.last(last) if last is not None else
+            reader.first(first, rest=rest))
   except ClipError as error:
     raise errors.UserError(
         f'cannot read {path} as a video ({error}); give an intact file'
@@ -240,7 +249,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:
   try:
-    return pixels.check_clip(np.load(path, allow_pickle=False), str(path))
+    return pixels.check_clip(
+        np.load(path, mmap_mode='r', allow_pickle=False), str(path))
   except (OSError, ValueError, EOFError) as error:
     raise errors.UserError(
         f'cannot read {path} as a clip ({" ".join(str(error).split())})'
