@@ -9,6 +9,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import pathlib
 import time
@@ -210,16 +211,25 @@ class _Part:
       for place, example in enumerate(chosen):
         features: dict[str, examples.Feature] = {
             name: _to_bytes(array[place]) for name, array in latents.items()}
-        caption = example['caption']
-        index = self._captions.setdefault(caption, len(self._captions))
         features |= dict(label=np.array([example['label']], np.int64),
-                         caption=[caption.encode()],
-                         text_index=np.array([index], np.int64),
                          fps=np.array([example['fps']], np.float32),
                          key=[example['key'].encode('utf-8',
                                                     'surrogateescape')])
+        features |= self._said(example)
         yield examples.encode(features)
       self._update(len(batch))
+
+  def _said(self, example: dict) -> dict[str, examples.Feature]:
+    """The features of an example's captions."""
+    captions = example.get('captions', (example['caption'],))
+    places = [self._captions.setdefault(caption, len(self._captions))
+              for caption in captions]
+    said: dict[str, examples.Feature] = dict(
+        caption=[captions[0].encode()],
+        text_index=np.array(places, np.int64))
+    if len(captions) > 1:
+      said['captions'] = [caption.encode() for caption in captions]
+    return said
 
   def texts(self) -> Iterator[bytes]:
     """The states of each distinct caption, in the order of `text_index`."""
@@ -302,8 +312,10 @@ class LatentCache:
 
   An example has `mean` and `logvar` [1+t, h, w, c] (the latter absent for a
   plain autoencoder), `low_mean`, `low_logvar` with super-resolution,
-  `image_mean` [n, h, w, c] .. with images, `text` [L, D] and `text_mask` [L]
-  with text, all float32; label, caption, fps and key.
+  `image_mean` [n, h, w, c] .. with images, all float32; label, caption, fps
+  and key. With text, it has `text` [L, D], float32, and `text_mask` [L]; where
+  there are several `captions`, `read_text(n)` in their place, which reads both
+  for caption n.
   """
 
   def __init__(self, path: str | pathlib.Path, split: str = 'train', *,
@@ -355,12 +367,25 @@ class LatentCache:
     for name, shape in self._shapes.items():
       if name != _TEXT:
         example[name] = _from_bytes(features[name][0], shape)
+    if 'captions' in features:
+      example['captions'] = tuple(
+          caption.decode() for caption in features['captions'])
     if self._texts is not None:
-      stored = examples.decode(self._texts.read(
-          self._records.shard_of(index), int(features['text_index'][0])))
-      mask = stored['mask'].astype(bool)
-      length, width = self._shapes[_TEXT]
-      example['text'] = np.zeros((length, width), np.float32)
-      example['text'][mask] = _from_bytes(stored['states'][0], [-1, width])
-      example['text_mask'] = mask
+      read = functools.partial(self._read_text, self._records.shard_of(index),
+                               features['text_index'].tolist())
+      if 'captions' in example:
+        example['read_text'] = read
+      else:
+        example['text'], example['text_mask'] = read(0)
     return example
+
+  def _read_text(self, shard: int, places: list[int], number: int
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    """Text states [L, D] and mask [L] of one of an example's captions."""
+    assert self._texts is not None
+    stored = examples.decode(self._texts.read(shard, places[number]))
+    mask = stored['mask'].astype(bool)
+    length, width = self._shapes[_TEXT]
+    states = np.zeros((length, width), np.float32)
+    states[mask] = _from_bytes(stored['states'][0], [-1, width])
+    return states, mask

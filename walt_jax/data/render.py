@@ -73,4 +73,4 @@ def _record(example: dict, codec: str, index: list[tuple], bar) -> bytes:
   index.append((*clip.shape[:3], fps, label))
   bar.update()
   return examples.encode(dataset_lib.example_features(
-      clip, encoded, label, example['caption'], fps, example['key']))
+      clip, encoded, label, [example['caption']], fps, example['key']))

@@ -66,7 +66,7 @@ class InputsTest(absltest.TestCase):
       path.unlink()
     for found in listings:
       self.assertEqual(
-          [(f.key, f.label, f.caption, f.split) for f in found.files],
+          [(f.key, f.label, *f.captions, f.split) for f in found.files],
           [('a/x.mkv', 'wall', 'a grey wall', 'train'),
            ('y.mkv@1.5-4', 'sky', 'a grey sky', 'heldout')])
       self.assertEqual([r.file for r in found.rejected], ['unnamed.mkv'])
@@ -76,16 +76,15 @@ class InputsTest(absltest.TestCase):
       self.assertIn("unknown split 'sometimes'", ' '.join(missing.values()))
     self.assertIn('captions.jsonl:5', {r.file for r in listings[0].missing})
 
-  def test_short_captions_serve_as_classes_and_copies_are_kept(self):
+  def test_short_captions_serve_as_classes(self):
     self._touch('x.mkv', 'y.mkv')
-    lines = [dict(path='x.mkv', text='book'), dict(path='x.mkv', text='read'),
-             dict(path='y.mkv', text='book')]
+    lines = [dict(path='x.mkv', text='book'), dict(path='x.mkv', text='book'),
+             dict(path='y.mkv', text='read')]
     (self.input / 'captions.jsonl').write_text(
         '\n'.join(map(json.dumps, lines)))
     found = self._list()
     self.assertEqual([(f.key, f.label) for f in found.files],
-                     [('x.mkv', 'book'), ('x.mkv~1', 'read'),
-                      ('y.mkv', 'book')])
+                     [('x.mkv', 'book'), ('y.mkv', 'read')])
 
   def test_ucf101_official_lists(self):
     self._touch('Biking/v_Biking_g08_c01.avi', 'v_Archery_g01_c01.avi',
@@ -97,7 +96,7 @@ class InputsTest(absltest.TestCase):
     (lists / 'testlist02.txt').write_text(
         'Archery/v_Archery_g01_c01.avi\nYoYo/v_YoYo_g01_c01.avi\nnonsense\n')
     found = self._list(lists, ucf_split=2)
-    self.assertEqual([(f.label, f.split, f.caption) for f in found.files],
+    self.assertEqual([(f.label, f.split, *f.captions) for f in found.files],
                      [('Biking', 'train', 'biking'),
                       ('Archery', 'heldout', 'archery')])
     self.assertEqual(found.known_classes, ('Archery', 'Biking', 'YoYo'))

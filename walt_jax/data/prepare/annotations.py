@@ -19,6 +19,7 @@ from typing import Any
 from walt_jax.core import errors
 from walt_jax.core import extras
 from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import segments
 from walt_jax.data.storage import names as names_lib
 
 # Annotations that are found without being named.
@@ -34,26 +35,7 @@ _ALIASES = {
 _KINETICS = 'youtube_id'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Annotation:
-  """One line about a file.
-
-  Attributes:
-    name: The file, as the line calls it.
-    where: Line and file that say so, for messages.
-    caption: '' when nothing is said.
-    label: Class name, if one is given.
-    split: 'train' or 'heldout', if one is given.
-    start: Seconds.
-    end: Seconds.
-  """
-  name: str
-  where: str
-  caption: str = ''
-  label: str | None = None
-  split: str | None = None
-  start: float | None = None
-  end: float | None = None
+Annotation = segments.Annotation
 
 
 class Annotations:
@@ -79,19 +61,22 @@ class Annotations:
       key = (pathlib.PurePosixPath(line.name).as_posix() if by == 'path'
              else pathlib.PurePosixPath(line.name).name)
       self._lines.setdefault(key, []).append(line)
-    every = [line for found in self._lines.values() for line in found]
-    self._caption_is_label = (
-        not any(line.label for line in every)
-        and len({line.caption for line in every}) <= MAX_CAPTION_CLASSES)
+    self._captions_are_classes = _are_classes(self._lines.values())
     self._used: set[str] = set()
     self._used_segments: set[str] = set()
 
   def match(self, path: str) -> list[Annotation]:
-    """The lines about a file; remembers that they were found.
+    """What is said about each segment of a file; remembers that it was found.
 
     Args:
       path: Relative to the input folder, with '/'.
     """
+    merged, contradictions = segments.merge(self._match(path))
+    self.bad += contradictions
+    return merged
+
+  def _match(self, path: str) -> list[Annotation]:
+    """The lines about a file."""
     pure = pathlib.PurePosixPath(path)
     key = dict(path=path, name=pure.name, stem=pure.stem)[self._by]
     found = self._lines.get(key, [])
@@ -116,7 +101,8 @@ class Annotations:
     """The class that a line gives, if any."""
     if line.label:
       return line.label
-    return (line.caption or None) if self._caption_is_label else None
+    return line.captions[0] if (
+        line.captions and self._captions_are_classes) else None
 
   def missing(self) -> list[listing.Rejection]:
     """Bad lines, and lines about files that `match` was never asked for."""
@@ -125,6 +111,23 @@ class Annotations:
                           'file')
         for key, lines in self._lines.items() if key not in self._used
         for line in lines if line.where not in self._used_segments]
+
+
+def _are_classes(lines: Iterable[list[Annotation]]) -> bool:
+  """Whether captions serve as names of classes.
+
+  They do when there are no labels, few distinct captions, and one for each
+  segment.
+  """
+  captions: set[str] = set()
+  for found in lines:
+    by_segment: dict[tuple, tuple[str, ...]] = {}
+    for line in found:
+      if line.label or len(line.captions) > 1 or by_segment.setdefault(
+          line.segment, line.captions) != line.captions:
+        return False
+      captions.update(line.captions)
+  return len(captions) <= MAX_CAPTION_CLASSES
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -266,7 +269,8 @@ def _caption_line(row: dict[str, Any], where: str) -> Annotation:
   start, end = (_seconds(_column(row, key)) for key in ('start', 'end'))
   if end is not None and end <= (start or 0):
     raise ValueError(f'the segment ends at {end:g} s, before it starts')
-  return Annotation(name, where, _text(row, 'caption') or '',
+  caption = _text(row, 'caption')
+  return Annotation(name, where, (caption,) if caption else (),
                     _text(row, 'label'), _split(row), start, end)
 
 
@@ -274,9 +278,15 @@ def _kinetics_line(row: dict[str, Any], where: str) -> Annotation:
   start, end = _seconds(row['time_start']), _seconds(row['time_end'])
   if not row[_KINETICS] or start is None or end is None or end <= start:
     raise ValueError(f'no segment: {row}')
-  label = _text(row, 'label') or listing.UNLABELLED
-  return Annotation(row[_KINETICS], where, names_lib.spaced(label), label,
-                    _split(row), start, end)
+  label = _text(row, 'label')
+  return Annotation(row[_KINETICS], where, _words(label),
+                    label or listing.UNLABELLED, _split(row), start, end)
+
+
+def _words(label: str | None) -> tuple[str, ...]:
+  """A class name as a caption, if it holds words."""
+  words = names_lib.spaced(label or '')
+  return (words,) if words else ()
 
 
 def _read_ucf101(folder: pathlib.Path, number: int) -> Annotations:
@@ -304,7 +314,6 @@ def _read_ucf101(folder: pathlib.Path, number: int) -> Annotations:
         bad.append(listing.Rejection(
             where, f'cannot use this line: {line!r}'))
         continue
-      lines.append(Annotation(words[0], where, names_lib.spaced(label), label,
-                              what))
+      lines.append(Annotation(words[0], where, _words(label), label, what))
   return Annotations(folder.name, 'name', lines, bad, tuple(classes),
                      names.values())

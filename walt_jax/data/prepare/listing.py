@@ -29,18 +29,18 @@ class InputFile:
     path: Relative to the input folder, with '/'; of a member of a tar shard,
       its name inside.
     label: Class name.
-    caption: What it shows; '' when nobody says.
+    captions: What it shows, once or in several ways; () when nobody says.
     group: Files of one group go to the same split.
     size: Bytes.
     split: Where it must go; None leaves that to a hash of the group.
     start: Seconds where the segment starts; None is the file's start.
     end: Seconds where it ends; None is the file's end.
     offset: Offset of its bytes in the tar shard that holds it.
-    copy: Which of several descriptions of the same segment this is.
+    copy: Which of several classes of the same segment this is.
   """
   path: str
   label: str
-  caption: str
+  captions: tuple[str, ...]
   group: str
   size: int
   split: str | None = None
@@ -103,9 +103,18 @@ class Listing:
     hasher = hashlib.sha256()
     for items in (self.files, self.tars, self.rejected, self.missing):
       for item in items:
-        hasher.update(json.dumps(dataclasses.astuple(item)).encode() + b'\n')
+        hasher.update(json.dumps(_said(item)).encode() + b'\n')
     hasher.update(json.dumps(self.known_classes).encode())
     return hasher.hexdigest()
+
+
+def _said(item: InputFile | TarFile | Rejection) -> list:
+  """What is known of an item, as the hash reads it."""
+  said = dataclasses.asdict(item)
+  if isinstance(item, InputFile) and len(item.captions) < 2:
+    # As when every file had one caption: finished sets keep their identity.
+    said['captions'] = ''.join(item.captions)
+  return list(said.values())
 
 
 def class_names(labels: set[str],

@@ -31,8 +31,9 @@ FORMAT_VERSION = 1
 NAME = 'walt'
 Settings = work_items.Settings
 
-# Roles of a part's files: labels of a tar shard, and files read until now.
-_SCAN, _BEGUN = 'scan', 'begun'
+# Roles of a part's files: what is said of the members of a tar shard, and
+# files read until now.
+_SCAN, _BEGUN = 'members', 'begun'
 _TELL_SECONDS = 2.0
 _RAW_SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES | {'.tar'}
 _FILES_PER_WORKER = 16  # Fewer are not worth another process.
@@ -97,14 +98,12 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   unfinished = shards.Unfinished(output, task)
   run = functools.partial(_run, unfinished, parts, on)
   tars = [part for part in parts if part.tar is not None]
-  classes = listing.class_names(
-      {file.label for file in found.files} | _tar_labels(
-          unfinished, folder, tars, run), found.known_classes)
-  run(functools.partial(_write, unfinished, folder, classes, settings),
+  schema = _schema(found, _tar_schemas(unfinished, folder, tars, run))
+  run(functools.partial(_write, unfinished, folder, schema, settings),
       [part for part in parts if not unfinished.is_done(part.number)],
       'json', 'prepare')
   reports = [unfinished.report(part.number) for part in parts]
-  manifest = _manifest(found, task, classes, reports)
+  manifest = _manifest(found, task, schema.classes, reports)
   if not manifest['counts']['clips']:
     reasons = '; '.join(f'{r["file"]!r}: {r["reason"]}'
                         for r in manifest['rejected'][:3])
@@ -151,8 +150,10 @@ def finish(unfinished: shards.Unfinished, manifest: dict,
     unfinished.write(entry['index'], example_index.to_bytes(
         np.concatenate(rows) if rows else []))
     entry['shards'] = unfinished.publish(numbers, f'{NAME}-{split}')
-  tfds_metadata.write(unfinished, NAME, manifest['codec'], manifest['classes'],
-                      manifest['splits'])
+  tfds_metadata.write(
+      unfinished, NAME, manifest['codec'], manifest['classes'],
+      manifest['splits'], list_captions=bool(
+          manifest.get('captions', {}).get('clips_with_several')))
   manifest['benchmark'] = manifest.get('benchmark', {}) | _read_benchmark(
       unfinished.output, manifest)
   unfinished.finish(manifest)
@@ -192,7 +193,7 @@ def _files_read(unfinished: shards.Unfinished, number: int) -> int:
 
 
 def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
-           classes: tuple[str, ...], settings: Settings,
+           schema: work_items.Schema, settings: Settings,
            part: work_items.Part) -> None:
   number = part.number
   told = 0.0
@@ -205,28 +206,37 @@ def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
         unfinished.part_file(number, _BEGUN).write_text(str(files))
 
   unfinished.mark_done(number, work_items.write_part(
-      part, folder, classes, settings, unfinished.part_file(number),
+      part, folder, schema, settings, unfinished.part_file(number),
       unfinished.part_file(number, work_items.INDEX), tell))
 
 
-def _tar_labels(unfinished: shards.Unfinished, folder: pathlib.Path,
-                tars: list[work_items.Part], run) -> set[str]:
-  """The labels in tar shards, which are listed by the workers."""
+def _schema(found: listing.Listing,
+            tars: list[work_items.Schema]) -> work_items.Schema:
+  """The schema of files and tar shards together."""
+  own = work_items.schema_of(found.files)
+  labels = {label for part in (own, *tars) for label in part.classes}
+  return work_items.Schema(
+      listing.class_names(labels, found.known_classes),
+      any(part.list_captions for part in (own, *tars)))
+
+
+def _tar_schemas(unfinished: shards.Unfinished, folder: pathlib.Path,
+                 tars: list[work_items.Part], run) -> list[work_items.Schema]:
+  """The schema of each tar shard; the workers list what is inside."""
   todo = [part for part in tars
           if not unfinished.part_file(part.number, _SCAN).exists()]
   run(functools.partial(_scan, unfinished, folder), todo, _SCAN, 'list shards')
-  labels: set[str] = set()
-  for part in tars:
-    path = unfinished.part_file(part.number, _SCAN)
-    labels.update(files.read_json(path))
-  return labels
+  found = [files.read_json(unfinished.part_file(part.number, _SCAN))
+           for part in tars]
+  return [work_items.Schema(tuple(one['classes']), one['list_captions'])
+          for one in found]
 
 
 def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
           part: work_items.Part) -> None:
   members, _ = work_items.expand(part, folder)
   files.write_json(unfinished.part_file(part.number, _SCAN),
-                   sorted({member.label for member in members}))
+                   dataclasses.asdict(work_items.schema_of(members)))
 
 
 def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
@@ -251,6 +261,8 @@ def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
           files=files, used=files - len(unusable), rejected=len(unusable),
           damaged=len(damaged), missing=len(missing), hidden=found.hidden,
           clips=sum(s['num_examples'] for s in splits.values())),
+      captions={what: sum(report['captions'][what] for report in reports)
+                for what in ('clips_without', 'clips_with_several')},
       rejected=_named(unusable + missing), damaged=_named(damaged),
       benchmark=_write_benchmark(reports))
 

@@ -46,7 +46,7 @@ def scan(folder: pathlib.Path, tar: listing.TarFile
           rejected.append(listing.Rejection(path, 'empty file'))
           continue
         sample.media.append(listing.InputFile(
-            path, listing.UNLABELLED, '', tar.group, member.size, tar.split,
+            path, listing.UNLABELLED, (), tar.group, member.size, tar.split,
             offset=member.offset_data))
       else:
         rejected.append(listing.Rejection(f'{tar.path}/{member.name}',
@@ -130,5 +130,6 @@ def _described(sample: _Sample) -> list[listing.InputFile]:
   if caption is None:
     known = label != listing.UNLABELLED and not label.isdecimal()
     caption = names_lib.spaced(label) if known else ''
-  return [dataclasses.replace(file, label=label, caption=caption)
+  return [dataclasses.replace(file, label=label,
+                              captions=(caption,) if caption else ())
           for file in sample.media]

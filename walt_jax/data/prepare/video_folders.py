@@ -120,13 +120,13 @@ class _Walk:
 
   def _add(self, path: str, size: int) -> None:
     """Adds a file, once for each segment that annotations name."""
-    label, caption, group = self._from_name(path)
+    label, captions, group = self._from_name(path)
     split = self._folder_split(path)
     if self._split_folders and split is None:
       self._reject(path, 'in no folder named train, val or test')
       return
     if self._annotations is None:
-      self.files.append(listing.InputFile(path, label, caption, group, size,
+      self.files.append(listing.InputFile(path, label, captions, group, size,
                                           split))
       return
     lines = self._annotations.match(path)
@@ -136,12 +136,12 @@ class _Walk:
     for line in lines:
       self.files.append(listing.InputFile(
           path, self._annotations.label_of(line) or label,
-          line.caption, group, size, line.split or split, line.start,
+          line.captions, group, size, line.split or split, line.start,
           line.end, copy=copies[line.start, line.end]))
       copies[line.start, line.end] += 1
 
-  def _from_name(self, path: str) -> tuple[str, str, str]:
-    """Label, caption and group that the path tells."""
+  def _from_name(self, path: str) -> tuple[str, tuple[str, ...], str]:
+    """Label, captions and group that the path tells."""
     pure = pathlib.PurePosixPath(path)
     folders = pure.parts[1 if self._split_folders else 0:-1]
     ucf101 = listing.ucf101_name(pure.stem)
@@ -150,5 +150,5 @@ class _Walk:
     else:
       label, group = '/'.join(folders) or listing.UNLABELLED, path
     known = ucf101 is not None or folders
-    return label, names_lib.spaced(label.rsplit('/', 1)[-1]) if known else '', (
-        group)
+    captions = (names_lib.spaced(label.rsplit('/', 1)[-1]),) if known else ()
+    return label, captions, group

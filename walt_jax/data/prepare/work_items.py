@@ -4,7 +4,7 @@
 files they read: any engine may call them, in any order and number, and the
 bytes written are the same.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import pathlib
@@ -82,6 +82,18 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Schema:
+  """What all records of a set agree on.
+
+  Attributes:
+    classes: Class names, by label id.
+    list_captions: Whether they hold a list of captions: some clip has several.
+  """
+  classes: tuple[str, ...]
+  list_captions: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
   """The work of one shard: some files, or all of a tar shard."""
   number: int
@@ -107,14 +119,14 @@ class _Stopwatch:
       yield frame
 
 
-def process_file(file: listing.InputFile, read, label: int,
+def process_file(file: listing.InputFile, read, schema: Schema,
                  settings: Settings, watch=iter) -> Iterator[tuple]:
   """Yields the clips of one file: serialised example and row of the index.
 
   Args:
     file: What to cut.
     read: `decode.read_frames` for the place where its bytes are.
-    label: Index into the classes.
+    schema: What all records agree on.
     settings: How to cut and store.
     watch: Passes on the iterator of frames, measuring.
 
@@ -126,6 +138,7 @@ def process_file(file: listing.InputFile, read, label: int,
                            width=settings.size)
   info, frames = read(fps=settings.fps, size=size, start=file.start,
                       end=file.end)
+  label = schema.classes.index(file.label)
   count = 0
   for clip in frames_lib.cut(watch(frames), settings.clip_frames,
                         settings.clip_stride or settings.clip_frames,
@@ -133,14 +146,21 @@ def process_file(file: listing.InputFile, read, label: int,
     encoded = codecs.encode_clip(clip, settings.codec, settings.quality,
                                  info.fps)
     features = dataset_lib.example_features(
-        clip, encoded, label, file.caption, info.fps, f'{file.key}#{count}')
+        clip, encoded, label, file.captions, info.fps, f'{file.key}#{count}',
+        list_captions=schema.list_captions)
     yield examples.encode(features), (*clip.shape[:3], info.fps, label)
     count += 1
   if not count:
     raise decode.ClipError(f'shorter than {settings.min_frames} frames')
 
 
-def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
+def schema_of(inputs: Sequence[listing.InputFile]) -> Schema:
+  """What the records of some files need."""
+  return Schema(tuple(sorted({file.label for file in inputs})),
+                any(len(file.captions) > 1 for file in inputs))
+
+
+def write_part(part: Part, folder: pathlib.Path, schema: Schema,
                settings: Settings, target: pathlib.Path,
                index_target: pathlib.Path,
                tell: Callable[[int], None]) -> dict:
@@ -149,17 +169,17 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
   Args:
     part: What it holds.
     folder: The input.
-    classes: Class names, by label id.
+    schema: What all records agree on.
     settings: How clips are cut and stored.
     target: File of the shard.
     index_target: File of the table.
     tell: Called with the number of files that have been read.
   """
-  label_ids = {name: number for number, name in enumerate(classes)}
   inputs, rejections = expand(part, folder)
   rejected = [[entry.file, entry.reason] for entry in rejections]
   damaged: list[list[str]] = []
   rows: list[tuple] = []
+  said = dict(clips_without=0, clips_with_several=0)
   watch = _Stopwatch()
 
   def records():
@@ -168,9 +188,10 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
       good = 0
       try:
         for record, row in process_file(
-            file, _reader(part, folder, file), label_ids[file.label], settings,
-            watch):
+            file, _reader(part, folder, file), schema, settings, watch):
           rows.append(row)
+          said['clips_without'] += not file.captions
+          said['clips_with_several'] += len(file.captions) > 1
           yield record
           good += 1
       except decode.ClipError as error:
@@ -184,7 +205,7 @@ def write_part(part: Part, folder: pathlib.Path, classes: tuple[str, ...],
   files.write_bytes(index_target, example_index.to_bytes(rows))
   return dict(
       split=part.split, counts=dict(records=count), rejected=rejected,
-      damaged=damaged, frames=sum(row[0] for row in rows),
+      damaged=damaged, captions=said, frames=sum(row[0] for row in rows),
       files=len(inputs) + len(rejections),
       decoded=watch.frames, decode_seconds=watch.seconds,
       seconds=time.perf_counter() - start)

@@ -112,5 +112,9 @@ class TfdsSource:
     for name in ('key', 'file_name'):
       if features.get(name):
         key = features[name][0].decode('utf-8', 'surrogateescape')
-    return dict(encoded=list(features[self._media]), label=label,
-                caption=caption, fps=rate, key=key)
+    example = dict(encoded=list(features[self._media]), label=label,
+                   caption=caption, fps=rate, key=key)
+    if len(features.get('captions', ())) > 1:
+      example['captions'] = tuple(
+          text.decode('utf-8', 'replace') for text in features['captions'])
+    return example

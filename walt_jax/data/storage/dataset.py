@@ -1,5 +1,6 @@
 """Reading what was prepared: shards, and examples of their records."""
 import bisect
+from collections.abc import Sequence
 import functools
 import itertools
 import pathlib
@@ -111,11 +112,14 @@ class PreparedDataset:
 
   def __getitem__(self, index: int) -> dict:
     features = examples.decode(self._shards[index])
-    example = dict(
+    example: dict[str, Any] = dict(
         label=int(features['label'][0]),
         caption=features['caption'][0].decode(),
         fps=float(features['fps'][0]),
         key=features['key'][0].decode('utf-8', 'surrogateescape'))
+    if len(features.get('captions', ())) > 1:
+      example['captions'] = tuple(
+          caption.decode() for caption in features['captions'])
     if self._in_frames:
       example['encoded'] = features['video']
     else:
@@ -126,7 +130,8 @@ class PreparedDataset:
 
 
 def example_features(clip: np.ndarray, encoded: list[bytes], label: int,
-                     caption: str, fps: float, key: str
+                     captions: Sequence[str], fps: float, key: str, *,
+                     list_captions: bool = False
                      ) -> dict[str, examples.Feature]:
   """The stored form of an example, what `PreparedDataset` reads.
 
@@ -134,14 +139,19 @@ def example_features(clip: np.ndarray, encoded: list[bytes], label: int,
     clip: uint8 [N, H, W, 3], for its shape.
     encoded: Its compressed frames, or its one video.
     label: Index into the classes.
-    caption: What it shows.
+    captions: What it shows, said once or several times; () for nothing.
     fps: Frames/s.
     key: Unique in the set.
+    list_captions: Store all captions, not just one; the same for a whole set.
   """
   frames, height, width, _ = clip.shape
   numbers = dict(label=label, num_frames=frames, height=height, width=width)
-  return dict(
+  texts = [caption.encode('utf-8', 'backslashreplace') for caption in captions]
+  features: dict[str, examples.Feature] = dict(
       {name: np.array([number], np.int64) for name, number in numbers.items()},
       video=encoded, fps=np.array([fps], np.float32),
-      caption=[caption.encode('utf-8', 'backslashreplace')],
+      caption=texts[:1] or [b''],
       key=[key.encode('utf-8', 'surrogateescape')])
+  if list_captions:
+    features['captions'] = texts or [b'']
+  return features

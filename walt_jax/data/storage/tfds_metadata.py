@@ -15,7 +15,8 @@ _FEATURES = 'tensorflow_datasets.core.features.'
 
 
 def write(unfinished: shards.Unfinished, name: str, codec: str,
-          classes: list[str], splits: dict[str, dict]) -> None:
+          classes: list[str], splits: dict[str, dict], *,
+          list_captions: bool = False) -> None:
   """Writes features.json, dataset_info.json and label.labels.txt.
 
   Args:
@@ -24,9 +25,10 @@ def write(unfinished: shards.Unfinished, name: str, codec: str,
     codec: How clips are stored.
     classes: Names by label id.
     splits: The manifest's splits.
+    list_captions: Whether records hold a list of captions, too.
   """
   for file, content in (
-      ('features.json', _features(codec, len(classes))),
+      ('features.json', _features(codec, len(classes), list_captions)),
       ('dataset_info.json', _info(name, splits))):
     unfinished.write(file, (json.dumps(content, indent=1) + '\n').encode())
   lines = [' '.join(name.split()) for name in classes]  # A line each.
@@ -39,7 +41,8 @@ def _scalar(dtype: str) -> dict[str, Any]:
               tensor=dict(shape={}, dtype=dtype, encoding='none'))
 
 
-def _features(codec: str, num_classes: int) -> dict[str, Any]:
+def _features(codec: str, num_classes: int,
+              list_captions: bool) -> dict[str, Any]:
   if codec in codecs.FRAME_CODECS:
     video = dict(
         pythonClassName=f'{_FEATURES}video_feature.Video',
@@ -50,13 +53,18 @@ def _features(codec: str, num_classes: int) -> dict[str, Any]:
   text = dict(pythonClassName=f'{_FEATURES}text_feature.Text', text={})
   label = dict(pythonClassName=f'{_FEATURES}class_label_feature.ClassLabel',
                classLabel=dict(numClasses=str(num_classes)))
+  features = dict(
+      video=video, label=label, caption=text, key=text,
+      fps=_scalar('float32'), num_frames=_scalar('int64'),
+      height=_scalar('int64'), width=_scalar('int64'))
+  if list_captions:
+    features['captions'] = dict(
+        pythonClassName=f'{_FEATURES}sequence_feature.Sequence',
+        sequence=dict(feature=text, length='-1'))
   return dict(
       type=f'{_FEATURES}features_dict.FeaturesDict',
       proto_cls='tensorflow_datasets.FeaturesDict',
-      content=dict(features=dict(
-          video=video, label=label, caption=text, key=text,
-          fps=_scalar('float32'), num_frames=_scalar('int64'),
-          height=_scalar('int64'), width=_scalar('int64'))))
+      content=dict(features=features))
 
 
 def _info(name: str, splits: dict[str, dict]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ where an iterator starts: it is set to any batch without replay.
 
 Rows are counted over the whole run. Video row r and image row r of it draw
 from generators seeded by (seed, kind, r); which examples they show follows
-from a shuffle of the source by Grain that is another one in every epoch.
+from a shuffle of the source by Grain that is another one in every epoch. Where
+a clip has several captions, each row draws one of them.
 """
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -22,6 +23,7 @@ from walt_jax.core import types
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import frames as frames_lib
+from walt_jax.data.stream import captions as captions_lib
 from walt_jax.data.stream import filters
 from walt_jax.data.stream import order as order_lib
 
@@ -32,6 +34,7 @@ RowRange = Callable[[int], tuple[int, int]]
 BatchIterator = Iterator[types.Batch]
 
 _VIDEO, _IMAGE = 0, 1  # Kinds of rows, in the seeds of their generators.
+_CAPTION = 2  # Added to the kind: captions are drawn by themselves.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +217,16 @@ class _BatchMaker:
       return None
     return np.random.default_rng([self._options.seed, kind, row])
 
+  def _with_caption(self, example: dict, kind: int, row: int,
+                    image: int = 0) -> dict:
+    seed = None
+    if self._options.shuffle:
+      seed = [self._options.seed, _CAPTION + kind, row, image]
+    return captions_lib.choose(example, seed)
+
   def _video_row(self, bucket: int, place: int, row: int) -> dict:
-    example = self._videos[self._video_orders[bucket][place]]
+    example = self._with_caption(
+        self._videos[self._video_orders[bucket][place]], _VIDEO, row)
     rng = self._generator(_VIDEO, row)
     if 'mean' in example:
       self._refuse_pixel_options()
@@ -229,7 +240,8 @@ class _BatchMaker:
     count = self._options.images_per_row
     rng = self._generator(_IMAGE, row)
     order = self._image_orders[bucket]
-    chosen = [self._images[order[place * count + image]]
+    chosen = [self._with_caption(
+        self._images[order[place * count + image]], _IMAGE, row, image)
               for image in range(count)]
     if 'mean' in chosen[0]:
       self._refuse_pixel_options()
