@@ -49,7 +49,8 @@ def _prepare(args: argparse.Namespace) -> None:
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
         f'rejected, {counts["missing"]} named but missing, '
-        f'{counts["damaged"]} used in part '
+        f'{counts["damaged"]} used in part, {counts["with_cuts"]} cut where '
+        f'time jumps, {counts["deinterlaced"]} deinterlaced '
         f'(see {output / manifest_lib.MANIFEST})')
   if args.latents:
     _write_latents(output, output / 'latents', args)

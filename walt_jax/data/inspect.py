@@ -77,7 +77,7 @@ def _pairs(name: str, values: dict) -> str:
 
 
 def _reasons(manifest: dict) -> Iterator[str]:
-  """The most frequent reasons of rejection, with an example each."""
+  """The most frequent reasons of rejection, and cuts, with an example each."""
   for what in ('rejected', 'damaged'):
     entries = manifest.get(what, [])
     groups: dict[str, list[str]] = {}
@@ -88,6 +88,11 @@ def _reasons(manifest: dict) -> Iterator[str]:
                                 key=lambda item: -len(item[1])
                                 )[:_MOST_REASONS]:
       yield f'  {what}: {len(files)} x {reason} (such as {files[0]!r})'
+  for what in ('cuts', 'deinterlaced'):
+    entries = manifest.get(what, [])
+    if entries:
+      yield (f'  {what}: in {len(entries)} files (such as '
+             f'{entries[0]["file"]!r})')
 
 
 def _histogram(values: np.ndarray) -> Iterator[str]:

@@ -50,6 +50,14 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual(counts['clips'], sum(
         shard['num_examples'] for split in manifest['splits'].values()
         for shard in split['shards']))
+    lines = (self.output / manifest['inputs']['file']).read_text().splitlines()
+    self.assertLen(lines, manifest['inputs']['lines'])
+    self.accounts = {account['file']: account
+                     for account in map(json.loads, lines)}
+    self.assertEqual(counts['used'], sum(
+        account['outcome'] == 'used' for account in self.accounts.values()))
+    self.assertEqual(counts['clips'], sum(
+        account.get('clips', 0) for account in self.accounts.values()))
     return manifest
 
   def test_class_folders(self):
@@ -59,7 +67,8 @@ class PrepareTest(parameterized.TestCase):
     manifest = self._prepare()
     self.assertEqual(manifest['classes'], ['JumpHigh', 'sit'])
     self.assertEqual(manifest['counts'], dict(
-        files=6, used=6, rejected=0, damaged=0, missing=0, hidden=0, clips=6))
+        files=6, used=6, rejected=0, damaged=0, missing=0, hidden=0,
+        with_cuts=0, deinterlaced=0, clips=6))
     train = dataset_lib.PreparedDataset(self.output, 'train')
     heldout = dataset_lib.PreparedDataset(self.output, 'heldout')
     self.assertEqual((len(train), len(heldout)), (5, 1))

@@ -87,14 +87,16 @@ class Listing:
     tars: Shards whose members can be tried.
     rejected: Files that cannot be tried.
     missing: What annotations name and nobody finds, and their bad lines.
-    hidden: Number of hidden files, which are passed over.
+    hidden: Hidden files and folders, which are passed over.
+    annotations: Files that were read for what they say of others.
     known_classes: Class names in the order of an official list, if any.
   """
   files: tuple[InputFile, ...]
   tars: tuple[TarFile, ...] = ()
   rejected: tuple[Rejection, ...] = ()
   missing: tuple[Rejection, ...] = ()
-  hidden: int = 0
+  hidden: tuple[str, ...] = ()
+  annotations: tuple[str, ...] = ()
   known_classes: tuple[str, ...] | None = None
 
   @property

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -13,6 +14,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.data.prepare import accounts
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import beam
 from walt_jax.data.prepare import listing
@@ -90,7 +92,8 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   found = video_folders.list_folder(folder, annotations=annotations,
                                     split_folders=split_folders)
   task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
-              settings=dataclasses.asdict(settings), versions=versions())
+              settings=dataclasses.asdict(settings),
+              versions=versions() | dict(reader=decode.VERSION))
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
@@ -103,13 +106,19 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
       [part for part in parts if not unfinished.is_done(part.number)],
       'json', 'prepare')
   reports = [unfinished.report(part.number) for part in parts]
-  manifest = _manifest(found, task, schema.classes, reports)
+  everything = accounts.complete(found, (
+      account for report in reports for account in report['accounts']))
+  manifest = _manifest(task, schema.classes, reports, everything)
   if not manifest['counts']['clips']:
     reasons = '; '.join(f'{r["file"]!r}: {r["reason"]}'
                         for r in manifest['rejected'][:3])
     raise errors.UserError(
         f'no usable clip among {manifest["counts"]["files"]} files of '
         f'{str(folder)!r} ({reasons})')
+  lines = accounts.to_lines(everything)
+  unfinished.write(accounts.LIST, lines)
+  manifest['inputs'] = dict(file=accounts.LIST, lines=len(everything),
+                            sha256=hashlib.sha256(lines).hexdigest())
   finish(unfinished, manifest, reports)
   return manifest
 
@@ -239,37 +248,25 @@ def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
                    dataclasses.asdict(work_items.schema_of(members)))
 
 
-def _manifest(found: listing.Listing, task: dict, classes: tuple[str, ...],
-              reports: list[dict]) -> dict:
+def _manifest(task: dict, classes: tuple[str, ...], reports: list[dict],
+              everything: list[accounts.Account]) -> dict:
   """All of the manifest but the shards."""
-  unusable = [(r.file, r.reason) for r in found.rejected]
-  unusable += [pair for report in reports for pair in report['rejected']]
-  missing = [(r.file, r.reason) for r in found.missing]
-  damaged = [pair for report in reports for pair in report['damaged']]
-  files = len(found.rejected) + sum(report['files'] for report in reports)
   splits = {}
   for split in names_lib.SPLITS:
     own = [report for report in reports if report['split'] == split]
     splits[split] = dict(
         num_examples=sum(report['counts']['records'] for report in own),
         num_frames=sum(report['frames'] for report in own))
+  summary = accounts.summary(everything)
+  summary['counts']['clips'] = sum(
+      entry['num_examples'] for entry in splits.values())
   return dict(
       format=manifest_lib.DATASET_FORMAT, name=NAME,
       task_sha256=shards.task_sha256(task), **task,
       codec=task['settings']['codec'], classes=list(classes), splits=splits,
-      counts=dict(
-          files=files, used=files - len(unusable), rejected=len(unusable),
-          damaged=len(damaged), missing=len(missing), hidden=found.hidden,
-          clips=sum(s['num_examples'] for s in splits.values())),
       captions={what: sum(report['captions'][what] for report in reports)
                 for what in ('clips_without', 'clips_with_several')},
-      rejected=_named(unusable + missing), damaged=_named(damaged),
-      benchmark=_write_benchmark(reports))
-
-
-def _named(pairs) -> list[dict[str, str]]:
-  return [dict(file=file, reason=reason) for file, reason in sorted(
-      pairs, key=lambda pair: (os.fsencode(pair[0]), pair[1]))]
+      **summary, benchmark=_write_benchmark(reports))
 
 
 def _write_benchmark(reports: list[dict]) -> dict:

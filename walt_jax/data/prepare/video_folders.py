@@ -47,7 +47,8 @@ def list_folder(folder: pathlib.Path, *,
       files=tuple(sorted(walk.files, key=by_name)),
       tars=tuple(sorted(walk.tars, key=by_name)),
       rejected=tuple(sorted(walk.rejected, key=by_name)),
-      missing=tuple(sorted(missing, key=by_name)), hidden=walk.hidden,
+      missing=tuple(sorted(missing, key=by_name)), hidden=tuple(walk.hidden),
+      annotations=tuple(walk.sources),
       known_classes=annotations.known_classes if annotations else None)
 
 
@@ -62,7 +63,8 @@ class _Walk:
     self.files: list[listing.InputFile] = []
     self.tars: list[listing.TarFile] = []
     self.rejected: list[listing.Rejection] = []
-    self.hidden = 0
+    self.hidden: list[str] = []
+    self.sources: list[str] = []
 
   def run(self) -> None:
     """Fills the lists."""
@@ -71,6 +73,7 @@ class _Walk:
       full = self._folder / path
       if path in annotations_lib.CAPTION_FILES or (
           own and full.resolve() in own):
+        self.sources.append(path)
         continue
       try:
         size = full.stat().st_size
@@ -98,11 +101,13 @@ class _Walk:
         folders.clear()
         continue
       seen.add((status.st_dev, status.st_ino))
-      self.hidden += sum(name.startswith('.') for name in folders + names)
+      place = '' if relative == '.' else f'{relative}/'
+      self.hidden += [f'{place}{name}' for name in folders + names
+                      if name.startswith('.')]
       folders[:] = sorted(n for n in folders if not n.startswith('.'))
       for name in sorted(names):
         if not name.startswith('.'):
-          yield name if relative == '.' else f'{relative}/{name}'
+          yield f'{place}{name}'
 
   def _refuse(self, error: OSError) -> None:
     where = os.path.relpath(error.filename, self._folder)

@@ -15,6 +15,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import pixels
+from walt_jax.data.prepare import accounts
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
 from walt_jax.data.storage import codecs
@@ -119,13 +120,13 @@ class _Stopwatch:
       yield frame
 
 
-def process_file(file: listing.InputFile, read, schema: Schema,
+def process_file(file: listing.InputFile, reader: decode.Reader, schema: Schema,
                  settings: Settings, watch=iter) -> Iterator[tuple]:
   """Yields the clips of one file: serialised example and row of the index.
 
   Args:
     file: What to cut.
-    read: `decode.read_frames` for the place where its bytes are.
+    reader: The file, opened as `settings` say.
     schema: What all records agree on.
     settings: How to cut and store.
     watch: Passes on the iterator of frames, measuring.
@@ -134,24 +135,23 @@ def process_file(file: listing.InputFile, read, schema: Schema,
     decode.ClipError: Nothing more can be had from the file. Clips yielded
       before are good.
   """
-  size = functools.partial(pixels.cover, height=settings.size,
-                           width=settings.size)
-  info, frames = read(fps=settings.fps, size=size, start=file.start,
-                      end=file.end)
+  fps = reader.info.fps
   label = schema.classes.index(file.label)
   count = 0
-  for clip in frames_lib.cut(watch(frames), settings.clip_frames,
-                        settings.clip_stride or settings.clip_frames,
-                        settings.min_frames):
-    encoded = codecs.encode_clip(clip, settings.codec, settings.quality,
-                                 info.fps)
-    features = dataset_lib.example_features(
-        clip, encoded, label, file.captions, info.fps, f'{file.key}#{count}',
-        list_captions=schema.list_captions)
-    yield examples.encode(features), (*clip.shape[:3], info.fps, label)
-    count += 1
+  for segment in reader.segments():  # No clip goes on beyond a cut.
+    for clip in frames_lib.cut(watch(segment.frames), settings.clip_frames,
+                               settings.clip_stride or settings.clip_frames,
+                               settings.min_frames):
+      encoded = codecs.encode_clip(clip, settings.codec, settings.quality, fps)
+      features = dataset_lib.example_features(
+          clip, encoded, label, file.captions, fps, f'{file.key}#{count}',
+          list_captions=schema.list_captions)
+      yield examples.encode(features), (*clip.shape[:3], fps, label)
+      count += 1
   if not count:
-    raise decode.ClipError(f'shorter than {settings.min_frames} frames')
+    between = ', from cut to cut' if reader.info.cuts else ''
+    raise decode.ClipError(
+        f'shorter than {settings.min_frames} frames{between}')
 
 
 def schema_of(inputs: Sequence[listing.InputFile]) -> Schema:
@@ -176,8 +176,7 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
     tell: Called with the number of files that have been read.
   """
   inputs, rejections = expand(part, folder)
-  rejected = [[entry.file, entry.reason] for entry in rejections]
-  damaged: list[list[str]] = []
+  tried: list[accounts.Account] = []
   rows: list[tuple] = []
   said = dict(clips_without=0, clips_with_several=0)
   watch = _Stopwatch()
@@ -185,28 +184,29 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
   def records():
     for number, file in enumerate(inputs):
       tell(number)
-      good = 0
+      reader, reason, good, before = None, '', 0, watch.frames
       try:
+        reader = _open(part, folder, file, settings)
         for record, row in process_file(
-            file, _reader(part, folder, file), schema, settings, watch):
+            file, reader, schema, settings, watch):
           rows.append(row)
           said['clips_without'] += not file.captions
           said['clips_with_several'] += len(file.captions) > 1
           yield record
           good += 1
       except decode.ClipError as error:
-        if good:
-          damaged.append([file.key, f'{error}; kept {good} clips before it'])
-        else:
-          rejected.append([file.key, str(error)])
+        reason = str(error)
+      tried.append(accounts.of_file(
+          file.key, clips=good, frames=watch.frames - before, reason=reason,
+          info=reader.info if reader else None))
 
   start = time.perf_counter()
   count = shards.write_records(target, records())
   files.write_bytes(index_target, example_index.to_bytes(rows))
   return dict(
-      split=part.split, counts=dict(records=count), rejected=rejected,
-      damaged=damaged, captions=said, frames=sum(row[0] for row in rows),
-      files=len(inputs) + len(rejections),
+      split=part.split, counts=dict(records=count),
+      accounts=tried + accounts.rejected(rejections),
+      captions=said, frames=sum(row[0] for row in rows),
       decoded=watch.frames, decode_seconds=watch.seconds,
       seconds=time.perf_counter() - start)
 
@@ -220,18 +220,20 @@ def expand(part: Part, folder: pathlib.Path
   return tuple(inputs), rejected
 
 
-def _reader(part: Part, folder: pathlib.Path, file: listing.InputFile):
-  """`decode.read_frames` of a file, wherever its bytes are."""
+def _open(part: Part, folder: pathlib.Path, file: listing.InputFile,
+          settings: Settings) -> decode.Reader:
+  """Opens a file, wherever its bytes are."""
+  size = functools.partial(pixels.cover, height=settings.size,
+                           width=settings.size)
+  read = functools.partial(decode.Reader, fps=settings.fps, size=size,
+                           start=file.start, end=file.end)
   if part.tar is None:
-    return functools.partial(decode.read_frames, folder / file.path)
-
-  def read(**options):
-    try:
-      data = tar_shards.read_member(folder, part.tar.path, file)
-    except OSError as error:
-      raise decode.ClipError(f'cannot read: {error.strerror}') from error
-    return decode.read_frames(file.path, data=data, **options)
-  return read
+    return read(folder / file.path)
+  try:
+    data = tar_shards.read_member(folder, part.tar.path, file)
+  except OSError as error:
+    raise decode.ClipError(f'cannot read: {error.strerror}') from error
+  return read(file.path, data=data)
 
 
 def plan(found: listing.Listing, settings: Settings) -> list[Part]:

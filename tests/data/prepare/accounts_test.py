@@ -1,0 +1,134 @@
+"""Every input is accounted for, by name; no clip crosses a cut."""
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from tests.data import video_files
+from walt_jax.data.prepare import accounts
+from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import prepare
+from walt_jax.data.prepare import work_items
+from walt_jax.data.storage import codecs
+from walt_jax.data.storage import examples
+from walt_jax.media import decode
+from walt_jax.media import video_info
+
+_CUT = video_info.Place(0.9, 9, 'time jumps by 3600.0 s')
+_BROKEN = tuple(video_info.Place(k / 10, k, f'frame {k} is concealed')
+                for k in range(5))
+
+
+class CutFile:
+  """A reader of segments of so many frames; frame k is filled with k."""
+
+  def __init__(self, *lengths):
+    self.info = video_info.VideoInfo(10.0, 16, 16)
+    self._lengths = lengths
+
+  def segments(self):
+    start = 0
+    for length in self._lengths:
+      yield decode.Segment(start / 10, (
+          np.full((16, 16, 3), k, np.uint8)
+          for k in range(start, start + length)))
+      start += length
+    self.info = dataclasses.replace(
+        self.info, cuts=(_CUT,) * (len(self._lengths) - 1))
+
+
+class AccountsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((9, 7), [(0, 9), (9, 16)]),
+      ((4, 13, 2), [(4, 14)]),  # 14 to 17 are no clip of their own.
+      ((25,), [(0, 10), (10, 20), (20, 25)]),
+      ((4, 4), []))
+  def test_no_clip_crosses_a_cut(self, lengths, wanted):
+    file = listing.InputFile('a.ts', 'x', (), 'a.ts', 1)
+    settings = work_items.Settings(
+        size=16, min_frames=5, clip_frames=10, codec='png')
+    found = []
+
+    def run():
+      for record, row in work_items.process_file(
+          file, CutFile(*lengths), work_items.Schema(('x',)), settings):
+        features = examples.decode(record)
+        clip = codecs.decode_frames(features['video'])[:, 0, 0, 0]
+        self.assertEqual(features['key'], [f'a.ts#{len(found)}'.encode()])
+        self.assertEqual(row[0], len(clip))
+        np.testing.assert_array_equal(np.diff(clip), 1)
+        found.append((clip[0], clip[-1] + 1))
+
+    if wanted:
+      run()
+    else:
+      with self.assertRaisesRegex(
+          decode.ClipError, 'shorter than 5 frames, from cut to cut'):
+        run()
+    self.assertEqual(found, wanted)
+
+  @parameterized.parameters(
+      (dict(clips=2, reason=''), {}, dict(used=1), ''),
+      (dict(clips=0, reason='no video'), {}, dict(rejected=1), ''),
+      (dict(clips=2, reason='damaged: ends'), {}, dict(used=1, damaged=1),
+       'damaged: ends; kept 2 clips'),
+      (dict(clips=2, reason=''), dict(damage=_BROKEN), dict(used=1, damaged=1),
+       'frame 0 is concealed; frame 1 is concealed; frame 2 is concealed; 2 '
+       'more places; kept 2 clips'),
+      (dict(clips=2, reason=''), dict(cuts=(_CUT,)),
+       dict(used=1, with_cuts=1), ''),
+      (dict(clips=2, reason=''), dict(deinterlaced=7),
+       dict(used=1, deinterlaced=1), ''))
+  def test_what_a_reader_tells_is_counted(self, said, info, wanted, damage):
+    account = accounts.of_file('a.ts', frames=9, info=video_info.VideoInfo(
+        10.0, 16, 16, **info), **said)
+    self.assertEqual(json.loads(json.dumps(account)), account)
+    summary = accounts.summary([account])
+    zero = dict.fromkeys(('used', 'rejected', 'damaged', 'missing', 'hidden',
+                          'with_cuts', 'deinterlaced'), 0)
+    self.assertEqual(summary['counts'], zero | dict(files=1) | wanted)
+    self.assertEqual([entry['reason'] for entry in summary['damaged']],
+                     [damage] if damage else [])
+    self.assertEqual([entry['reason'] for entry in summary['rejected']],
+                     [said['reason']] if wanted.get('rejected') else [])
+    self.assertEqual(summary['cuts'], [dict(
+        file='a.ts', places=[dataclasses.asdict(_CUT)])]
+                     if 'cuts' in info else [])
+    self.assertEqual(summary['deinterlaced'], [dict(
+        file='a.ts', frames=7)] if 'deinterlaced' in info else [])
+
+  def test_every_name_in_the_folder_is_in_the_list(self):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    folder = root / 'in'
+    video_files.write_video(folder / 'a' / 'good.avi', 12)
+    video_files.write_video(folder / 'a' / 'short.avi', 3)
+    (folder / 'a' / '.DS_Store').write_bytes(b'x')
+    (folder / '.git').mkdir()
+    (folder / 'notes.txt').write_text('words')
+    (folder / 'a' / os.fsdecode(b'\xff.avi')).write_bytes(b'')
+    (folder / 'captions.csv').write_text(
+        'file,caption\na/good.avi,x\na/short.avi,x\na/gone.avi,x\n')
+    manifest = prepare.prepare(folder, root / 'out', work_items.Settings(
+        size=16, min_frames=5))
+    lines = [json.loads(line) for line in
+             (root / 'out' / manifest['inputs']['file']).read_bytes(
+             ).splitlines()]
+    self.assertEqual([(line['file'], line['outcome']) for line in lines], [
+        ('.git', 'hidden'), ('a/.DS_Store', 'hidden'),
+        ('a/gone.avi', 'missing'), ('a/good.avi', 'used'),
+        ('a/short.avi', 'rejected'), ('a/\udcff.avi', 'rejected'),
+        ('captions.csv', 'annotations'), ('notes.txt', 'rejected')])
+    self.assertEqual((lines[3]['clips'], lines[3]['frames']), (1, 12))
+    for line in lines:
+      if line['outcome'] in ('rejected', 'missing'):
+        self.assertNotEmpty(line['reason'])
+
+
+if __name__ == '__main__':
+  absltest.main()
