@@ -49,10 +49,11 @@ class Ablation:
 
 
 ABLATIONS = {
-    # The plain base never fills its input for it; a second pass costs a third
-    # of the steps.
+    # The plain base has no input for it; a second pass costs a third of the
+    # steps.
     'self-conditioning': Ablation(
-        {'diffusion.self_condition_probability': '0.9'}, (109.9, 61.4)),
+        {'model.self_condition': 'True',
+         'diffusion.self_condition_probability': '0.9'}, (109.9, 61.4)),
     'no zero terminal SNR': Ablation(
         {'diffusion.zero_terminal_snr': 'False'}, (60.7, 91.0)),
     _UNNORMALISED: Ablation({}, (60.7, 67.9)),

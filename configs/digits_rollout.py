@@ -40,7 +40,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
       spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=10,
       lora_rank=2, use_qk_norm=True, use_relative_bias=True,
-      position_init_scale=1.0, self_condition=True, frame_condition=True,
+      position_init_scale=1.0, self_condition=False, frame_condition=True,
       low_res_factor=0, use_noise_level=False, text_window='spatial',
       activation='relu2', remat_policy='none', scan_unroll=1, dtype='float32')
   config.diffusion = dict(

@@ -88,7 +88,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       width=128, depth=4, num_heads=4, mlp_width=512, patch=2,
       spatial_window=(1, 4, 4), spacetime_window=(5, 4, 4), num_classes=10,
       lora_rank=2, use_qk_norm=True, use_relative_bias=True,
-      position_init_scale=1.0, self_condition=True, frame_condition=not level,
+      position_init_scale=1.0, self_condition=False, frame_condition=not level,
       low_res_factor=0, linear_skip=True, use_noise_level=False,
       text_window='spatial', activation='relu2', remat_policy='none',
       scan_unroll=1, dtype='float32')

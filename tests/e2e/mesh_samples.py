@@ -56,7 +56,8 @@ def draw_on(mesh: jax.sharding.Mesh) -> np.ndarray:
       noise.row_keys(jax.random.key(1), ROWS)))
 
   sample = stage_sampler.StageSampler(
-      model, objective.schedule, objective.prediction, LATENTS).make(
+      model, objective.schedule, objective.prediction, LATENTS,
+      self_condition=True).make(
           samplers.SamplerOptions(num_steps=4, factorized=True),
           guidance.Guidance(text=3.0, label=2.0))
 

@@ -39,7 +39,7 @@ def sampler() -> tuple[stage_sampler.StageSampler, dict]:
           np.ones((1, 1)), types.Conditioning())['params'])
   return stage_sampler.StageSampler(
       model, schedules.make_schedule('linear', True),
-      prediction.Prediction('v'), SHAPE), params
+      prediction.Prediction('v'), SHAPE, self_condition=True), params
 
 
 @functools.cache

@@ -85,4 +85,5 @@ def stage_sampler_of(
   return stage_sampler.StageSampler(
       denoiser=built.denoiser, schedule=built.schedule,
       prediction=built.prediction,
-      shape=(latents.frames, latents.height, latents.width, latents.channels))
+      shape=(latents.frames, latents.height, latents.width, latents.channels),
+      self_condition=built.options.self_condition_probability > 0)

@@ -115,7 +115,8 @@ def sample(
       are written back into the result (where `frame_mask` is 1).
     options: Sampler and number of steps.
     guidance: Classifier-free guidance.
-    self_condition: Whether the network takes its last estimate of x_0.
+    self_condition: Whether the network is given its last estimate of x_0, as
+      it was in training; zeros in the first step.
     initial_noise: [B, *shape], instead of noise drawn from `keys`.
 
   Returns:

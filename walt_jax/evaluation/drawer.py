@@ -132,7 +132,8 @@ class Drawer:
     """How samples are drawn, for the result and for the cache's key."""
     stages = [dict(
         workdir=stage.workdir, step=stage.step, sha256=stage.params.sha256,
-        weights=stage.weights, options=dataclasses.asdict(setting.options),
+        weights=stage.weights, self_condition=stage.sampler.self_condition,
+        options=dataclasses.asdict(setting.options),
         guidance=setting.guidance.scales, noise_level=setting.noise_level)
               for stage, setting in zip(self.pipeline.stages, self.settings,
                                         strict=True)]
@@ -146,8 +147,12 @@ class Drawer:
   def key(self) -> list[Any]:
     """What a sample depends on beside its seed and index."""
     found = self.describe()
-    for stage in found['stages']:
+    for stage, trained in zip(
+        found['stages'], self.pipeline.stages, strict=True):
       del stage['workdir']
+      # Without the entry, keys of features that were right all along stay.
+      if stage['self_condition'] == trained.sampler.denoiser.self_condition:
+        del stage['self_condition']
     given = (clip_sets.fingerprint(str(self.real.path))
              if self.real is not None else None)
     return [found, given, [dataclasses.asdict(r) | dict(seed=0)

@@ -30,11 +30,15 @@ class StageSampler:
     schedule: Noise schedule.
     prediction: What the network predicts.
     shape: (1+t, h, w, c) of one sample's latents.
+    self_condition: Whether the network is given its last estimate of x_0. Only
+      one that was trained with it may be: a network may have the input and no
+      trained weights behind it, and then takes zeros, as in training.
   """
   denoiser: denoiser_lib.Denoiser
   schedule: schedules.Schedule
   prediction: prediction_lib.Prediction
   shape: Shape
+  self_condition: bool
 
   def make(self, options: samplers.SamplerOptions,
            guidance: guidance_lib.Guidance) -> Callable[..., jax.Array]:
@@ -65,7 +69,7 @@ class StageSampler:
       sample = functools.partial(
           samplers.sample, schedule=self.schedule, prediction=self.prediction,
           options=options, guidance=guidance,
-          self_condition=self.denoiser.self_condition)
+          self_condition=self.self_condition)
       if options.factorized:
         image = functools.partial(
             sample, factorized.images_in_rows(denoise, self.shape[0]),
