@@ -99,8 +99,15 @@ class Codes:
     codes = np.array([float(p or 9) for p in prompts], np.float32)
     return codes[:, None, None], np.ones((len(prompts), 1), bool)
 
-  def check_length(self, prompts):
-    pass
+  @property
+  def tokenizer(self):
+    return self
+
+  def full_ids(self, prompt):
+    return prompt.split()
+
+  def kept_text(self, prompt):
+    return prompt.split()[0]
 
 
 def pipeline_of(*stages, text=None) -> pipeline_lib.Pipeline:
@@ -194,6 +201,13 @@ class CascadeTest(parameterized.TestCase):
     np.testing.assert_array_equal(np.flatnonzero(np.diff(base[0]) != 1), [16])
     self.assertEqual(base[0, 17] - base[0, 16], 51)
     np.testing.assert_array_equal(base[1, :17], 50 + np.arange(17))
+
+  def test_prompts_that_are_cut_are_told_once_each(self):
+    pipeline = pipeline_of(('base', ()), text=Codes())
+    requests = [Request(prompt=prompt) for prompt in ('1', '2 3', '2 3')]
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      pipeline_lib.check_requests(pipeline, requests)
+    self.assertRegex(logs.output[0], '1 of 2 prompts .* 1 tokens .*after "..2')
 
   def test_no_prompt_means_no_token(self):
     pipeline = pipeline_of(('base', (1, 2)), text=Codes())

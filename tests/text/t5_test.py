@@ -17,6 +17,7 @@ from safetensors import numpy as safetensors_numpy
 from tests import real_data
 from walt_jax.core import errors
 from walt_jax.text import encoder
+from walt_jax.text import limits
 from walt_jax.text import t5
 from walt_jax.text import tokenization
 from walt_jax.text import weights
@@ -175,7 +176,7 @@ class VocabularyTest(absltest.TestCase):
     np.testing.assert_array_equal(ids, golden['token_ids'])
     np.testing.assert_array_equal(mask, golden['token_mask'])
 
-  def test_long_prompts_are_cut_or_refused(self):
+  def test_long_prompts_are_cut(self):
     tokenizer = tokenization.SentencePieceTokenizer(self.path, 12)
     long = ' '.join(CORPUS[:3])
     ids, mask = tokenizer([long])
@@ -186,9 +187,9 @@ class VocabularyTest(absltest.TestCase):
     self.assertTrue(long.startswith(kept))
     self.assertLen(tokenizer.full_ids(kept), 12)
     self.assertEqual(tokenizer.kept_text('a one'), 'a one')
-    tokenization.check_length(tokenizer, ['a one'])
-    with self.assertRaisesRegex(errors.UserError, 'tokens .* reads 12'):
-      tokenization.check_length(tokenizer, ['a one', long])
+    self.assertFalse(limits.is_cut(tokenizer, 'a one'))
+    self.assertTrue(limits.is_cut(tokenizer, long))
+    self.assertFalse(limits.is_cut(tokenizer, kept))
 
   def test_control_tokens_in_a_prompt_are_characters(self):
     tokenizer = tokenization.SentencePieceTokenizer(self.path, 12)

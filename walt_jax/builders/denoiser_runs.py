@@ -25,6 +25,7 @@ from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
+from walt_jax.text import limits
 from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_eval
 from walt_jax.training import denoiser_step
@@ -76,7 +77,7 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
       text_sha256=text.sha256 if text else None)
   train, held_out = open_split(datasets.TRAIN), open_split(datasets.HELD_OUT)
   datasets.check_classes(config, train.classes)
-  tokenize = text.tokenize if text else None
+  tokenize = limits.CountingTokenizer(text.tokenizer) if text else None
   encode = encode_lib.LatentEncoder(
       tokenizer=tokenizer.module,
       encode_text=text.encode if text else None,

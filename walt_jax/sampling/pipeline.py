@@ -16,6 +16,7 @@ from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import stage_sampler
 from walt_jax.text import encoder as text_encoder
+from walt_jax.text import limits
 from walt_jax.tokenizer import inference
 
 Request = requests_lib.Request
@@ -171,6 +172,8 @@ def check_requests(pipeline: Pipeline, requests: Sequence[Request],
                    plan: rollout.Plan | None = None) -> None:
   """Raises UserError for what the pipeline's stages cannot do.
 
+  Prompts that the text encoder cuts are told as a warning.
+
   Args:
     pipeline: Loaded stages.
     requests: One a sample.
@@ -191,7 +194,8 @@ def check_requests(pipeline: Pipeline, requests: Sequence[Request],
           f'known: {known}{more}')
     _check_changes(request, plan)
   if prompts:
-    pipeline.text.check_length(prompts)
+    limits.warn(pipeline.text.tokenizer, list(dict.fromkeys(prompts)),
+                'prompts')
   _check_frames(base, requests, plan)
   own_conditions.check(
       [own for stage in pipeline.stages

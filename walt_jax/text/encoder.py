@@ -52,13 +52,9 @@ class TextEncoder:
   def tokenize(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Maps N prompts to ids int32 [N, L] and mask bool [N, L].
 
-    Long prompts are cut; `check_length` refuses them.
+    Long prompts are cut (`limits`).
     """
     return self.tokenizer(prompts)
-
-  def check_length(self, prompts: Sequence[str]) -> None:
-    """Raises `errors.UserError` if a prompt would be cut."""
-    tokenization.check_length(self.tokenizer, prompts)
 
   def encode(self, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """Maps ids [.., L], mask [.., L] to float32 [.., L, D]; pure.
@@ -125,8 +121,7 @@ def load_text_encoder(name: str = 'minilm',
     return _load_minilm(path, max_tokens, dtype)
   if name == 't5':
     return _load_t5(path, vocabulary, max_tokens, dtype)
-  raise errors.UserError(
-      f'no text encoder {name!r}; there are: {", ".join(NAMES)}')
+  raise _absent(name)
 
 
 def _load_minilm(path, max_tokens: int, dtype) -> TextEncoder:
@@ -140,21 +135,17 @@ def _load_minilm(path, max_tokens: int, dtype) -> TextEncoder:
   if max_tokens > config.max_positions:
     raise errors.UserError(f'max_tokens is {max_tokens}, but the text encoder '
                            f'has {config.max_positions} positions')
-  tokenizer = tokenization.WordPieceTokenizer(
-      folder.path / 'tokenizer.json', max_tokens)
+  tokenizer = load_tokenizer('minilm', folder.path, max_tokens=max_tokens)
   return TextEncoder('minilm', config.width, minilm.Bert(config, dtype),
                      minilm.read_params(folder, config), tokenizer, sha256)
 
 
 def _load_t5(path, vocabulary, max_tokens: int, dtype) -> TextEncoder:
   if path is None:
-    raise errors.UserError(
-        'the text encoder t5 needs text.path: a folder with config.json, '
-        'safetensors and spiece.model, such as google/t5-v1_1-xl')
+    raise _absent('t5')
   folder = weights.SafetensorsFolder(path)
   config = t5.T5Config.from_json(folder.config)
-  tokenizer = tokenization.SentencePieceTokenizer(
-      vocabulary or folder.path / 'spiece.model', max_tokens)
+  tokenizer = _t5_tokenizer(path, vocabulary, max_tokens)
   if tokenizer.vocabulary > config.vocabulary:
     raise errors.UserError(
         f'the vocabulary has {tokenizer.vocabulary} pieces, but the text '
@@ -163,6 +154,44 @@ def _load_t5(path, vocabulary, max_tokens: int, dtype) -> TextEncoder:
   return TextEncoder('t5', config.width, t5.T5Encoder(config, dtype),
                      t5.read_params(folder, config, dtype), tokenizer,
                      folder.sha256())
+
+
+def load_tokenizer(name: str = 'minilm',
+                   path: str | os.PathLike | None = None, *,
+                   max_tokens: int = 64) -> tokenization.Tokenizer:
+  """Loads the tokenizer of a text encoder, without its weights.
+
+  Args:
+    name: One of `NAMES`.
+    path: Folder of the weights; None is the packaged ones of 'minilm'.
+    max_tokens: L; longer prompts are cut.
+
+  Raises:
+    errors.UserError: It is not there, or there is no such encoder.
+  """
+  if name == 'minilm':
+    folder = pathlib.Path(path or packaged_minilm())
+    return tokenization.WordPieceTokenizer(folder / 'tokenizer.json',
+                                           max_tokens)
+  if name == 't5' and path is not None:
+    return _t5_tokenizer(path, None, max_tokens)
+  raise _absent(name)
+
+
+def _t5_tokenizer(path, vocabulary, max_tokens: int
+                  ) -> tokenization.SentencePieceTokenizer:
+  return tokenization.SentencePieceTokenizer(
+      vocabulary or pathlib.Path(path) / 'spiece.model', max_tokens)
+
+
+def _absent(name: str) -> errors.UserError:
+  """The error of an encoder that cannot be loaded by its name alone."""
+  if name == 't5':
+    return errors.UserError(
+        'the text encoder t5 needs text.path: a folder with config.json, '
+        'safetensors and spiece.model, such as google/t5-v1_1-xl')
+  return errors.UserError(
+      f'no text encoder {name!r}; there are: {", ".join(NAMES)}')
 
 
 def packaged_minilm() -> pathlib.Path:

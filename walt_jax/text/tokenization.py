@@ -129,19 +129,3 @@ def pad(rows: Sequence[Sequence[int]], length: int,
     ids[row, :len(values)] = values
     mask[row, :len(values)] = True
   return ids, mask
-
-
-def check_length(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
-  """Refuses prompts that would be cut, saying where.
-
-  Raises:
-    errors.UserError: A prompt of more than `max_tokens` ids.
-  """
-  for prompt in prompts:
-    length = len(tokenizer.full_ids(prompt))
-    if length > tokenizer.max_tokens:
-      tail = ' '.join(tokenizer.kept_text(prompt).split()[-4:])
-      raise errors.UserError(
-          f'the prompt has {length} tokens and the model reads '
-          f'{tokenizer.max_tokens}: it would be cut after "..{tail}"; shorten '
-          'it')
