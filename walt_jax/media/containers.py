@@ -28,7 +28,7 @@ TIME_BASE = av.time_base  # Units of a container's duration in a second.
 
 
 def open_video(path: str | os.PathLike, data: bytes | None = None):
-  """Opens a file that has a video stream.
+  """Opens a file, which `choose_stream` may find to hold no video.
 
   Args:
     path: The file.
@@ -51,17 +51,30 @@ def open_video(path: str | os.PathLike, data: bytes | None = None):
         'not a format of videos that is read, as a playlist is not') from error
   except (av.error.FFmpegError, OSError, ValueError) as error:
     raise video_info.ClipError(reason(error)) from error
-  streams = [stream for stream in container.streams.video
-             if not stream.disposition & av_stream.Disposition.attached_pic]
-  if not streams or streams[0] is not container.streams.video[0]:
-    container.close()
-    raise video_info.ClipError('no video stream')
   return container
 
 
 def choose_stream(container) -> video.VideoStream:
-  """The video stream that is read."""
-  return container.streams.video[0]
+  """The video stream that players take: the default one, else the largest.
+
+  Pictures that come along, such as the cover of an album, are no videos.
+
+  Raises:
+    video_info.ClipError: There is none; the container is closed.
+  """
+  picture = (av_stream.Disposition.attached_pic
+             | av_stream.Disposition.timed_thumbnails)
+  streams = [stream for stream in container.streams.video
+             if not stream.disposition & picture]
+  if streams:
+    return max(streams, key=lambda stream: (
+        bool(stream.disposition & av_stream.Disposition.default),
+        stream.width * stream.height))
+  pictures = len(container.streams.video)
+  container.close()
+  raise video_info.ClipError(
+      'no video stream, only a cover picture' if pictures else
+      'no video stream')
 
 
 def short_name(container) -> str:

@@ -27,7 +27,7 @@ Size = Callable[[int, int], tuple[int, int]]
 
 # Changes when a file comes to give other pixels, so that what was computed from
 # earlier ones is not taken for what it gives now.
-VERSION = 2
+VERSION = 3
 
 VIDEO_SUFFIXES = containers.SUFFIXES
 IMAGE_SUFFIXES = images.SUFFIXES
@@ -101,6 +101,12 @@ class Reader:
     return [self._to_rgb(frame)
             for frame in collections.deque(self._frames, count)]
 
+  def close(self) -> None:
+    """Closes the file; for one that is not read to its end."""
+    close = getattr(self._frames, 'close', None)
+    if close is not None:
+      close()
+
   def _open_image(self, file, size: Size | None) -> None:
     image = images.read(file, size)
     rate = _IMAGE_RATE if self._fps is None else self._fps
@@ -113,39 +119,39 @@ class Reader:
     container = containers.open_video(path, data)
     stream = containers.choose_stream(container)
     info = _describe(container, stream)
+    aspect = float(stream.sample_aspect_ratio or 1)
     decoded = timeline.decode(container, stream, start, end)
     first = next(decoded, None)
     if first is None:
       container.close()
       raise ClipError('no frame could be decoded')
     try:
-      video_info.check_size(first.height, first.width)
+      rgb.check_range(first.color_trc)
+      shown = rgb.layout(first, aspect)
+      video_info.check_size(shown.height, shown.width)
     except ClipError:
       container.close()
       raise
     rate = info.fps or self._fps or _UNKNOWN_RATE
-    height, width = rgb.upright_size(first)
+    height, width = shown.height, shown.width
     if size is not None:
       height, width = size(height, width)
     self.info = dataclasses.replace(
         info, fps=self._fps or rate, height=height, width=width)
     self._frames = timeline.resample(first, decoded, self._fps, 1 / rate)
-    self._to_rgb = lambda frame: rgb.convert(frame, height, width)
+    self._to_rgb = lambda frame: rgb.convert(
+        frame, rgb.layout(frame, aspect), height, width)
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-  """What a file holds, without decoding it.
+  """What a file holds, without decoding more than its first frame.
 
   Raises:
-    ClipError: The file holds no video or image.
+    ClipError: The file holds no video or image that can be read.
   """
-  if is_image(str(path)):
-    return Reader(path).info
-  container = containers.open_video(path)
-  try:
-    return _describe(container, containers.choose_stream(container))
-  finally:
-    container.close()
+  reader = Reader(path)
+  reader.close()
+  return reader.info
 
 
 def _describe(container, stream) -> VideoInfo:
@@ -177,8 +183,8 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     fps: Frames a second wanted. Each output time shows the frame that a player
       would show then, so that variable frame rates come out constant. None
       keeps every frame.
-    size: Maps height and width of the upright frames to those wanted; None
-      keeps the size.
+    size: Maps height and width of the upright frames, of square pixels, to
+      those wanted; None keeps the size.
     start: Seconds to skip.
     end: Seconds from the file's start where the clip ends.
     data: The bytes of the file, where they are not in `path`.

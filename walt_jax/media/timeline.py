@@ -14,7 +14,7 @@ def decode(container, stream, start: float | None = None,
   """Yields frames as decoded; closes the container.
 
   Args:
-    container: From `containers.open_video`.
+    container: Open file, from `containers.open_video`.
     stream: One of its video streams.
     start: Seconds to skip.
     end: Seconds from the file's start where the clip ends.
