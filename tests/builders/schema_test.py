@@ -41,7 +41,8 @@ BAD = (
     (_DENOISER, 'latents', None, 'latents is None; it is a section with'),
     (_DENOISER, 'seed', 0.5, 'seed is 0.5; give a whole number'),
     (_DENOISER, 'seed', 10**20, 'seed is 100000000000000000000; give a whole '
-     'number of 64 bits'),
+     'number from 0 to 2^64 - 1'),
+    (_DENOISER, 'seed', -1, 'seed is -1; give a whole number from 0'),
     (_DENOISER, 'model.low_res_factor', 2, 'use_noise_level is False'),
     (_TOKENIZER, 'model.channel_multipliers', (), 'one entry fewer'),
     (_TOKENIZER, 'model.stem_patch', (1, 4, 8), 'square in space'),

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from walt_jax.core import errors
 from walt_jax.core import extensions
+from walt_jax.core import seeds
 
 T = TypeVar('T')
 MISSING = dataclasses.MISSING
@@ -59,7 +60,7 @@ Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Rate = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
-Seed = Annotated[int, Range(-2**63, 2**63 - 1, 'of 64 bits')]
+Seed = Annotated[int, Range(0, seeds.MOST, seeds.WORDS)]
 OwnClass = Annotated[str, ClassName()]
 
 # In words: one, and many.

@@ -15,6 +15,7 @@ from walt_jax.core import exports
 from walt_jax.core import extensions
 from walt_jax.core import files
 from walt_jax.core import run_files
+from walt_jax.diffusion import noise
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
@@ -104,7 +105,8 @@ def save_random_tokenizer(section: schema.RandomTokenizer, directory: str,
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
   clip = np.zeros((1, 1, module.f_s, module.f_s, 3), np.float32)
-  params = jax.jit(module.init)(jax.random.key(section.seed), clip)['params']
+  params = jax.jit(module.init)(
+      noise.key_of_seed(section.seed), clip)['params']
   moments = statistics.moments_of(
       inference.jit_encode(module)(params, pixels))
   inference.save_tokenizer(

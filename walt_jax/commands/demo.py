@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import itertools
+import math
 import pathlib
 import tempfile
 from typing import Any
@@ -26,6 +27,7 @@ from walt_jax.sampling import settings as settings_lib
 TITLE = 'walt_jax'
 NO_LABEL = '(none)'
 _MAX_WAITING = 16  # Requests in the queue; one runs at a time.
+_MOST_SEED = 2 ** 53 - 1  # A browser's whole numbers end there.
 _KEPT_SECONDS = 3600  # Gradio's copies of files that were shown or uploaded.
 _SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
 
@@ -137,7 +139,8 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
               plan.window_frames, precision=0, minimum=1, label='Frames',
               elem_id='frames')
           seed = gradio.Number(
-              0, precision=0, minimum=0, label='Seed', elem_id='seed')
+              0, precision=0, minimum=0, maximum=_MOST_SEED, label='Seed',
+              elem_id='seed')
         inputs = [prompt, label, image, frames, seed]
         borders = [len(inputs)]
         for index, stage in enumerate(pipeline.stages):
@@ -204,7 +207,8 @@ def _job(pipeline: pipeline_lib.Pipeline, asked: Sequence[Any],
   return job_lib.SamplingJob(
       prompt=(prompt or '').strip(),
       label='' if label in (None, NO_LABEL) else label, image=image or '',
-      num_frames=_whole(frames, 'Frames', 1), seed=_whole(seed, 'Seed', 0),
+      num_frames=_whole(frames, 'Frames', 1),
+      seed=_whole(seed, 'Seed', 0, _MOST_SEED),
       choice=settings_lib.SamplerChoice(
           steps=[_whole(values[0], f'Steps of {stage.name}', 1)
                  for stage, values in zip(stages, fields, strict=True)],
@@ -222,9 +226,12 @@ def _scales(stage: pipeline_lib.TrainedStage,
                                  strict=False) if value is not None}
 
 
-def _whole(value: float | None, name: str, least: int) -> int:
+def _whole(value: float | None, name: str, least: int,
+           most: float = math.inf) -> int:
   """Reads a number field; it may have been left empty."""
-  if value is None or value != int(value) or value < least:
+  if value is None or value != int(value) or not least <= value <= most:
+    bounds = f'of {least} or more' if most == math.inf else (
+        f'from {least} to {most}')
     raise errors.UserError(
-        f'{name} must be a whole number of {least} or more, not {value}')
+        f'{name} must be a whole number {bounds}, not {value}')
   return int(value)

@@ -1,10 +1,34 @@
-"""Random draws with one key a row: a row's draws know nothing of the batch."""
+"""Random draws with one key a row: a row's draws know nothing of the batch.
+
+Also the key that each of a user's seeds stands for.
+"""
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from walt_jax.core import seeds
 from walt_jax.diffusion import schedules
+
+
+def key_of_seed(seed: int) -> jax.Array:
+  """The random key of a seed of 64 bits; unequal seeds have unequal keys.
+
+  `jax.random.key` alone drops the upper 32 bits unless JAX computes with 64.
+  The key is what it gives where it does not drop them.
+
+  Raises:
+    UserError: The seed does not fit.
+  """
+  seeds.check(seed)
+  upper, lower = divmod(int(seed), 2 ** 32)
+  key = jax.random.key(lower)
+  if not upper:
+    return key
+  # Each half of a key is made of 64 bits, the upper ones first.
+  words = jax.random.key_data(key).at[::2].set(np.uint32(upper))
+  return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
 def row_keys(key: jax.Array, num_rows: int, first: int = 0) -> jax.Array:

@@ -22,6 +22,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import progress
+from walt_jax.core import seeds
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import plan as plan_lib
@@ -48,6 +49,7 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
   count = (drawing.num_samples or protocol.num_generated
            or inputs_lib.DEFAULT_SAMPLES)
   repeats = drawing.repeats or protocol.repeats
+  seeds.check(request.seed + repeats - 1, f'seed {repeats} of --repeats')
   plan.check(network, real, num_generated=count, repeats=repeats,
              frames=frames)
   clips, size = real.clips if real else None, pipeline.size(-1)

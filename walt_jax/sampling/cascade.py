@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.core import types
+from walt_jax.diffusion import noise
 from walt_jax.sampling import given_frames
 from walt_jax.sampling import own_conditions
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -290,7 +291,8 @@ def _keys(requests: Sequence[requests_lib.Request], stage: int) -> jax.Array:
   """One key a sample and stage: a function of (seed, index, stage)."""
 
   def key(request):
-    key = jax.random.fold_in(jax.random.key(request.seed), request.index)
+    key = jax.random.fold_in(
+        noise.key_of_seed(request.seed), request.index)
     return jax.random.fold_in(key, stage)
 
   return jnp.stack([key(request) for request in requests])

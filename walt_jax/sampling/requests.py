@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import seeds
 
 _KEYS = ('prompt', 'label', 'image', 'video', 'seed', 'conditions')
 _KINDS: dict[str, type] = dict(seed=int, conditions=dict)
@@ -18,7 +19,7 @@ class Request:
   Attributes:
     prompt: Caption, or '' for none; the first one where it changes.
     label: Class name, or '' for none.
-    seed: Seed of its noise.
+    seed: Seed of its noise, of 64 bits.
     index: Number within that seed: sample `index` of a run is the same
       whatever the batch size and whatever else is drawn.
     prompts: ((first frame, prompt), ..) of a prompt that changes over time,
@@ -36,6 +37,9 @@ class Request:
   image: str = ''
   video: str = ''
   conditions: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+  def __post_init__(self):
+    seeds.check(self.seed)
 
   def prompt_at(self, frame: float) -> str:
     """The prompt in force at a frame."""
@@ -123,9 +127,7 @@ def parse(line: str, where: str, seed: int) -> Request:
     if not isinstance(value, kind) or isinstance(value, bool):
       raise errors.UserError(
           f'{where}: {name} must be {kind.__name__}, not {value!r}')
-  if values.get('seed', 0) < 0:
-    raise errors.UserError(
-        f'{where}: seed must be 0 or more, not {values["seed"]}')
+  seeds.check(values.get('seed', 0), f'{where}: seed')
   if values.get('image') and values.get('video'):
     raise errors.UserError(
         f'{where}: a request has an image or a video to begin with, not both')

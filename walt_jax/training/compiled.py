@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from walt_jax.diffusion import noise
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -46,7 +47,7 @@ class Programs:
     self._compiled: dict[tuple, tuple[Callable, Callable]] = {}
     self._everywhere = mesh_lib.replicated(mesh)
     self.init_key, self.train_key, self.eval_key = jax.jit(
-        lambda: tuple(jax.random.split(jax.random.key(seed), 3)),
+        lambda: tuple(jax.random.split(noise.key_of_seed(seed), 3)),
         out_shardings=(self._everywhere,) * 3)()
     self._frozen_shardings = partition.tree_shardings(
         stage.frozen, mesh, stage.frozen_rules)

@@ -79,7 +79,7 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
        help='weights of the feature network')
   add_('--batch_size', type=values.positive_int, metavar='N',
        help='clips computed at once; changes no result')
-  add_('--seed', type=values.natural, default=0, metavar='S')
+  add_('--seed', type=values.seed, default=0, metavar='S')
 
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:

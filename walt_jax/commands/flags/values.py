@@ -8,6 +8,8 @@ from collections.abc import Callable
 import math
 from typing import TypeVar
 
+from walt_jax.core import seeds
+
 Value = TypeVar('Value')
 
 
@@ -29,6 +31,18 @@ def _whole(text: str, least: int) -> int:
   if value < least:
     raise argparse.ArgumentTypeError(
         f'{text!r} is not a whole number of {least} or more')
+  return value
+
+
+def seed(text: str) -> int:
+  """Parses a random seed, a whole number of 64 bits."""
+  try:
+    value = int(text)
+  except ValueError:
+    value = -1
+  if not 0 <= value <= seeds.MOST:
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not a whole number {seeds.WORDS}')
   return value
 
 
