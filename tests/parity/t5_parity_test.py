@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch')
+sentencepiece = pytest.importorskip('sentencepiece')
 transformers = pytest.importorskip('transformers')
 
 from tests import real_data  # noqa: E402
@@ -121,19 +122,31 @@ class T5ParityTest(parameterized.TestCase):
         module.apply({'params': params}, IDS, MASK)[MASK],
         reference(rounded)[MASK], atol=1e-5, rtol=1e-5)
 
+  def test_tokens_of_a_small_vocabulary(self):
+    path = pathlib.Path(self.folder) / 'spiece.model'
+    with open(path, 'wb') as file:
+      sentencepiece.SentencePieceTrainer.train(
+          sentence_iterator=iter(PROMPTS * 20), model_writer=file,
+          vocab_size=90, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+          hard_vocab_limit=False, minloglevel=2)
+    self.check_tokens(path)
+
   def test_tokens_of_the_real_vocabulary(self):
-    ids, mask = reference_tokens()
+    self.check_tokens(real_data.path(VOCABULARY))
+
+  def check_tokens(self, vocabulary: pathlib.Path):
+    ids, mask = reference_tokens(vocabulary)
     tokenizer = encoder.tokenization.SentencePieceTokenizer(
-        real_data.path(VOCABULARY), MAX_TOKENS)
+        vocabulary, MAX_TOKENS)
     our_ids, our_mask = tokenizer(PROMPTS)
     np.testing.assert_array_equal(our_ids, ids)
     np.testing.assert_array_equal(our_mask, mask)
 
 
-def reference_tokens() -> tuple[np.ndarray, np.ndarray]:
+def reference_tokens(
+    vocabulary: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """transformers' ids and mask [N, L] of `PROMPTS`."""
-  tokenizer = transformers.T5Tokenizer.from_pretrained(
-      str(real_data.path(VOCABULARY)))
+  tokenizer = transformers.T5Tokenizer.from_pretrained(str(vocabulary))
   inputs = tokenizer(list(PROMPTS), padding='max_length', truncation=True,
                      max_length=MAX_TOKENS, return_tensors='np')
   return inputs['input_ids'], inputs['attention_mask'].astype(bool)
@@ -141,7 +154,7 @@ def reference_tokens() -> tuple[np.ndarray, np.ndarray]:
 
 def main(path: str) -> None:
   from safetensors import numpy as safetensors_numpy
-  token_ids, token_mask = reference_tokens()
+  token_ids, token_mask = reference_tokens(real_data.path(VOCABULARY))
   golden = dict(ids=IDS, mask=MASK, prompts=np.array(PROMPTS),
                 token_ids=token_ids, token_mask=token_mask)
   for variant, sizes in VARIANTS.items():
