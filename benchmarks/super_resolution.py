@@ -194,7 +194,7 @@ def redraw(pipeline: pipeline_lib.Pipeline, latents: np.ndarray,
 def _upscaling(args) -> list[dict[str, Any]]:
   """Part 1: rows of stage, input, method and scores."""
   count, requests = args.clips, _requests(args)
-  network = reconstruction.load_network()
+  network = reconstruction.load_networks()
   i3d = video_features.load_network()
   base = _load(args, 'base')
   truths = [_truth(args, size) for size in _SIZES]
@@ -297,7 +297,7 @@ def _robustness(args) -> list[dict[str, Any]]:
       '--config.diffusion.max_low_res_level=0.0', *alike])
   if code:
     raise SystemExit(code)
-  requests, network = _requests(args), reconstruction.load_network()
+  requests, network = _requests(args), reconstruction.load_networks()
   truth = _truth(args, 64)
   with_augmentation = _load(args, 'sr1', given=True)
   without = pipelines.load_pipeline(

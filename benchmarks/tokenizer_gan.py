@@ -129,7 +129,7 @@ def main() -> None:
         np.save(file, reconstruct(workdir, real))
   if args.train_only:
     return
-  pairs = reconstruction.load_network()
+  pairs = reconstruction.load_networks()
   scores: dict[str, Any] = {
       variant: {step: reconstruction.compare_clips(
           real, np.load(args.out / f'{variant}_{step}.npy'), pairs,

@@ -53,7 +53,7 @@ class PsnrTest(absltest.TestCase):
     decoded = (clips / 127.5 - 1) * 0.8 - 0.0123
     seen = np.clip(np.rint((decoded + 1) * 127.5), 0, 255).astype(np.uint8)
     scored = reconstruction.compare_clips(
-        clips, seen, reconstruction.load_network())
+        clips, seen, reconstruction.load_networks())
     # But for rounding to 8 bits.
     self.assertAlmostEqual(scores['psnr'], scored['psnr'], places=2)
 

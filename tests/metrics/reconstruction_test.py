@@ -1,10 +1,14 @@
 """SSIM against scikit-image; what flicker and distance see."""
+import functools
+
 from absl.testing import absltest
+import jax
 import jax.numpy as jnp
 import numpy as np
 from skimage import metrics
 
 from walt_jax.metrics import reconstruction
+from walt_jax.pretrained import efficientnet
 
 
 class ReconstructionTest(absltest.TestCase):
@@ -44,7 +48,7 @@ class ReconstructionTest(absltest.TestCase):
         reconstruction.perceptual_distance(features, a, a), 0, atol=1e-6)
 
   def test_distances_grow_with_noise(self):
-    network = reconstruction.load_network()
+    network = reconstruction.load_networks()
     rng = np.random.default_rng(1)
     ramp = np.linspace(40, 200, 32)[:, None] * np.linspace(0.5, 1, 32)
     clip = np.broadcast_to(ramp[None, None, :, :, None], (1, 5, 32, 32, 3))
@@ -55,10 +59,28 @@ class ReconstructionTest(absltest.TestCase):
             for scale in (0, 5, 25)]
     self.assertEqual(rows[0]['psnr'], 100.0)
     for name, sign in (('psnr', -1), ('ssim', -1), ('perceptual', 1),
-                       ('flicker', 1), ('l1', 1)):
+                       ('perceptual_lite2', 1), ('flicker', 1), ('l1', 1)):
       values = [sign * row[name] for row in rows]
       self.assertEqual(values, sorted(values), name)
       self.assertLess(values[0], values[-1], name)
+
+  def test_the_second_network_is_another_one(self):
+    a, b = (np.rint(255 * clip).astype(np.uint8)
+            for clip in (self.a, self.b))
+    found = reconstruction.summary(a, b, reconstruction.load_networks())
+    self.assertNotAlmostEqual(
+        found['perceptual'], found['perceptual_lite2'], places=4)
+    for name, network in (('perceptual', 'efficientnet-lite0'),
+                          ('perceptual_lite2', 'efficientnet-lite2')):
+      self.assertEqual(found[f'{name}_network']['name'], network)
+      params, info = efficientnet.load(name=network)
+      self.assertEqual(found[f'{name}_network']['sha256'], info.sha256)
+      features = functools.partial(efficientnet.features, params)
+      expected = jax.jit(functools.partial(
+          reconstruction.perceptual_distance, features))(
+              a / np.float32(127.5) - 1, b / np.float32(127.5) - 1)
+      self.assertAlmostEqual(
+          found[name], float(expected.mean()), places=3)
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ class Reconstruction:
       _check_whole(request)
       other = inputs.generated()
       _check_pairs(real, other)
-    pairs = reconstruction.load_network()
+    pairs = reconstruction.load_networks()
     result |= reconstruction.summary(real, other, pairs)
     # The result's own network is that of the perceptual distance.
     return dict(

@@ -61,7 +61,7 @@ def reconstruction_scores(real: np.ndarray, other: np.ndarray
   """
   _check_clips(real=real, other=other)
   return reconstruction.compare_clips(
-      real, other, reconstruction.load_network())
+      real, other, reconstruction.load_networks())
 
 
 def _check_clips(**named: np.ndarray) -> None:

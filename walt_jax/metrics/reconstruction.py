@@ -3,7 +3,7 @@
 All numbers are means over clips of values computed on whole clips, with
 pixels as fractions of the range 0..255.
 """
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 import dataclasses
 import functools
 from typing import Any
@@ -80,37 +80,54 @@ def perceptual_distance(features: FeatureFn, a: jax.Array,
 
 
 @dataclasses.dataclass(frozen=True)
-class PerceptualNetwork:
-  """EfficientNet-Lite0 ready to run.
+class PerceptualNetworks:
+  """Networks of perceptual distances, ready to run.
+
+  Tokenizers are trained with EfficientNet-Lite0: the second network judges
+  what the first one trained.
 
   Attributes:
-    params: Result of `efficientnet.load`.
-    info: Name, source and hash, for the result.
+    params: Result of `efficientnet.load`, by the name of the score.
+    infos: Name, source and hash of each, for the result.
   """
-  params: efficientnet.Params
-  info: networks.NetworkInfo
+  params: Mapping[str, efficientnet.Params]
+  infos: Mapping[str, networks.NetworkInfo]
 
 
-def load_network(path: str | None = None) -> PerceptualNetwork:
-  """Reads EfficientNet-Lite0 from `path`, or from its installed package."""
-  params, info = efficientnet.load(path)
-  return PerceptualNetwork(jax.device_put(params), info)
+PERCEPTUAL, SECOND = 'perceptual', 'perceptual_lite2'
+
+
+def load_networks(path: str | None = None) -> PerceptualNetworks:
+  """Reads EfficientNet-Lite0 and Lite2.
+
+  Args:
+    path: File of Lite0; None: the installed packages' files.
+
+  Raises:
+    errors.UserError: A package is not installed.
+  """
+  loaded = {PERCEPTUAL: efficientnet.load(path),
+            SECOND: efficientnet.load(name=efficientnet.LITE2)}
+  return PerceptualNetworks(
+      {name: jax.device_put(params) for name, (params, _) in loaded.items()},
+      {name: info for name, (_, info) in loaded.items()})
 
 
 def compare_clips(
     real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-    network: PerceptualNetwork, *, label: str = 'reconstruction'
+    network: PerceptualNetworks, *, label: str = 'reconstruction'
 ) -> dict[str, float]:
-  """Mean PSNR, SSIM, perceptual distance and flicker of pairs of clips.
+  """Mean PSNR, SSIM, perceptual distances and flicker of pairs of clips.
 
   Args:
     real: uint8 clips [T, H, W, 3] (or one array [N, T, H, W, 3]).
     other: As many clips, of the same shapes.
-    network: Network of the perceptual distance.
+    network: Networks of the perceptual distances.
     label: Text of the progress bar.
 
   Returns:
-    psnr (dB), ssim, perceptual, flicker (share of the pixel range) and l1.
+    psnr (dB), ssim, perceptual (EfficientNet-Lite0), perceptual_lite2 (a
+    network that trained nothing), flicker (share of the pixel range) and l1.
     The PSNR of clips that are equal is 100 dB, not infinite.
   """
   rows = []
@@ -128,14 +145,16 @@ def compare_clips(
 
 
 @jax.jit
-def _measure(params: efficientnet.Params, a: jax.Array,
+def _measure(params: Mapping[str, efficientnet.Params], a: jax.Array,
              b: jax.Array) -> dict[str, jax.Array]:
   a, b = a.astype(jnp.float32) / 255, b.astype(jnp.float32) / 255
-  distance = perceptual_distance(
-      functools.partial(efficientnet.features, params), a * 2 - 1, b * 2 - 1)
+  perceptual = {
+      name: perceptual_distance(
+          functools.partial(efficientnet.features, network),
+          a * 2 - 1, b * 2 - 1) for name, network in params.items()}
   return dict(psnr=distances.psnr(a, b, peak=1.0), ssim=ssim(a, b),
-              perceptual=distance, flicker=flicker(a, b),
-              l1=jnp.mean(jnp.abs(a - b), axis=(1, 2, 3, 4)))
+              flicker=flicker(a, b),
+              l1=jnp.mean(jnp.abs(a - b), axis=(1, 2, 3, 4)), **perceptual)
 
 
 def _gaussian_rows(extent: int) -> np.ndarray:
@@ -156,7 +175,8 @@ def _blur(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
 
 
 def summary(real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-            network: PerceptualNetwork) -> dict[str, Any]:
-  """`compare_clips` with the network's name, as results store it."""
-  return dict(compare_clips(real, other, network),
-              perceptual_network=dataclasses.asdict(network.info))
+            network: PerceptualNetworks) -> dict[str, Any]:
+  """`compare_clips` with the networks' names, as results store it."""
+  return compare_clips(real, other, network) | {
+      f'{name}_network': dataclasses.asdict(info)
+      for name, info in network.infos.items()}

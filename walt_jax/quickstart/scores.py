@@ -25,6 +25,9 @@ Score = scores_file.Score
 Baseline = scores_file.Baseline
 _SHOWN = 8  # Clips of a folder that is there to be looked at.
 _ALL_KINDS = 40
+# Scores of perceptual distances -> their networks.
+_PERCEPTUAL = {reconstruction.PERCEPTUAL: 'EfficientNet-Lite0',
+               reconstruction.SECOND: 'EfficientNet-Lite2'}
 _NOISE_LEVEL = 0.0  # The true low-resolution clip needs no repair.
 
 
@@ -45,7 +48,7 @@ def measure(out: pathlib.Path, fvd_clips: int,
   # Any 40 neighbours show every digit and direction.
   samples_lib.write_samples(out / 'real', videos[:_ALL_KINDS],
                             entries[:_ALL_KINDS], 8.0, kind='real')
-  network = reconstruction.load_network()
+  network = reconstruction.load_networks()
   scores = _tokenizer(out, videos, entries, network)
   scores += _control(out, difficulty)
   scores.append(_fvd(out, videos, fvd_clips))
@@ -84,9 +87,10 @@ def _tokenizer(out, videos, entries, network) -> list[Score]:
             baselines=(Baseline('mean clip', trivial['psnr']),)),
       Score('SSIM', result['ssim'], 'Tokenizer', count=count,
             baselines=(Baseline('mean clip', trivial['ssim']),)),
-      Score('Perceptual distance (EfficientNet-Lite0)', result['perceptual'],
-            'Tokenizer', count=count, better='lower',
-            baselines=(Baseline('mean clip', trivial['perceptual']),))]
+      *(Score(f'Perceptual distance ({network_name})', result[name],
+              'Tokenizer', count=count, better='lower',
+              baselines=(Baseline('mean clip', trivial[name]),))
+        for name, network_name in _PERCEPTUAL.items())]
 
 
 def _control(out, difficulty: str) -> list[Score]:
@@ -163,8 +167,9 @@ def _super_resolution(out, index: int, size: int, network) -> list[Score]:
   group = f'Super-resolution to {size} px, true low-resolution clips'
   beside = lambda name: (Baseline('bilinear upsampling', bilinear[name]),)
   return [
-      Score('Perceptual distance (EfficientNet-Lite0)', ours['perceptual'],
-            group, count=len(truth), better='lower',
-            target=bilinear['perceptual'], baselines=beside('perceptual')),
+      *(Score(f'Perceptual distance ({network_name})', ours[name], group,
+              count=len(truth), better='lower', target=bilinear[name],
+              baselines=beside(name))
+        for name, network_name in _PERCEPTUAL.items()),
       Score('PSNR', ours['psnr'], group, 'dB', count=len(truth),
             baselines=beside('psnr'))]
