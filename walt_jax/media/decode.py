@@ -17,6 +17,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import pixels
 from walt_jax.media import containers
+from walt_jax.media import image_clips
 from walt_jax.media import images
 from walt_jax.media import rgb
 from walt_jax.media import timeline
@@ -36,7 +37,6 @@ ClipError = video_info.ClipError
 VideoInfo = video_info.VideoInfo
 is_image = images.is_image
 
-_IMAGE_RATE = 1.0  # An image has no rate; its clip of one frame is given one.
 _UNKNOWN_RATE = 25.0  # Of a file that tells none.
 
 
@@ -69,7 +69,10 @@ class Reader:
     self._frames: Iterator[Any]  # As decoded, for `_to_rgb`.
     self._to_rgb: Callable[[Any], np.ndarray]
     if is_image(str(path)):
-      self._open_image(path if data is None else io.BytesIO(data), size)
+      self.info, self._frames = image_clips.open_file(
+          path if data is None else io.BytesIO(data), fps=fps, size=size,
+          start=start, end=end)
+      self._to_rgb = lambda image: image
     else:
       self._open_video(path, size, start, end, data)
 
@@ -106,13 +109,6 @@ class Reader:
     close = getattr(self._frames, 'close', None)
     if close is not None:
       close()
-
-  def _open_image(self, file, size: Size | None) -> None:
-    image = images.read(file, size)
-    rate = _IMAGE_RATE if self._fps is None else self._fps
-    height, width, _ = image.shape
-    self.info = VideoInfo(rate, height, width, duration=1 / rate, frames=1)
-    self._frames, self._to_rgb = iter([image]), lambda image: image
 
   def _open_video(self, path, size: Size | None, start: float | None,
                   end: float | None, data: bytes | None) -> None:
@@ -238,10 +234,10 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-  """Reads one image file of any name, upright, as uint8 [H, W, 3].
+  """Reads one still image of any name, upright, as uint8 [H, W, 3].
 
   Raises:
-    errors.UserError: No such file, or not an image.
+    errors.UserError: No such file, not an image, or several pictures.
   """
   if not pathlib.Path(path).is_file():
     raise errors.UserError(f'no such image: {path}')
@@ -249,7 +245,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return images.read(path)
   except ClipError as error:
     raise errors.UserError(
-        f'cannot read {path} as an image ({error}); give a PNG or JPEG file'
+        f'cannot read {path} as an image ({error}); give a PNG or JPEG file '
+        'of one picture'
     ) from error
 
 

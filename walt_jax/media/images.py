@@ -1,17 +1,113 @@
-"""Reading images: upright, uint8 [H, W, 3], RGB."""
-from collections.abc import Callable
+"""Image files: still ones, and those that hold several pictures."""
+from collections.abc import Callable, Iterator
+import contextlib
 import os
 import pathlib
-from typing import BinaryIO
+import struct
+from typing import Any, BinaryIO
+import zlib
 
 import numpy as np
+import PIL
 from PIL import Image
-from PIL import ImageOps
 
+from walt_jax.media import image_pixels
 from walt_jax.media import video_info
 
 SUFFIXES = frozenset(
-    ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
+    ('.apng', '.avif', '.bmp', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm',
+     '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'))
+
+Size = Callable[[int, int], tuple[int, int]]
+
+# What Pillow raises on files that are damaged, or no images at all.
+_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError,
+    AttributeError, ArithmeticError, NotImplementedError, struct.error,
+    zlib.error, Image.DecompressionBombError)
+_SUBFILE_TYPE, _REDUCED, _MASK = 254, 1, 4  # Of TIFF: tag, and its bits.
+_UNTIMED = 0.1  # Seconds that browsers show a picture said to last 0.
+
+
+class ImageFile:
+  """An open file of one or more pictures of one size.
+
+  Attributes:
+    height: Rows of an upright picture.
+    width: Its columns.
+    durations: Seconds that each picture is shown; None of pages, of which
+      nothing says so, and of a still image.
+  """
+
+  def __init__(self, file: str | os.PathLike | BinaryIO):
+    """Opens a file.
+
+    Raises:
+      video_info.ClipError: Not an image, damaged or too large.
+    """
+    self._stack = contextlib.ExitStack()
+    with self._reading():
+      self._image: Any = self._stack.enter_context(Image.open(file))
+      video_info.check_size(self._image.height, self._image.width)
+      self._pages = _pages(self._image)
+      self.durations = self._durations()
+    self._first = self._read(self._pages[0])
+    self.height, self.width, _ = self._first.shape
+
+  def __len__(self) -> int:
+    return len(self._pages)
+
+  def pictures(self, size: Size | None = None) -> Iterator[np.ndarray]:
+    """Yields the pictures, uint8 [H, W, 3]; closes the file.
+
+    Args:
+      size: Maps height and width of the upright picture to those wanted.
+
+    Raises:
+      video_info.ClipError: Damaged, after the pictures before the damage.
+    """
+    shape = self._first.shape
+    with self._stack:
+      for number, page in enumerate(self._pages):
+        picture = self._first if not number else self._read(page)
+        if picture.shape != shape:
+          raise video_info.ClipError(
+              f'picture {number} has {picture.shape[1]}x{picture.shape[0]} '
+              f'pixels, the first has {shape[1]}x{shape[0]}')
+        yield resize(picture, size)
+
+  def _read(self, page: int) -> np.ndarray:
+    with self._reading():
+      if getattr(self._image, 'n_frames', 1) > 1:
+        self._image.seek(page)
+      self._image.load()
+      return image_pixels.to_rgb(self._image)
+
+  def _durations(self) -> tuple[float, ...] | None:
+    """Seconds of each picture, which only reading all of them tells."""
+    if len(self._pages) == 1:
+      return None
+    found = []
+    for page in self._pages:
+      self._image.seek(page)
+      self._image.load()
+      duration = self._image.info.get('duration')
+      if duration is None:
+        return None
+      found.append(duration / 1000 or _UNTIMED)
+    return tuple(found)
+
+  @contextlib.contextmanager
+  def _reading(self):
+    """Tells what Pillow raises as a ClipError, and closes the file."""
+    try:
+      yield
+    except video_info.ClipError:
+      self._stack.close()
+      raise
+    except _ERRORS as error:
+      self._stack.close()
+      raise video_info.ClipError(_reason(error)) from error
 
 
 def is_image(name: str) -> bool:
@@ -19,26 +115,54 @@ def is_image(name: str) -> bool:
   return pathlib.PurePath(name).suffix.lower() in SUFFIXES
 
 
-def read(file: str | os.PathLike | BinaryIO,
-         size: Callable[[int, int], tuple[int, int]] | None = None
+def read(file: str | os.PathLike | BinaryIO, size: Size | None = None
          ) -> np.ndarray:
-  """Reads an image upright, as `size(height, width)` says.
+  """Reads a still image upright, as `size(height, width)` says.
 
   Returns:
     uint8 [H, W, 3].
 
   Raises:
-    video_info.ClipError: Not an image, damaged or too large.
+    video_info.ClipError: Not an image, damaged, too large, or several
+      pictures.
   """
-  try:
-    with Image.open(file) as image:
-      video_info.check_size(image.height, image.width)
-      upright = ImageOps.exif_transpose(image).convert('RGB')
-  except (OSError, ValueError, SyntaxError,
-          Image.DecompressionBombError) as error:
-    raise video_info.ClipError(f'{type(error).__name__}: {error}') from error
-  if size is not None:
-    height, width = size(upright.height, upright.width)
-    if (height, width) != (upright.height, upright.width):
-      upright = upright.resize((width, height), Image.Resampling.BICUBIC)
-  return np.asarray(upright)
+  found = ImageFile(file)
+  if len(found) > 1:
+    raise video_info.ClipError(f'{len(found)} pictures, not a still image')
+  image, = found.pictures(size)
+  return image
+
+
+def resize(picture: np.ndarray, size: Size | None) -> np.ndarray:
+  """Scales uint8 [H, W, 3] to `size(height, width)`."""
+  height, width, _ = picture.shape
+  wanted = (height, width) if size is None else size(height, width)
+  if wanted == (height, width):
+    return picture
+  return np.asarray(Image.fromarray(picture).resize(
+      wanted[::-1], Image.Resampling.BICUBIC))
+
+
+def _pages(image: Any) -> list[int]:
+  """Numbers of the pictures of a file that are shown, one after another."""
+  count = getattr(image, 'n_frames', 1)
+  if image.format == 'MPO':  # A photo, with its preview or for the other eye.
+    return [0]
+  if image.format == 'PNG' and count > 1 and image.info.get('default_image'):
+    return list(range(1, count))  # The first is for those who know no others.
+  if image.format != 'TIFF' or count == 1:
+    return list(range(count))
+  pages = []
+  for page in range(count):
+    image.seek(page)
+    if not image.tag_v2.get(_SUBFILE_TYPE, 0) & (_REDUCED | _MASK):
+      pages.append(page)
+  return pages or [0]
+
+
+def _reason(error: Exception) -> str:
+  """What is wrong; Pillow names the object in memory, where it is one."""
+  text = str(error)
+  if isinstance(error, PIL.UnidentifiedImageError):
+    text = 'no image, or one of an unknown format'
+  return f'{type(error).__name__}: {" ".join(text.split())}'
