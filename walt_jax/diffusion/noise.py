@@ -26,7 +26,7 @@ def key_of_seed(seed: int) -> jax.Array:
   key = jax.random.key(lower)
   if not upper:
     return key
-  # Each half of a key is made of 64 bits, the upper ones first.
+  # Two words, the upper first; a key of 'rbg' holds them twice.
   words = jax.random.key_data(key).at[::2].set(np.uint32(upper))
   return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 

@@ -14,6 +14,7 @@ from walt_jax.core import extras
 from walt_jax.core import files
 from walt_jax.core import run_files
 from walt_jax.media import video
+from walt_jax.training import event_files
 
 
 class Writer:
@@ -41,6 +42,8 @@ class Writer:
       lines = run_files.read_metrics(self._workdir).lines
       files.write_text(self._path, ''.join(
           json.dumps(line) + '\n' for line in lines if line['step'] <= step))
+    if self._tensorboard:
+      self._tensorboard.resume(step)
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Appends one line; values are Python or NumPy numbers."""
@@ -73,10 +76,15 @@ class Writer:
           {name: np.asarray(image)[None] for name, image in images.items()})
 
   def flush(self) -> None:
-    """Makes the lines written so far survive a crash of the machine."""
+    """Makes the lines written so far survive a crash of the machine.
+
+    TensorBoard's events are only handed to the system, and in their turn.
+    """
     if self._path.exists():
       with open(self._path, 'a') as file:
         os.fsync(file.fileno())
+    if self._tensorboard:
+      self._tensorboard.put('flush')
 
   def close(self) -> None:
     """Flushes, and waits until TensorBoard's files are written."""
@@ -124,7 +132,7 @@ class _TensorBoard:
   """CLU's summary writer on a thread of its own.
 
   CLU imports TensorFlow, which takes seconds: the thread imports while the
-  first step compiles.
+  first step compiles. A file is begun with the first event, after `resume`.
   """
 
   def __init__(self, directory: pathlib.Path):
@@ -134,8 +142,13 @@ class _TensorBoard:
     self._thread = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
-  def put(self, method: str, step: int, values: dict[str, Any]) -> None:
-    self._queue.put((method, step, values))
+  def put(self, method: str, *args: Any) -> None:
+    """Calls a method of CLU's writer, later."""
+    self._queue.put((method, args))
+
+  def resume(self, step: int) -> None:
+    """Drops the events of later steps; comes before the first event."""
+    event_files.drop_later(self._directory, step)
 
   def close(self) -> None:
     self._queue.put(None)
@@ -150,12 +163,13 @@ class _TensorBoard:
     except ImportError as error:
       print(f'No TensorBoard files ({error}); metrics.jsonl has every scalar. '
             f'For the files, {extras.command("tensorboard")}.', flush=True)
-      writer = None
-    else:
-      writer = metric_writers.SummaryWriter(str(self._directory))
+      metric_writers = None
+    writer = None
     while (item := self._queue.get()) is not None:
+      if metric_writers and writer is None:
+        writer = metric_writers.SummaryWriter(str(self._directory))
       if writer:
-        method, step, values = item
-        getattr(writer, method)(step, values)
+        method, args = item
+        getattr(writer, method)(*args)
     if writer:
       writer.close()
