@@ -11,6 +11,7 @@ from walt_jax.data import evaluation_clips
 from walt_jax.data.prepare import prepare
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.stream import batches
+from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
 
 
@@ -55,7 +56,7 @@ class EvaluationClipsTest(absltest.TestCase):
     self.assertEqual(heldout.stack().shape, (2, 5, 16, 16, 3))
     train = clip_sets.open_clips(f'{self.path}:train:8x24', frames=6)
     self.assertEqual((train.split, train[0].shape), ('train', (6, 8, 24, 3)))
-    prints = [clip_sets.fingerprint(f'{self.path}{end}')
+    prints = [clip_files.fingerprint(f'{self.path}{end}')
               for end in ('', ':train', ':heldout')]
     self.assertLen({print_[0] for print_ in prints}, 3)
     self.assertEqual(prints[1][1], prints[0][1])

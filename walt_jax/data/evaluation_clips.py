@@ -83,6 +83,21 @@ class EvaluationClips:
     return (self[index] for index in range(len(self)))
 
   @property
+  def rates(self) -> np.ndarray:
+    """Frames a second of each clip."""
+    return self._dataset.index['fps'][self._members]
+
+  @property
+  def codec(self) -> str:
+    """What the clips are stored in: one of `codecs.CODECS`."""
+    return self._dataset.manifest['codec']
+
+  @property
+  def is_lossless(self) -> bool:
+    """Whether the codec keeps every pixel."""
+    return self.codec in codecs.LOSSLESS
+
+  @property
   def names(self) -> tuple[str, ...]:
     """A short name for each clip: its split and its number there."""
     return tuple(f'{self.split}-{row:08d}' for row in self._members)

@@ -2,19 +2,35 @@
 from collections.abc import Iterator, Sequence
 import os
 import pathlib
-import struct
-from typing import Any
-import zipfile
+from typing import Any, Protocol
 
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import progress
 from walt_jax.data import evaluation_clips
+from walt_jax.evaluation import clip_arrays
+from walt_jax.evaluation import clip_files
+from walt_jax.evaluation import set_info
 from walt_jax.media import decode
 from walt_jax.media import samples
 
-_ARRAY_SUFFIXES = ('.npy',)
-_SAMPLES_KEY = 'arr_0'  # Of an `.npz`, as guidance's evaluator reads it.
+_IMAGE_CODECS = {'jpg': 'jpeg', 'tif': 'tiff'}  # By the suffix; or the same.
+_LOSSLESS_IMAGES = {'jpeg': False, 'png': True, 'bmp': True, 'ppm': True}
+_TOLD = 1000  # Files whose headers take long enough for a progress bar.
+
+
+class _Clips(Protocol):
+  """Where the clips of a set come from."""
+
+  def __len__(self) -> int:
+    """How many there are."""
+
+  def read(self, index: int, frames: int | None) -> np.ndarray:
+    """Clip uint8 [T, H, W, 3]: its first frames, or all."""
+
+  def info(self, index: int) -> set_info.ClipInfo:
+    """What is known of a clip without decoding it."""
 
 
 class ClipSet:
@@ -28,43 +44,32 @@ class ClipSet:
     split: Which split of a data set they are, or None where nothing says so.
   """
 
-  def __init__(self, path: pathlib.Path, names: Sequence[str],
-               files: Sequence[pathlib.Path],
-               array: np.ndarray | evaluation_clips.EvaluationClips | None,
-               record: samples.SampleSet | None, frames: int | None):
+  def __init__(self, path: pathlib.Path, names: Sequence[str], clips: _Clips,
+               frames: int | None, *,
+               record: samples.SampleSet | None = None,
+               split: str | None = None):
     self.path = path
     self.names = tuple(names)
-    self.split: str | None = None
+    self.split = split
     self.entries = record.entries if record else ()
     self.workdirs = tuple(
         stage.workdir for stage in record.stages) if record else ()
-    self._files = files
-    self._array = array
-    self._frames = frames
-    self._size: tuple[int, int] | None = None
+    self._clips, self._frames = clips, frames
+    self._shape: tuple[int | None, ...] | None = None
 
   def __len__(self) -> int:
-    return len(self.names)
+    return len(self._clips)
 
   def __getitem__(self, index: int) -> np.ndarray:
+    """Reads the first frames of a clip, or all; no more than these.
+
+    Raises:
+      errors.UserError: Damaged, too short, or of another size than others.
+    """
     if not 0 <= index < len(self):
       raise IndexError(f'Clip {index} of {len(self)}.')
-    if self._array is not None:
-      return np.asarray(self._array[index][:self._frames])
-    clip = decode.read_clip(self._files[index], first=self._frames)
-    if self._frames is not None:
-      if len(clip) < self._frames:
-        raise errors.UserError(
-            f'{self._files[index]} has {len(clip)} frames, fewer than the '
-            f'{self._frames} to score; give --frames {len(clip)} or less')
-    size = clip.shape[:3] if self._frames is None else clip.shape[1:3]
-    if self._size is None:
-      self._size = size
-    if size != self._size:
-      raise errors.UserError(
-          f'{self._files[index]} is {"x".join(map(str, size))} where others '
-          f'in {self.path} are {"x".join(map(str, self._size))}; bring all to '
-          'one size (and give --frames for clips of unlike length)')
+    clip = self._clips.read(index, self._frames)
+    self._check(index, *clip.shape[:3])
     return clip
 
   def __iter__(self) -> Iterator[np.ndarray]:
@@ -73,6 +78,49 @@ class ClipSet:
   def stack(self) -> np.ndarray:
     """All clips at once, uint8 [N, T, H, W, 3]."""
     return np.stack(list(self))
+
+  def info(self) -> set_info.SetInfo:
+    """Looks at every clip's header.
+
+    Raises:
+      errors.UserError: One is unreadable, too short, or of another size than
+        others.
+    """
+    found = []
+    numbers: Any = range(len(self))
+    if len(self) > _TOLD:
+      numbers = progress.track(numbers, f'check {self.path}', 'clip', len(self))
+    for index in numbers:
+      clip = self._clips.info(index)
+      self._check(index, clip.frames, clip.height, clip.width)
+      found.append(clip)
+    return set_info.SetInfo.of(str(self.path), found)
+
+  def length(self) -> int:
+    """Frames of a clip: those asked for, or of the first one."""
+    if self._frames is not None:
+      return self._frames
+    return self._clips.info(0).frames or len(self[0])
+
+  def _check(self, index: int, frames: int | None, height: int,
+             width: int) -> None:
+    """Refuses a clip that does not go with the others before it."""
+    name = f'clip {self.names[index]} of {self.path}'
+    if self._frames is not None:
+      if frames is not None and frames < self._frames:
+        raise errors.UserError(
+            f'{name} has {frames} frames, fewer than the {self._frames} to '
+            f'score; give --frames {frames} or less')
+      frames = None  # Longer ones may be unlike.
+    shape = frames, height, width
+    if self._shape is None:
+      self._shape = shape
+    for mine, other in zip(shape, self._shape, strict=True):
+      if None not in (mine, other) and mine != other:
+        raise errors.UserError(
+            f'{name} is {_join(shape)} where others are '
+            f'{_join(self._shape)}; bring all to one size (and give --frames '
+            'for clips of unlike length)')
 
 
 def open_clips(path: str | os.PathLike, *, frames: int | None = None
@@ -92,93 +140,43 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     errors.UserError: Nothing there, or not such clips.
   """
   path = pathlib.Path(path)
-  if path.is_file() and path.suffix.lower() in ('.npy', '.npz'):
-    return _open_array(path, frames)
+  if clip_arrays.is_array(path):
+    return of_array(str(path), clip_arrays.read(path), frames, 'raw')
   if samples.is_sample_folder(path):
     record = samples.read_samples(path)
     if not record.entries:
       raise errors.UserError(f'{path} holds no samples; sample some first')
     stems = [entry.stem for entry in record.entries]
-    files = [path / f'{stem}.npy' for stem in stems]
-    return ClipSet(path, stems, files, None, record, frames)
+    files = _Files([path / f'{stem}.npy' for stem in stems], record.fps)
+    return ClipSet(path, stems, files, frames, record=record)
   prepared = evaluation_clips.parse(path)
   if prepared is not None:
-    return _open_prepared(path, *prepared, frames)
+    folder, split, size = prepared
+    clips = evaluation_clips.EvaluationClips(
+        folder, split, num_frames=frames, size=size)
+    return ClipSet(path, clips.names, _Prepared(clips), frames,
+                   split=clips.split)
   if not path.is_dir():
     raise errors.UserError(
         f'no folder of clips at {path}; give a folder of videos, a set that '
         'walt data prepare wrote, or an .npy')
-  files = _clip_files(path)
-  return ClipSet(path, [file.name for file in files], files, None, None,
-                 frames)
+  found = clip_files.find(path)
+  return ClipSet(path, [str(file.relative_to(path)) for file in found],
+                 _Files(found), frames)
 
 
-def _open_prepared(path: pathlib.Path, folder: pathlib.Path,
-                   split: str | None, size: tuple[int, int] | None,
-                   frames: int | None) -> ClipSet:
-  clips = evaluation_clips.EvaluationClips(
-      folder, split, num_frames=frames, size=size)
-  found = ClipSet(path, clips.names, (), clips, None, frames)
-  found.split = clips.split
-  return found
+def of_array(name: str, clips: np.ndarray, frames: int | None = None,
+             codec: str | None = None) -> ClipSet:
+  """Clips uint8 [N, T, H, W, 3] of an array, of which `frames` are looked at.
 
-
-def _open_array(path: pathlib.Path, frames: int | None) -> ClipSet:
-  try:
-    array = (_open_npz(path) if path.suffix.lower() == '.npz' else
-             np.load(path, mmap_mode='r', allow_pickle=False))
-  except KeyError:
-    raise errors.UserError(
-        f'{path} has no array {_SAMPLES_KEY}; save the clips with '
-        'numpy.savez(FILE, clips)') from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.UserError(
-        f'cannot read {path} as an array ({" ".join(str(error).split())}); '
-        'save it with numpy.save') from None
-  if array.dtype != np.uint8:
-    raise errors.UserError(
-        f'{path} holds {array.dtype} values; convert to uint8 in 0..255')
-  if (array.ndim not in (4, 5) or array.shape[-1] != 3
-      or 0 in array.shape):
-    raise errors.UserError(
-        f'{path} has shape {list(array.shape)}; it must be [N, T, H, W, 3], '
-        'or [N, H, W, 3] of images, RGB (repeat a grey channel three times)')
-  if array.ndim == 4:
-    array = array[:, None]
-  if frames is not None and array.shape[1] < frames:
-    raise errors.UserError(
-        f'{path} has {array.shape[1]} frames a clip, fewer than the {frames} '
-        f'to score; give --frames {array.shape[1]} or less')
-  names = [str(i) for i in range(len(array))]
-  return ClipSet(path, names, (), array, None, frames)
-
-
-def _open_npz(path: pathlib.Path) -> np.ndarray:
-  """The array of clips; mapped, not read, where it is not compressed."""
-  name = f'{_SAMPLES_KEY}.npy'
-  with zipfile.ZipFile(path) as archive, archive.open(name) as member:
-    info = archive.getinfo(name)
-    version = np.lib.format.read_magic(member)
-    read_header = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                   else np.lib.format.read_array_header_2_0)
-    shape, is_fortran, dtype = read_header(member)
-    header_bytes = member.tell()
-  if (info.compress_type != zipfile.ZIP_STORED or is_fortran
-      or dtype.hasobject or 0 in shape):
-    with np.load(path, allow_pickle=False) as arrays:
-      return arrays[_SAMPLES_KEY]
-  with open(path, 'rb') as file:  # The member's own header in the archive.
-    file.seek(info.header_offset + 26)
-    lengths = struct.unpack('<HH', file.read(4))
-  offset = info.header_offset + 30 + sum(lengths) + header_bytes
-  return np.memmap(path, dtype, 'r', offset, shape)
-
-
-def of_array(name: str, clips: np.ndarray,
-             frames: int | None = None) -> ClipSet:
-  """Clips uint8 [N, T, H, W, 3] in memory, of which `frames` are looked at."""
-  return ClipSet(pathlib.Path(name), [str(i) for i in range(len(clips))], (),
-                 clips, None, frames)
+  Args:
+    name: What messages call the set; its path.
+    clips: The array, in memory or mapped.
+    frames: Only so many first frames of each clip; None is all.
+    codec: 'raw' for those of a file.
+  """
+  return ClipSet(pathlib.Path(name), [str(i) for i in range(len(clips))],
+                 _Array(clips, codec), frames)
 
 
 class Part:
@@ -196,34 +194,95 @@ class Part:
     return self._clips[self._first + index]
 
 
-def _clip_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  kinds: dict[str, list[pathlib.Path]] = {}
-  for file in sorted(folder.rglob('*')):
-    suffix = file.suffix.lower()
-    for kind, suffixes in (('videos', decode.VIDEO_SUFFIXES),
-                           ('images', decode.IMAGE_SUFFIXES),
-                           ('.npy files', _ARRAY_SUFFIXES)):
-      if (suffix in suffixes and file.is_file()
-          and not file.name.startswith('.')):
-        kinds.setdefault(kind, []).append(file)
-  if not kinds:
-    raise errors.UserError(
-        f'{folder} holds no videos, images or .npy clips; give another folder')
-  if len(kinds) > 1:
-    found = ', '.join(f'{len(files)} {kind}' for kind, files in kinds.items())
-    raise errors.UserError(
-        f'{folder} mixes {found}; keep one kind to a folder')
-  (files,) = kinds.values()
-  return files
+class _Array:
+  """Clips of one array; nothing says at what rate they play."""
+
+  def __init__(self, clips: np.ndarray, codec: str | None):
+    self._array, self._codec = clips, codec
+
+  def __len__(self) -> int:
+    return len(self._array)
+
+  def read(self, index: int, frames: int | None) -> np.ndarray:
+    """Copies what is asked for."""
+    return np.array(self._array[index][:frames])
+
+  def info(self, index: int) -> set_info.ClipInfo:
+    """The array's shape."""
+    del index  # All are alike.
+    frames, height, width = self._array.shape[1:4]
+    return set_info.ClipInfo(
+        height, width, frames, container=self._codec and 'numpy',
+        codec=self._codec, lossless=True if self._codec else None)
 
 
-def fingerprint(path: str) -> list[Any]:
-  """Changes when a set does: names, sizes and times of files, their reader."""
-  prepared = evaluation_clips.parse(path)  # Which split is in the path.
-  root = (prepared[0] if prepared else pathlib.Path(path)).resolve()
-  files = [root] if root.is_file() else sorted(
-      file for file in root.rglob('*') if file.is_file())
-  reader = [] if prepared else [decode.VERSION]
-  return [str(path) if prepared else str(root), *reader, [
-      (str(file.relative_to(root)), file.stat().st_size,
-       file.stat().st_mtime_ns) for file in files]]
+class _Files:
+  """A clip a file: videos, images, or `.npy`."""
+
+  def __init__(self, files: Sequence[pathlib.Path], rate: float | None = None):
+    """Reads nothing yet; `rate` is that of arrays, where it is known."""
+    self._files, self._rate = files, rate
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def read(self, index: int, frames: int | None) -> np.ndarray:
+    """Decodes what is asked for."""
+    return decode.read_clip(self._files[index], first=frames, rest=False)
+
+  def info(self, index: int) -> set_info.ClipInfo:
+    """The file's header; of videos and images, the first frame's too."""
+    file = self._files[index]
+    suffix = file.suffix.lower()[1:]
+    if suffix == 'npy':
+      frames, height, width = decode.map_clip(file).shape[:3]
+      return set_info.ClipInfo(
+          height, width, frames, self._rate,
+          self._rate and frames / self._rate, 'npy', 'raw', True)
+    found = _first_frame(file)
+    if decode.is_image(file.name):
+      codec = _IMAGE_CODECS.get(suffix, suffix)
+      return set_info.ClipInfo(
+          found.height, found.width, 1, container=suffix, codec=codec,
+          lossless=_LOSSLESS_IMAGES.get(codec))
+    return set_info.ClipInfo(
+        found.height, found.width, found.frames, found.fps or None,
+        found.duration, found.container, found.codec, found.lossless)
+
+
+def _first_frame(file: pathlib.Path) -> decode.VideoInfo:
+  """What a file holds; its first frame is decoded, upright."""
+  try:
+    return decode.read_frames(file)[0]
+  except (decode.ClipError, OSError) as error:
+    raise errors.UserError(
+        f'cannot read {file} as a clip ({error}); give an intact file'
+    ) from error
+
+
+class _Prepared:
+  """Clips of a set that `walt data prepare` wrote, one length and size."""
+
+  def __init__(self, clips: evaluation_clips.EvaluationClips):
+    self._clips = clips
+
+  def __len__(self) -> int:
+    return len(self._clips)
+
+  def read(self, index: int, frames: int | None) -> np.ndarray:
+    """Decodes the frames that the set was opened for."""
+    del frames  # The same.
+    return self._clips[index]
+
+  def info(self, index: int) -> set_info.ClipInfo:
+    """What the set's index and manifest say."""
+    clips, (height, width) = self._clips, self._clips.size
+    rate = float(clips.rates[index])
+    return set_info.ClipInfo(
+        height, width, clips.num_frames, rate or None,
+        clips.num_frames / rate if rate else None, 'walt_dataset',
+        clips.codec, clips.is_lossless)
+
+
+def _join(shape: Sequence[int | None]) -> str:
+  return 'x'.join(str(n) for n in shape if n is not None)

@@ -10,6 +10,7 @@ import numpy as np
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
+from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.media import samples
@@ -153,7 +154,7 @@ class Drawer:
       # Without the entry, keys of features that were right all along stay.
       if stage['self_condition'] == trained.sampler.denoiser.self_condition:
         del stage['self_condition']
-    given = (clip_sets.fingerprint(str(self.real.path))
+    given = (clip_files.fingerprint(str(self.real.path))
              if self.real is not None else None)
     return [found, given, [dataclasses.asdict(r) | dict(seed=0)
                            for r in self.requests]]

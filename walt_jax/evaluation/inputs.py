@@ -11,6 +11,7 @@ import numpy as np
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import run_files
+from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import requests as requests_lib
@@ -87,7 +88,7 @@ class Inputs:
   def fingerprint(self) -> Any:
     """Changes when the real clips do; a JSON value."""
     if self.model is None:
-      return clip_sets.fingerprint(str(self.request.real))
+      return clip_files.fingerprint(str(self.request.real))
     return hashlib.sha256(
         np.ascontiguousarray(self.model.real).tobytes()).hexdigest()
 

@@ -220,7 +220,7 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
   if not path.is_file():
     raise errors.UserError(f'no such video: {path}')
   if path.suffix.lower() == '.npy':
-    clip = _read_npy(path)  # Mapped: what is not kept is not read.
+    clip = map_clip(path)  # What is not kept is not read.
     return np.array(clip[:first] if last is None else clip[-last:])
   try:
     reader = Reader(path, fps=fps, size=size)
@@ -250,7 +250,12 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     ) from error
 
 
-def _read_npy(path: pathlib.Path) -> np.ndarray:
+def map_clip(path: str | os.PathLike) -> np.ndarray:
+  """Opens an `.npy` clip uint8 [T, H, W, 3]; its pixels are not read yet.
+
+  Raises:
+    errors.UserError: Not such an array.
+  """
   try:
     return pixels.check_clip(
         np.load(path, mmap_mode='r', allow_pickle=False), str(path))

@@ -18,6 +18,7 @@ from walt_jax.core import pixels
 FRAME_CODECS = ('jpeg', 'png')
 VIDEO_CODECS = ('h264',)
 CODECS = FRAME_CODECS + VIDEO_CODECS
+LOSSLESS = ('png',)  # Keep every pixel.
 
 _KEYFRAME_EVERY = 32
 # Else x264 weighs frames with approximate reciprocals, which differ between
