@@ -119,16 +119,15 @@ class EvaluateTest(parameterized.TestCase):
 
   def test_unfit_sets_are_refused(self):
     real = self.array('real', self.clips())
-    for name, array, pattern in (
-        ('size', self.clips(size=40), 'one size'),
-        ('long', self.clips(frames=12), '--frames')):
-      self.refused('fvd', pattern, real=real, generated=self.array(name, array))
+    self.refused('fvd', '--frames', real=real,
+                 generated=self.array('long', self.clips(frames=12)))
     self.refused('fvd', 'no folder', real=real, generated='/no/such/folder')
     self.refused('fvd', '--real', generated=real)
     self.refused('fvd', 'fewer', real=real, generated=real, frames=10)
     self.refused('fvd', 'protocol', real=real, generated=real,
                  protocol='mine')
-    self.refused('fvd', '10000', real=real, generated=real,
+    few = self.array('few', self.clips(frames=16))
+    self.refused('fvd', '10000', real=few, generated=few,
                  protocol='ucf101-magvit')
     self.refused('fvd', '--json', real=real, generated=real,
                  json='/no/such/folder/x.json')
@@ -154,6 +153,7 @@ class EvaluateTest(parameterized.TestCase):
     for i, size in enumerate((32, 40)):
       np.save(sizes / f'{i}.npy', self.clips(size=size)[0])
     self.refused('fvd', '1.npy', real=real, generated=str(sizes), frames=9)
+    (sizes / '1.npy').unlink()
     self.refused('control', 'samples.json', generated=str(sizes))
 
   def test_every_refusal_is_one_line_and_code_2(self):
@@ -174,7 +174,7 @@ class EvaluateTest(parameterized.TestCase):
         (['--generated', arrays['few'], '--real', arrays['few'],
           '--protocol', 'ucf101-magvit'], 'scores 10000 samples'),
         (['--generated', real, '--real', real, '--protocol',
-          'ucf101-styleganv'], '2048'),
+          'ucf101-styleganv'], 'has 9 frames, fewer than the 16'),
         (['--generated', arrays['short'], '--real', arrays['short']],
          'at least 9'),
         (['--generated', real, '--real', real, '--frames', '10'], 'fewer'),
@@ -182,7 +182,7 @@ class EvaluateTest(parameterized.TestCase):
         (['--generated', arrays['grey'], '--real', real], 'grey'),
         (['--generated', real, '--real', str(other)], 'another network'),
         (['--generated', str(sizes), '--real', real, '--frames', '1'],
-         'at least 9'),
+         '1.png .* is 40x40 where others are 32x32'),
         (['--generated', str(empty), '--real', real], 'holds no videos'),
         (['--generated', real, '--real', real, '--also', 'sfid'], 'sfid'),
         (['--generated', real, '--real', real, '--preprocessing', 'best'],
@@ -233,6 +233,15 @@ class EvaluateTest(parameterized.TestCase):
         strict=True):
       with self.assertRaisesRegex(errors.UserError, pattern):
         results.compare(paths[0], path)
+    for i, whats in enumerate(((), ('rate', 'size'), ('size', 'rate'))):
+      (self.folder / f'unlike{i}.json').write_text(json.dumps(
+          base | dict(differences=[dict(what=what) for what in whats])))
+    none, *both = (str(self.folder / f'unlike{i}.json') for i in range(3))
+    self.assertEqual(results.compare(*both)['value'], 0)
+    results.compare(none, paths[0])  # One of an earlier version.
+    with self.assertRaisesRegex(errors.UserError,
+                                'in nothing and in rate, size'):
+      results.compare(none, both[0])
     with self.assertRaisesRegex(errors.UserError, 'no such file.*absent'):
       results.compare(paths[0], str(self.folder / 'absent.json'))
     other = self.folder / 'other.json'

@@ -154,8 +154,12 @@ class EvaluateTest(absltest.TestCase):
     self.assertLen(run_files.read_metrics(workdir).lines, before + 2)
 
   def test_what_cannot_be_scored(self):
+    long = self.folder / 'long.npy'
+    np.save(long, np.zeros((3, 6, 16, 16, 3), np.uint8))
     for argv, pattern in (
-        (['--frames', 6], 'draws 5'), (['--step', 99], 'step 99'),
+        (['--frames', 6], 'fewer than the 6'),
+        (['--frames', 6, '--real', long], 'draws 5'),
+        (['--step', 99], 'step 99'),
         (['--real', self.folder / 'none'], 'no folder'),
         (['--given_frames', 5], 'continues from'),
         (['--follow', '--step', 3], 'leave'),
@@ -170,8 +174,10 @@ class EvaluateTest(absltest.TestCase):
                           for line in error[:-1]), error)
     large = self.folder / 'large.npy'
     np.save(large, np.zeros((3, 5, 32, 32, 3), np.uint8))
-    self.assertIn('16x16', self.evaluate(
-        '--real', large, *self.cache('a'), code=2))
+    result = self.evaluate('--real', large, *self.cache('a'))
+    difference, = result['differences']
+    self.assertEqual((difference['real'], difference['generated']),
+                     ([32, 32], [16, 16]))
 
 
 if __name__ == '__main__':

@@ -62,9 +62,11 @@ class CatalogTest(parameterized.TestCase):
         'evaluate', 'my_metric:Brightness', '--real', self.array('a', 10),
         '--generated', self.array('b', 17), '--json', self.out)
     self.assertEqual(result.code, 0, result.err)
-    self.assertEqual(json.loads(self.out.read_text()), dict(
+    found = json.loads(self.out.read_text())
+    self.assertEqual(list(found.pop('sets')), ['real', 'generated'])
+    self.assertEqual(found, dict(
         metric='my_metric:Brightness', protocol='quick', value=7.0,
-        num_generated=2))
+        num_generated=2, differences=[]))
 
   @pytest.mark.slow
   def test_a_metric_of_ones_own_draws_samples(self):

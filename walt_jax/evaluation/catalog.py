@@ -5,6 +5,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import extensions
+from walt_jax.evaluation import comparison
 from walt_jax.evaluation import control
 from walt_jax.evaluation import fid
 from walt_jax.evaluation import fvd
@@ -39,11 +40,14 @@ def find(name: str, where: str) -> metric.Metric:
 
 def evaluate(scored: metric.Metric, inputs: inputs_lib.Inputs
              ) -> dict[str, Any]:
-  """Evaluates a metric; the result names it, and has its number.
+  """Evaluates a metric; the result names it, its sets, and has its number.
+
+  Both sides are looked at before the metric computes anything.
 
   Raises:
     UserError: Inputs are missing or unfit, or the result is.
   """
+  compared = comparison.check(inputs, scored.takes)
   result = scored.evaluate(inputs)
   value = result.get('value') if isinstance(result, dict) else None
   if not isinstance(value, numbers.Real) or not math.isfinite(value):
@@ -51,4 +55,4 @@ def evaluate(scored: metric.Metric, inputs: inputs_lib.Inputs
         f'metric {inputs.request.metric} gives {str(result)[:80]!r}; it must '
         "be a dict with a finite number 'value'")
   return dict(metric=inputs.request.metric,
-              protocol=inputs.request.protocol) | result
+              protocol=inputs.request.protocol) | result | compared

@@ -44,7 +44,8 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
   network = plan.score.network(
       plan, is_video=pipeline.plan().num_frames > 1,
       devices=list(mesh.local_devices))
-  real = real_lib.Real(inputs, network) if plan.score.uses_real else None
+  real = (real_lib.Real(inputs, network, frames) if plan.score.uses_real
+          else None)
   protocol = plan.protocol
   count = (drawing.num_samples or protocol.num_generated
            or inputs_lib.DEFAULT_SAMPLES)
@@ -52,14 +53,9 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
   seeds.check(request.seed + repeats - 1, f'seed {repeats} of --repeats')
   plan.check(network, real, num_generated=count, repeats=repeats,
              frames=frames)
-  clips, size = real.clips if real else None, pipeline.size(-1)
-  if clips is not None and clips[0].shape[1:3] != (size.height, size.width):
-    raise errors.UserError(
-        f'--real has frames of {plan_lib.size_of(clips[0])} and '
-        f'the samples are {size.height}x{size.width}; prepare the real clips '
-        'at that size')
+  # Refuses what the stages cannot do, before any network runs.
+  drawer = inputs.drawer(opened, real.clips if real else None)
   reference = real and real.feature_set(plan, network, frames)
-  drawer = inputs.drawer(opened, clips)
   sets = []
   with _feature_folder(inputs) as cache:
     for repeat in range(repeats):

@@ -42,6 +42,7 @@ class ClipSet:
     entries: What `samples.json` says of each clip; empty without that file.
     workdirs: Stages that drew them, from `samples.json`.
     split: Which split of a data set they are, or None where nothing says so.
+    frames: First frames that are read of each clip; None is all.
   """
 
   def __init__(self, path: pathlib.Path, names: Sequence[str], clips: _Clips,
@@ -54,7 +55,7 @@ class ClipSet:
     self.entries = record.entries if record else ()
     self.workdirs = tuple(
         stage.workdir for stage in record.stages) if record else ()
-    self._clips, self._frames = clips, frames
+    self._clips, self.frames = clips, frames
     self._shape: tuple[int | None, ...] | None = None
 
   def __len__(self) -> int:
@@ -68,7 +69,7 @@ class ClipSet:
     """
     if not 0 <= index < len(self):
       raise IndexError(f'Clip {index} of {len(self)}.')
-    clip = self._clips.read(index, self._frames)
+    clip = self._clips.read(index, self.frames)
     self._check(index, *clip.shape[:3])
     return clip
 
@@ -98,19 +99,19 @@ class ClipSet:
 
   def length(self) -> int:
     """Frames of a clip: those asked for, or of the first one."""
-    if self._frames is not None:
-      return self._frames
+    if self.frames is not None:
+      return self.frames
     return self._clips.info(0).frames or len(self[0])
 
   def _check(self, index: int, frames: int | None, height: int,
              width: int) -> None:
     """Refuses a clip that does not go with the others before it."""
     name = f'clip {self.names[index]} of {self.path}'
-    if self._frames is not None:
-      if frames is not None and frames < self._frames:
+    if self.frames is not None:
+      if frames is not None and frames < self.frames:
         raise errors.UserError(
-            f'{name} has {frames} frames, fewer than the {self._frames} to '
-            f'score; give --frames {frames} or less')
+            f'{name} has {frames} frames, fewer than the {self.frames} to '
+            f'score; give longer clips, or --frames {frames} or less')
       frames = None  # Longer ones may be unlike.
     shape = frames, height, width
     if self._shape is None:
@@ -141,7 +142,8 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
   """
   path = pathlib.Path(path)
   if clip_arrays.is_array(path):
-    return of_array(str(path), clip_arrays.read(path), frames, 'raw')
+    return of_array(str(path), clip_arrays.read(path), frames,
+                    path.suffix.lower()[1:])
   if samples.is_sample_folder(path):
     record = samples.read_samples(path)
     if not record.entries:
@@ -166,17 +168,17 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
 
 
 def of_array(name: str, clips: np.ndarray, frames: int | None = None,
-             codec: str | None = None) -> ClipSet:
+             container: str | None = None) -> ClipSet:
   """Clips uint8 [N, T, H, W, 3] of an array, of which `frames` are looked at.
 
   Args:
     name: What messages call the set; its path.
     clips: The array, in memory or mapped.
     frames: Only so many first frames of each clip; None is all.
-    codec: 'raw' for those of a file.
+    container: 'npy' or 'npz' of an array in a file.
   """
   return ClipSet(pathlib.Path(name), [str(i) for i in range(len(clips))],
-                 _Array(clips, codec), frames)
+                 _Array(clips, container), frames)
 
 
 class Part:
@@ -197,8 +199,8 @@ class Part:
 class _Array:
   """Clips of one array; nothing says at what rate they play."""
 
-  def __init__(self, clips: np.ndarray, codec: str | None):
-    self._array, self._codec = clips, codec
+  def __init__(self, clips: np.ndarray, container: str | None):
+    self._array, self._container = clips, container
 
   def __len__(self) -> int:
     return len(self._array)
@@ -211,9 +213,10 @@ class _Array:
     """The array's shape."""
     del index  # All are alike.
     frames, height, width = self._array.shape[1:4]
-    return set_info.ClipInfo(
-        height, width, frames, container=self._codec and 'numpy',
-        codec=self._codec, lossless=True if self._codec else None)
+    if self._container is None:
+      return set_info.ClipInfo(height, width, frames)
+    return set_info.ClipInfo(height, width, frames, codec='raw',
+                             container=self._container, lossless=True)
 
 
 class _Files:

@@ -103,7 +103,7 @@ class Drawer:
         requests_lib.Request(label=name) for name in classes] or [
             requests_lib.Request()]
     pipeline_lib.check_requests(model, requests)
-    given_frames = request.measure.given_frames
+    given_frames = request.measure.given_frames or 0
     if given_frames:
       _check_given(given_frames, model, real, requests)
     return cls(
@@ -217,6 +217,10 @@ class DrawnClips:
 
   def __iter__(self) -> Iterator[np.ndarray]:
     return (self[i] for i in range(self._count))
+
+  def length(self) -> int:
+    """Frames of a clip."""
+    return self._drawer.pipeline.plan().num_frames
 
   def stack(self) -> np.ndarray:
     """All clips at once, uint8 [N, T, H, W, 3]."""

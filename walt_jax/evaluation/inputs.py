@@ -1,6 +1,7 @@
 """What a metric scores: clips on disk, or samples of a model."""
 from collections.abc import Sequence
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from typing import Any
@@ -112,9 +113,13 @@ class Inputs:
   def pipeline(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
     """The stages that samples are drawn from, and their devices."""
     if self.model is None:
-      return drawer_lib.open_pipeline(self.request)
+      return self._opened
     assert self.model.pipeline is not None  # Checked before training.
     return self.model.pipeline, self.model.mesh
+
+  @functools.cached_property
+  def _opened(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
+    return drawer_lib.open_pipeline(self.request)
 
   def drawer(self, opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]
              | None = None, real: clip_sets.ClipSet | None = None

@@ -2,11 +2,13 @@
 from collections.abc import Sequence
 import dataclasses
 from typing import Any, Protocol
+import warnings
 
 import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.evaluation import given as given_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.metrics import feature_network
@@ -52,11 +54,13 @@ class Plan:
     inputs: What is scored.
     protocol: Its conditions.
     also: Scores beside.
+    given: Frames of the generated clips that are real ones.
   """
   score: FeatureScore
   inputs: inputs_lib.Inputs
   protocol: protocols.Protocol
   also: tuple[str, ...]
+  given: given_lib.Given
 
   @property
   def request(self) -> requests_lib.EvaluationRequest:
@@ -84,7 +88,7 @@ class Plan:
           f'protocol {protocol.name} preprocesses by '
           f'{protocol.preprocessing}, not {measure.preprocessing}; leave '
           '--preprocessing out or use --protocol quick')
-    return cls(score, inputs, protocol, also)
+    return cls(score, inputs, protocol, also, given_lib.of(inputs))
 
   @property
   def preprocessing(self) -> str | None:
@@ -100,6 +104,7 @@ class Plan:
             num_generated: int | None, repeats: int, frames: int) -> None:
     """Refuses what the protocol or the network does not allow, before work."""
     self._check_outputs(network)
+    self._check_given(frames)
     measure = self.request.measure
     known = real.split if real else None
     if measure.real_split and known not in (None, measure.real_split):
@@ -110,7 +115,7 @@ class Plan:
         self.score.name, num_generated, repeats,
         num_real=None if real is None else real.count,
         real_split=measure.real_split or known,
-        frames=frames, given_frames=measure.given_frames,
+        frames=frames, given_frames=self.given.frames or 0,
         network=network.info.name,
         real_is_reference=bool(real and real.is_external)))
 
@@ -131,6 +136,22 @@ class Plan:
     return feature_sets.collect(clips, network, frames=frames,
                                 keep=self.keep, label=label)
 
+  def _check_given(self, frames: int) -> None:
+    """Clips must be given equally many frames, and not all that are scored."""
+    given, wanted = self.given, self.protocol.given_frames
+    if given.frames is None:
+      text = (f'the clips of {self.request.generated} were not given equally '
+              f'many frames: {given}')
+      if self.protocol.is_strict:
+        raise errors.UserError(
+            f'protocol {self.protocol.name} gives the model {wanted} frames '
+            f'of every clip, but {text}; sample all alike')
+      warnings.warn(text, stacklevel=2)
+    if max(n or 0 for n in given.counts) >= frames:
+      raise errors.UserError(
+          f'{frames} frames are scored and {given} of them were given to the '
+          'model: nothing of its own would be scored; score more --frames')
+
   def _check_outputs(self, network) -> None:
     wanted = set(self.keep)
     if 'sfid' in self.also:
@@ -147,13 +168,13 @@ class Plan:
     if network.info.name == 'efficientnet-lite0':
       name = f'{name}-{network.info.name}'
     result = self.score.result(name, real, generated, self.options)
-    return result | dict(given_frames=self.request.measure.given_frames)
+    return result | self.given.describe()
 
 
 def check_lengths(network, clips, frames: int) -> None:
   """Refuses clips that the network cannot score."""
   try:
-    feature_sets.check_frames(network, frames, len(clips[0]))
+    feature_sets.check_frames(network, frames, clips.length())
   except ValueError as error:
     raise errors.UserError(
         f'{clips.path}: {str(error).rstrip(".")}; give other --frames or '

@@ -27,8 +27,13 @@ class Real:
   """
 
   def __init__(self, inputs: inputs_lib.Inputs,
-               network: feature_network.FeatureNetwork):
+               network: feature_network.FeatureNetwork, frames: int):
     """Opens the real side of the inputs.
+
+    Args:
+      inputs: What is scored.
+      network: Network that computes the features.
+      frames: First frames that are scored of each clip.
 
     Raises:
       UserError: There is none, or statistics of another network.
@@ -41,7 +46,7 @@ class Real:
           path, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
     else:
-      self.clips = inputs.real()
+      self.clips = inputs.real(frames)
     self.split = getattr(self.clips, 'split', None)
 
   @property
@@ -54,21 +59,11 @@ class Real:
       return len(self.clips)
     return None if self.is_external else self.statistics.count
 
-  def check_size(self, generated) -> None:
-    """Clips of unlike sizes would be resized unlike."""
-    if self.clips is not None and (
-        self.clips[0].shape[1:] != generated[0].shape[1:]):
-      raise errors.UserError(
-          f'--real has frames of {plan_lib.size_of(self.clips[0])} and '
-          f'--generated of {plan_lib.size_of(generated[0])}; bring both to '
-          'one size')
-
   def feature_set(self, plan: plan_lib.Plan, network, frames: int) -> Any:
     """Its statistics, read again where they were computed before."""
     if self.statistics is not None:
       return self._of_file(plan, network, frames)
-    clips = self._inputs.real(frames)
-    plan_lib.check_lengths(network, clips, frames)
+    plan_lib.check_lengths(network, self.clips, frames)
     cached = self._cache_file(network, frames)
     known = cached and cached.is_file() and not plan.keep
     if known:
@@ -76,9 +71,11 @@ class Real:
           cached, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
     else:
-      found = plan.collect(clips, network, frames, 'real')
-    for path in (None if known else cached,
-                 plan.request.measure.save_statistics):
+      found = plan.collect(self.clips, network, frames, 'real')
+    saved = plan.request.measure.save_statistics
+    if saved:
+      found = dataclasses.replace(found, about=self.clips.info().record())
+    for path in (None if known else cached, saved):
       if path and multihost.is_main():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         found.save(path)

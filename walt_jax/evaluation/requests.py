@@ -18,7 +18,8 @@ class Measure:
     resamples: Bootstrap resamples of the interval; 0: no interval.
     num_splits: Splits of the Inception Score.
     real_split: Split of the real clips, where their path does not say so.
-    given_frames: First frames of each clip that were given to the model.
+    given_frames: First frames of each clip that were given to the model; None:
+      as their samples.json says, or none.
     save_statistics: File that gets the statistics of the real clips, or None.
   """
   preprocessing: str | None = None
@@ -26,7 +27,7 @@ class Measure:
   resamples: int = 0
   num_splits: int = scores.DEFAULT_SPLITS
   real_split: str | None = None
-  given_frames: int = 0
+  given_frames: int | None = None
   save_statistics: str | None = None
 
 

@@ -38,6 +38,13 @@ def compare(first: str, second: str) -> dict[str, Any]:
           f'{first} and {second} may not be compared: {name} is '
           f'{_short(a.get(name))} in one and {_short(b.get(name))} in the '
           'other; evaluate both the same way')
+  unlike = [sorted(d['what'] for d in result['differences'])
+            for result in (a, b) if 'differences' in result]
+  if len(unlike) == 2 and unlike[0] != unlike[1]:
+    raise errors.UserError(
+        f'{first} and {second} may not be compared: the sets differ in '
+        f'{" and in ".join(", ".join(u) or "nothing" for u in unlike)}; bring '
+        'them to one rate and size, and evaluate both again')
   for name in ('num_real', 'num_generated'):
     counted = str(a.get('metric')).split('-', 1)[0] in _COUNTED
     if counted and a.get(name) != b.get(name):

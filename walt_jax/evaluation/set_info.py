@@ -1,5 +1,5 @@
 """What sets of clips are: rate, length, size and codec, and how two differ."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 from typing import Any
 
@@ -52,7 +52,7 @@ class SetInfo:
 
   Attributes:
     path: Where the clips are.
-    count: How many.
+    count: Number of clips.
     height: Rows of their frames.
     width: Columns.
     frames: Frames of a clip.
@@ -63,7 +63,7 @@ class SetInfo:
     lossless: Whether every clip's codec keeps every pixel.
   """
   path: str
-  count: int
+  count: int | None
   height: int | None = None
   width: int | None = None
   frames: Span | None = None
@@ -125,36 +125,44 @@ def differences(real: SetInfo, generated: SetInfo,
   Args:
     real: The real clips.
     generated: The generated ones.
-    frames: First frames that are scored of each clip; None is all.
+    frames: First frames that are scored of each clip; None is all. Of a
+      single one it does not matter when it is shown.
   """
   found: list[Difference] = []
 
-  def add(what, a, b, text, matters=True):
-    found.append(Difference(what, a, b, matters, text))
+  def add(what: str, pair: Sequence[Any], text: str, matters: bool = True):
+    found.append(Difference(what, pair[0], pair[1], matters, text))
 
-  if real.rate and generated.rate:
-    rates = real.rate.mean, generated.rate.mean
-    if _differ(*rates):
-      add('rate', *rates, '{:.4g} and {:.4g} frames/s'.format(*rates))
-  scored = _scored(real, frames), _scored(generated, frames)
-  if _differ(*scored):
-    add('duration', *scored, '{:.3g} and {:.3g} s are scored'.format(*scored))
+  if frames != 1:
+    _add_times(add, real, generated, frames)
   sizes = [[info.height, info.width] for info in (real, generated)]
   if any(_differ(a, b) for a, b in zip(*sizes, strict=True)):
-    add('size', *sizes, 'frames of {}x{} and {}x{}'.format(
+    add('size', sizes, 'frames of {}x{} and {}x{}'.format(
         *sizes[0], *sizes[1]))
-  if real.duration and generated.duration and frames is not None:
-    whole = real.duration.mean, generated.duration.mean
-    if _differ(*whole, slack=_period(real) + _period(generated)):
-      add('length', *whole, 'clips of {:.3g} and {:.3g} s, of which the first '
-          '{} frames are scored'.format(*whole, frames), matters=False)
   if None not in (real.lossless, generated.lossless) and (
       real.lossless != generated.lossless):
     names = [f'{"lossless" if info.lossless else "lossy"} '
              f'({info.codec or "no codec"})' for info in (real, generated)]
-    add('compression', *names, '{} and {} clips'.format(*names),
+    add('compression', names, '{} and {} clips'.format(*names),
         matters=False)
   return found
+
+
+def _add_times(add: Callable[..., None], real: SetInfo, generated: SetInfo,
+               frames: int | None) -> None:
+  """Differences of clips with more than one frame."""
+  if real.rate and generated.rate:
+    rates = real.rate.mean, generated.rate.mean
+    if _differ(*rates):
+      add('rate', rates, '{:.4g} and {:.4g} frames/s'.format(*rates))
+  scored = _scored(real, frames), _scored(generated, frames)
+  if _differ(*scored):
+    add('duration', scored, '{:.3g} and {:.3g} s are scored'.format(*scored))
+  elif real.duration and generated.duration and frames is not None:
+    whole = real.duration.mean, generated.duration.mean
+    if _differ(*whole, slack=_period(real) + _period(generated)):
+      add('length', whole, 'clips of {:.3g} and {:.3g} s, of which the first '
+          '{} frames are scored'.format(*whole, frames), matters=False)
 
 
 def _names(names: Iterable[str | None]) -> str | None:
@@ -173,7 +181,8 @@ def _period(info: SetInfo) -> float:
   return 1 / info.rate.mean if info.rate else 0.0
 
 
-def _differ(a: float | None, b: float | None, slack: float = 0.0) -> bool:
-  if a is None or b is None:
+def _differ(real: float | None, generated: float | None,
+            slack: float = 0.0) -> bool:
+  if real is None or generated is None:
     return False
-  return abs(a - b) > max(_MAY_DIFFER * max(a, b), slack)
+  return abs(real - generated) > max(_MAY_DIFFER * real, slack)

@@ -12,19 +12,16 @@ from walt_jax.metrics import video_features
 def score(plan: plan_lib.Plan) -> dict[str, Any]:
   """Scores the generated clips against the real ones."""
   inputs, request = plan.inputs, plan.request
-  generated = inputs.generated()
-  frames = _frames(plan, generated)
+  frames = _frames(plan)
+  generated = inputs.generated(frames)
   repeats = _repeats(plan.protocol, len(generated))
   each = len(generated) // repeats
   network = plan.score.network(
-      plan, is_video=len(generated[0]) > 1 and request.frames != 1,
-      devices=plan_lib.local_devices())
-  real = real_lib.Real(inputs, network) if plan.score.uses_real else None
+      plan, is_video=frames > 1, devices=plan_lib.local_devices())
+  real = (real_lib.Real(inputs, network, frames) if plan.score.uses_real
+          else None)
   plan.check(network, real, num_generated=each, repeats=repeats,
              frames=frames)
-  if real is not None:
-    real.check_size(generated)
-  generated = inputs.generated(frames)
   plan_lib.check_lengths(network, generated, frames)
   sets = [
       plan.collect(clip_sets.Part(generated, i * each, (i + 1) * each),
@@ -36,17 +33,16 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
       real_split=request.measure.real_split or (real and real.split))
 
 
-def _frames(plan: plan_lib.Plan, generated) -> int:
+def _frames(plan: plan_lib.Plan) -> int:
   """Frames that are scored, the same of every clip."""
-  request = plan.request
-  if request.frames is not None:
-    return request.frames
-  lengths = {len(generated[0])}
-  if request.real is not None and plan.score.uses_real and not (
+  inputs, request = plan.inputs, plan.request
+  wanted = request.frames or plan.protocol.frames
+  if wanted:
+    return wanted
+  lengths = {inputs.generated().length()}
+  if plan.score.uses_real and request.real is not None and not (
       real_lib.is_statistics(request.real)):
-    lengths.add(len(plan.inputs.real()[0]))
-  if plan.protocol.frames:
-    return plan.protocol.frames
+    lengths.add(inputs.real().length())
   scored = {video_features.scored_frames(length) for length in lengths}
   if len(scored) > 1:
     raise errors.UserError(

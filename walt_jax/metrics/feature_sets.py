@@ -38,6 +38,7 @@ class FeatureSet:
       statistics are known.
     is_external: Statistics of another program: of unknown number, already
       divided.
+    about: What is known of the clips, JSON values, to be kept with them.
   """
   moments: moments_lib.Moments
   frames: int
@@ -48,6 +49,7 @@ class FeatureSet:
   kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   content: str = ''
   is_external: bool = False
+  about: Mapping[str, Any] | None = None
 
   @property
   def count(self) -> int:
@@ -60,7 +62,8 @@ class FeatureSet:
       for field in dataclasses.fields(moments):
         arrays[f'{name}.{field.name}'] = getattr(moments, field.name)
     header = dict(format=FORMAT, frames=self.frames, network=self.network,
-                  preprocessing=self.preprocessing, content=self.content)
+                  preprocessing=self.preprocessing, content=self.content,
+                  about=self.about)
     with files.replaced_file(path) as partial, open(partial, 'wb') as file:
       np.savez(file, header=json.dumps(header), **arrays)
 
@@ -72,6 +75,14 @@ def is_statistics(path: str | os.PathLike) -> bool:
     return False
   with np.load(path, allow_pickle=False) as file:
     return 'header' in file or {'mu', 'sigma'} <= set(file.files)
+
+
+def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
+  """What a file of statistics says of its clips; None where it says nothing."""
+  with np.load(path, allow_pickle=False) as file:
+    if 'header' not in file:
+      return None
+    return json.loads(str(file['header'])).get('about')
 
 
 def load(path: str | os.PathLike, *, network: Mapping[str, str],
@@ -105,7 +116,7 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
       for output, f in named.items()}
   return FeatureSet(
       moments.pop(''), header['frames'], dict(network), preprocessing,
-      others=moments, content=header['content'])
+      others=moments, content=header['content'], about=header.get('about'))
 
 
 def _external(path, arrays, network, preprocessing) -> FeatureSet:

@@ -50,6 +50,11 @@ class Protocol:
   split_size: int | None = None
   comparable_to: tuple[str, ...] = ()
 
+  @property
+  def is_strict(self) -> bool:
+    """Whether it refuses sets of clips that differ; others warn."""
+    return self.name not in ('quick', 'reconstruction')
+
 
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol for protocol in (

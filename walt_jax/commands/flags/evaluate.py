@@ -95,9 +95,10 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
        help='of the Inception Score (10)')
   add_('--real_split', metavar='NAME',
        help='what split the real clips are, where --real does not say so')
-  add_('--given_frames', type=values.natural, default=0, metavar='N',
-       help='first frames of each clip that were given to the model; with '
-       '--workdir they are taken of the clips of --real')
+  add_('--given_frames', type=values.natural, metavar='N',
+       help='first frames of each clip that were given to the model, where no '
+       'samples.json says so; with --workdir they are taken of the clips of '
+       '--real')
   add_('--save_statistics', metavar='FILE.npz',
        help='write the statistics of the real clips, to be given as --real')
 
