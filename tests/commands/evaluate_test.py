@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.metrics import feature_sets_test
+from tests.pretrained import lpips_test
 from walt_jax.commands import cli
 from walt_jax.commands import evaluate
 from walt_jax.core import errors
@@ -89,6 +90,21 @@ class EvaluateTest(parameterized.TestCase):
     self.assertAlmostEqual(result['psnr'], expected, places=3)
     self.assertIsNone(result['rfvd'])  # Too few frames for I3D.
     self.assertEqual(result['network']['name'], 'efficientnet-lite0')
+    self.assertEqual(result['perceptual_lite2_network']['name'],
+                     'efficientnet-lite2')
+
+  def test_lpips_is_refused_before_any_network_runs(self):
+    real = self.array('real', self.clips(frames=5, size=24))
+    other, backbone = self.folder / 'x.npz', self.folder / 'alex.npz'
+    np.savez(other, x=np.zeros(3))
+    np.savez(backbone, **lpips_test.backbone_state('alex'))
+    heads = self.folder / 'heads.npz'
+    np.savez(heads, **lpips_test.head_state('alex'))
+    for files, pattern in (
+        ([str(other)], 'no AlexNet or VGG16'), (['/no/file'], 'no weight file'),
+        ([str(backbone), str(heads)], '32 pixels or more, got 5x24x24')):
+      self.refused('reconstruction', pattern, real=real, generated=real,
+                   lpips=files)
 
   @pytest.mark.slow
   def test_control_of_samples(self):

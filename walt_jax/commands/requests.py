@@ -44,6 +44,8 @@ def evaluation_request(args: argparse.Namespace
   groups = evaluate_flags.groups(args.metric)
   if 'chunks' in groups:
     request = dataclasses.replace(request, chunks=chunks(args))
+  if 'pairs' in groups:
+    request = dataclasses.replace(request, lpips=args.lpips)
   if 'job' in groups:
     request = dataclasses.replace(request, cache=args.cache)
   if 'measure' in groups:

@@ -29,7 +29,7 @@ class Videos:
     short_side: Shorter side of the smallest frames stored, in pixels.
   """
 
-  def __init__(self, path: str | os.PathLike, splits: Sequence[str]):
+  def __init__(self, path: str | pathlib.Path, splits: Sequence[str]):
     """Opens the splits.
 
     Args:

@@ -24,7 +24,10 @@ class Reconstruction:
   def evaluate(self, inputs: inputs_lib.Inputs) -> dict[str, Any]:
     """Scores pairs of clips, or clips and what a tokenizer makes of them."""
     request = inputs.request
+    pairs = reconstruction.load_networks(request.lpips)
     real: Any = inputs.real()
+    if request.lpips:
+      _check_size(real[0])
     result: dict[str, Any] = {}
     if inputs.is_drawn:
       codec = inputs.codec()
@@ -35,7 +38,6 @@ class Reconstruction:
       _check_whole(request)
       other = inputs.generated()
       _check_pairs(real, other)
-    pairs = reconstruction.load_networks()
     result |= reconstruction.summary(real, other, pairs)
     # The result's own network is that of the perceptual distance.
     return dict(
@@ -44,6 +46,14 @@ class Reconstruction:
         frames=len(real[0]), network=result.pop('perceptual_network'),
         preprocessing='none', covariance=None, protocol=request.protocol,
         comparable_to=[], rfvd=_rfvd(request, real, other), **result)
+
+
+def _check_size(clip: np.ndarray) -> None:
+  """Smaller frames leave nothing of the backbone's last maps."""
+  if min(clip.shape[1:3]) < reconstruction.LPIPS_SIZE:
+    raise errors.UserError(
+        f'--lpips needs frames of {reconstruction.LPIPS_SIZE} pixels or more, '
+        f'got {plan_lib.size_of(clip)}; leave it out')
 
 
 def _check_pairs(real: clip_sets.ClipSet, other: Any) -> None:

@@ -68,6 +68,8 @@ class EvaluationRequest:
     seed: Seed of the first set of samples, of subsets and resamples.
     allow_code: Whether the workdirs may name classes to import.
     cache: Folder of features and statistics; None: in the last workdir.
+    lpips: Files of the backbone, and perhaps of the heads, of LPIPS; none
+      leaves it out.
     chunks: What a tokenizer that is scored computes at once.
     measure: How it is measured.
     drawing: How samples are drawn.
@@ -82,6 +84,7 @@ class EvaluationRequest:
   batch_size: int | None = None
   seed: int = 0
   cache: str | None = None
+  lpips: Sequence[str] = ()
   allow_code: bool = False
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
   measure: Measure = Measure()

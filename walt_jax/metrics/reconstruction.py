@@ -3,7 +3,7 @@
 All numbers are means over clips of values computed on whole clips, with
 pixels as fractions of the range 0..255.
 """
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 import dataclasses
 import functools
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from walt_jax.core import distances
 from walt_jax.core import progress
 from walt_jax.pretrained import efficientnet
+from walt_jax.pretrained import lpips
 from walt_jax.pretrained import networks
 
 # Wang et al., 2004, "Image quality assessment", section III.C.
@@ -24,6 +25,7 @@ _SSIM_SIGMA = 1.5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 FeatureFn = Callable[[jax.Array], list[jax.Array]]
+LPIPS_SIZE = lpips.MIN_SIZE  # Frames of fewer pixels a side have no LPIPS.
 
 
 def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -87,27 +89,30 @@ class PerceptualNetworks:
   what the first one trained.
 
   Attributes:
-    params: Result of `efficientnet.load`, by the name of the score.
+    params: Result of `efficientnet.load` or `lpips.load`, by the name of the
+      score.
     infos: Name, source and hash of each, for the result.
   """
   params: Mapping[str, efficientnet.Params]
   infos: Mapping[str, networks.NetworkInfo]
 
 
-PERCEPTUAL, SECOND = 'perceptual', 'perceptual_lite2'
+PERCEPTUAL, SECOND, LPIPS = 'perceptual', 'perceptual_lite2', 'lpips'
 
 
-def load_networks(path: str | None = None) -> PerceptualNetworks:
-  """Reads EfficientNet-Lite0 and Lite2.
+def load_networks(lpips_files: Sequence[str] = ()) -> PerceptualNetworks:
+  """Reads EfficientNet-Lite0 and Lite2 of their installed packages.
 
   Args:
-    path: File of Lite0; None: the installed packages' files.
+    lpips_files: Arguments of `lpips.load`, for that distance beside.
 
   Raises:
-    errors.UserError: A package is not installed.
+    errors.UserError: A package is not installed, or another file.
   """
-  loaded = {PERCEPTUAL: efficientnet.load(path),
+  loaded = {PERCEPTUAL: efficientnet.load(),
             SECOND: efficientnet.load(name=efficientnet.LITE2)}
+  if lpips_files:
+    loaded[LPIPS] = lpips.load(*lpips_files)
   return PerceptualNetworks(
       {name: jax.device_put(params) for name, (params, _) in loaded.items()},
       {name: info for name, (_, info) in loaded.items()})
@@ -127,7 +132,8 @@ def compare_clips(
 
   Returns:
     psnr (dB), ssim, perceptual (EfficientNet-Lite0), perceptual_lite2 (a
-    network that trained nothing), flicker (share of the pixel range) and l1.
+    network that trained nothing), lpips where it was loaded, flicker (share
+    of the pixel range) and l1.
     The PSNR of clips that are equal is 100 dB, not infinite.
   """
   rows = []
@@ -149,12 +155,24 @@ def _measure(params: Mapping[str, efficientnet.Params], a: jax.Array,
              b: jax.Array) -> dict[str, jax.Array]:
   a, b = a.astype(jnp.float32) / 255, b.astype(jnp.float32) / 255
   perceptual = {
-      name: perceptual_distance(
-          functools.partial(efficientnet.features, network),
-          a * 2 - 1, b * 2 - 1) for name, network in params.items()}
+      name: (_lpips if name == LPIPS else _perceptual)(
+          network, a * 2 - 1, b * 2 - 1) for name, network in params.items()}
   return dict(psnr=distances.psnr(a, b, peak=1.0), ssim=ssim(a, b),
               flicker=flicker(a, b),
               l1=jnp.mean(jnp.abs(a - b), axis=(1, 2, 3, 4)), **perceptual)
+
+
+def _perceptual(params: efficientnet.Params, a: jax.Array,
+                b: jax.Array) -> jax.Array:
+  return perceptual_distance(
+      functools.partial(efficientnet.features, params), a, b)
+
+
+def _lpips(params: lpips.Params, a: jax.Array, b: jax.Array) -> jax.Array:
+  """LPIPS of each frame, averaged over the frames: [B]."""
+  frames = lpips.distance(
+      params, a.reshape(-1, *a.shape[2:]), b.reshape(-1, *b.shape[2:]))
+  return frames.reshape(a.shape[:2]).mean(axis=1)
 
 
 def _gaussian_rows(extent: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def groups(metric: str) -> tuple[str, ...]:
   """The groups of flags that a metric takes beside the sets of clips."""
   if metric in MEASURED or metric not in METRICS:
     return ('measure', 'drawing', 'job')
-  return ('chunks',) if metric == RECONSTRUCTION else ('drawing',)
+  return ('pairs', 'chunks') if metric == RECONSTRUCTION else ('drawing',)
 
 
 def add(commands: Any, own: str | None = None) -> None:
@@ -132,5 +132,14 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
        help='how often --follow looks for a new checkpoint (30)')
 
 
-_GROUPS = dict(measure=_add_measure, drawing=_add_sampling, job=_add_job,
-               chunks=sampling.add_chunks)
+def _add_pairs(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      '--lpips', type=values.separated(str), default=[],
+      metavar='BACKBONE[,HEADS]',
+      help="LPIPS beside, with torchvision's AlexNet or VGG16 in a file; the "
+      'heads are those of the package lpips unless given')
+
+
+_GROUPS = dict(
+    pairs=_add_pairs, measure=_add_measure, drawing=_add_sampling,
+    job=_add_job, chunks=sampling.add_chunks)
