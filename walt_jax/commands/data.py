@@ -52,6 +52,12 @@ def _prepare(args: argparse.Namespace) -> None:
         f'{counts["damaged"]} used in part, {counts["with_cuts"]} cut where '
         f'time jumps, {counts["deinterlaced"]} deinterlaced '
         f'(see {output / manifest_lib.MANIFEST})')
+  frames = manifest['frame_folders']
+  if frames['count']:
+    print(f'{frames["count"]} of the files are folders of numbered images, '
+          f'taken as clips of {frames["fps"]:g} frames/s'
+          + ('' if args.fps else ' (--fps gives another rate; --num_frames 1 '
+             'takes single images)'))
   if args.latents:
     _write_latents(output, output / 'latents', args)
 

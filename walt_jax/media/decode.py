@@ -17,6 +17,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import pixels
 from walt_jax.media import containers
+from walt_jax.media import frame_folders
 from walt_jax.media import image_clips
 from walt_jax.media import images
 from walt_jax.media import rgb
@@ -34,23 +35,11 @@ VIDEO_SUFFIXES = containers.SUFFIXES
 IMAGE_SUFFIXES = images.SUFFIXES
 
 ClipError = video_info.ClipError
+Segment = video_info.Segment
 VideoInfo = video_info.VideoInfo
 is_image = images.is_image
 
 _UNKNOWN_RATE = 25.0  # Of a file that tells none.
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-  """Frames that follow one another without a gap.
-
-  Attributes:
-    time: Seconds from the file's first frame to this segment's.
-    frames: Its frames, uint8 [H, W, 3]. They are decoded as they are taken;
-      the next segment begins where they end.
-  """
-  time: float
-  frames: Iterator[np.ndarray]
 
 
 class Reader:
@@ -139,13 +128,30 @@ class Reader:
         frame, rgb.layout(frame, aspect), height, width)
 
 
+AnyReader = Reader | frame_folders.FolderReader
+
+
+def open_clip(path: str | os.PathLike, *, fps: float | None = None,
+              size: Size | None = None, start: float | None = None,
+              end: float | None = None, data: bytes | None = None
+              ) -> AnyReader:
+  """Opens a video, an image or a folder of numbered images.
+
+  Arguments and errors are those of `read_frames`.
+  """
+  if data is None and os.path.isdir(path):
+    return frame_folders.FolderReader(
+        path, fps=fps, size=size, start=start, end=end)
+  return Reader(path, fps=fps, size=size, start=start, end=end, data=data)
+
+
 def probe(path: str | os.PathLike) -> VideoInfo:
   """What a file holds, without decoding more than its first frame.
 
   Raises:
     ClipError: The file holds no video or image that can be read.
   """
-  reader = Reader(path)
+  reader = open_clip(path)
   reader.close()
   return reader.info
 
@@ -175,10 +181,10 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
   """Opens a video and returns its description and an iterator of its frames.
 
   Args:
-    path: A file that FFmpeg or Pillow can open.
+    path: A file that FFmpeg or Pillow can open, or a folder of numbered images.
     fps: Frames a second wanted. Each output time shows the frame that a player
-      would show then, so that variable frame rates come out constant. None
-      keeps every frame.
+      would show then, so that variable frame rates come out constant. Images
+      without times have this rate. None keeps every frame.
     size: Maps height and width of the upright frames, of square pixels, to
       those wanted; None keeps the size.
     start: Seconds to skip.
@@ -189,7 +195,8 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
     ClipError: The file holds no video, or nothing of it can be decoded. Also
       from the iterator, when the file is damaged further on.
   """
-  reader = Reader(path, fps=fps, size=size, start=start, end=end, data=data)
+  reader = open_clip(path, fps=fps, size=size, start=start, end=end,
+                     data=data)
   return reader.info, itertools.chain.from_iterable(
       segment.frames for segment in reader.segments())
 
@@ -197,7 +204,7 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
 def read_clip(path: str | os.PathLike, *, fps: float | None = None,
               size: Size | None = None, first: int | None = None,
               last: int | None = None, rest: bool = True) -> np.ndarray:
-  """Reads a video, an image (one frame) or an `.npy` array of frames.
+  """Reads a video, an image, a folder of frames or an `.npy` array of frames.
 
   The whole file is decoded, whatever is kept of it, so that no damaged file
   passes for a good one; with `rest=False` no more than what is kept.
@@ -217,13 +224,13 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
     errors.UserError: No such file, not a clip, or damaged.
   """
   path = pathlib.Path(path)
-  if not path.is_file():
+  if not path.is_file() and not path.is_dir():
     raise errors.UserError(f'no such video: {path}')
-  if path.suffix.lower() == '.npy':
+  if path.suffix.lower() == '.npy' and path.is_file():
     clip = map_clip(path)  # What is not kept is not read.
     return np.array(clip[:first] if last is None else clip[-last:])
   try:
-    reader = Reader(path, fps=fps, size=size)
+    reader = open_clip(path, fps=fps, size=size)
     kept = (reader.last(last) if last is not None else
             reader.first(first, rest=rest))
   except ClipError as error:

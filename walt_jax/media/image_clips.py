@@ -1,5 +1,6 @@
 """Clips out of images: a still one, an animation, pages."""
 from collections.abc import Iterator, Sequence
+import functools
 import os
 from typing import Any, BinaryIO
 
@@ -40,17 +41,17 @@ def open_file(file: str | os.PathLike | BinaryIO, *, fps: float | None = None,
   height, width = image.height, image.width
   if size is not None:
     height, width = size(height, width)
+  describe = functools.partial(
+      video_info.VideoInfo, height=height, width=width, container=image.kind,
+      codec=image.kind, lossless=image.kind in images.LOSSLESS)
   if len(image) == 1:
     rate = fps or STILL_RATE
-    info = video_info.VideoInfo(rate, height, width, duration=1 / rate,
-                                frames=1)
-    return info, image.pictures(size)
+    return describe(rate, duration=1 / rate, frames=1), image.pictures(size)
   durations = image.durations
   if durations is None:
     durations = (1 / (fps or PAGE_RATE),) * len(image)
   rate = fps or len(durations) / sum(durations)
-  info = video_info.VideoInfo(rate, height, width, duration=sum(durations),
-                              frames=len(durations))
+  info = describe(rate, duration=sum(durations), frames=len(durations))
   numbers = shown(durations, fps, start, end)
   if not numbers:
     raise video_info.ClipError('no frame could be decoded')

@@ -18,6 +18,9 @@ SUFFIXES = frozenset(
     ('.apng', '.avif', '.bmp', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm',
      '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'))
 
+# Suffixes of files that keep every pixel; others may.
+LOSSLESS = frozenset(('apng', 'bmp', 'pbm', 'pgm', 'png', 'pnm', 'ppm'))
+
 Size = Callable[[int, int], tuple[int, int]]
 
 # What Pillow raises on files that are damaged, or no images at all.
@@ -35,6 +38,7 @@ class ImageFile:
   Attributes:
     height: Rows of an upright picture.
     width: Its columns.
+    kind: Pillow's name of the format in small letters, as 'png'.
     durations: Seconds that each picture is shown; None of pages, of which
       nothing says so, and of a still image.
   """
@@ -49,6 +53,7 @@ class ImageFile:
     with self._reading():
       self._image: Any = self._stack.enter_context(Image.open(file))
       video_info.check_size(self._image.height, self._image.width)
+      self.kind = self._image.format.lower()
       self._pages = _pages(self._image)
       self.durations = self._durations()
     self._first = self._read(self._pages[0])

@@ -1,5 +1,8 @@
 """What is known of a file of frames, and the error of one that is not read."""
+from collections.abc import Iterator
 import dataclasses
+
+import numpy as np
 
 _MAX_SIDE = 16384  # A larger frame is taken for damage.
 _MAX_PIXELS = 1 << 27  # As is one with more pixels: 400 MB as RGB.
@@ -53,6 +56,19 @@ class VideoInfo:
   cuts: tuple[Place, ...] = ()
   damage: tuple[Place, ...] = ()
   deinterlaced: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """Frames that follow one another without a gap.
+
+  Attributes:
+    time: Seconds from the file's first frame to this segment's.
+    frames: Its frames, uint8 [H, W, 3]. They are decoded as they are taken;
+      the next segment begins where they end.
+  """
+  time: float
+  frames: Iterator[np.ndarray]
 
 
 def check_size(height: int, width: int) -> None:

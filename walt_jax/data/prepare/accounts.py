@@ -8,6 +8,8 @@ An account is a JSON value, one line of the list `inputs.jsonl`:
   reason        why nothing, or not all, was used
   clips         number of clips stored
   frames        number of frames read, at the rate asked for
+  fps           that rate, or the file's own
+  images        number of images in a folder of frames
   cuts, damage  places {time, frame, reason}: seconds and frames from the start
   deinterlaced  number of frames whose two fields were made one picture
 """
@@ -18,6 +20,7 @@ import os
 from typing import Any
 
 from walt_jax.data.prepare import listing
+from walt_jax.media import frame_folders
 from walt_jax.media import video_info
 
 LIST = 'inputs.jsonl'
@@ -45,6 +48,9 @@ def of_file(key: str, *, clips: int, frames: int, reason: str,
   if reason:
     account['reason'] = reason
   if info is not None:
+    account['fps'] = info.fps
+    if info.container == frame_folders.CONTAINER:
+      account['images'] = info.frames
     for name in ('cuts', 'damage'):
       places = getattr(info, name)
       if places:
@@ -81,7 +87,8 @@ def summary(accounts: list[Account]) -> dict[str, Any]:
 
   Returns:
     `counts`, where used + rejected = files, and the lists `rejected` (with
-    what is missing), `damaged` (used in part), `cuts` and `deinterlaced`.
+    what is missing), `damaged` (used in part), `cuts` and `deinterlaced`, and
+    `frame_folders`: how many, and the rate that they were taken to have.
   """
   outcomes = [account['outcome'] for account in accounts]
   used = [account for account in accounts if account['outcome'] == _USED]
@@ -91,6 +98,7 @@ def summary(accounts: list[Account]) -> dict[str, Any]:
           for account in accounts if 'cuts' in account]
   deinterlaced = [dict(file=account['file'], frames=account['deinterlaced'])
                   for account in accounts if 'deinterlaced' in account]
+  folders = [account for account in used if 'images' in account]
   tried = len(used) + outcomes.count(_REJECTED)
   return dict(
       counts=dict(
@@ -101,7 +109,11 @@ def summary(accounts: list[Account]) -> dict[str, Any]:
       rejected=[dict(file=account['file'], reason=account['reason'])
                 for account in accounts
                 if account['outcome'] in (_REJECTED, _MISSING)],
-      damaged=damaged, cuts=cuts, deinterlaced=deinterlaced)
+      damaged=damaged, cuts=cuts, deinterlaced=deinterlaced,
+      frame_folders=dict(
+          count=len(folders),
+          images=sum(folder['images'] for folder in folders),
+          fps=folders[0]['fps'] if folders else None))
 
 
 def to_lines(accounts: list[Account]) -> bytes:

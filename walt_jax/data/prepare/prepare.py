@@ -89,8 +89,9 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   """
   folder, output = pathlib.Path(folder), pathlib.Path(output)
   _check_output(folder, output)
-  found = video_folders.list_folder(folder, annotations=annotations,
-                                    split_folders=split_folders)
+  found = video_folders.list_folder(
+      folder, annotations=annotations, split_folders=split_folders,
+      frame_folders=settings.min_frames > 1)
   task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
               settings=dataclasses.asdict(settings),
               versions=versions() | dict(reader=decode.VERSION))

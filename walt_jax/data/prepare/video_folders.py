@@ -1,10 +1,11 @@
-"""Finding videos, images and tar shards in a folder, with what is known.
+"""Finding videos, images, folders of frames and tar shards in a folder.
 
 Classes come from, in this order: annotations (`annotations.py`), UCF-101 file
 names (`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
 """
 import collections
 from collections.abc import Iterator
+import contextlib
 import os
 import pathlib
 
@@ -12,13 +13,15 @@ from walt_jax.core import errors
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import listing
 from walt_jax.data.storage import names as names_lib
+from walt_jax.media import frame_folders as frame_folders_lib
 
 _TAR = '.tar'
 
 
 def list_folder(folder: pathlib.Path, *,
                 annotations: annotations_lib.Annotations | None = None,
-                split_folders: bool = False) -> listing.Listing:
+                split_folders: bool = False,
+                frame_folders: bool = False) -> listing.Listing:
   """Lists all files under `folder`, except hidden ones.
 
   Args:
@@ -26,6 +29,7 @@ def list_folder(folder: pathlib.Path, *,
     annotations: What is known of the files; None reads caption files that lie
       in the folder.
     split_folders: The first folder's name (train, val, test, ..) is the split.
+    frame_folders: Folders of nothing but numbered images are clips.
 
   Raises:
     errors.UserError: No such folder, unreadable, or no file in it.
@@ -35,7 +39,7 @@ def list_folder(folder: pathlib.Path, *,
   if annotations is None:
     found = annotations_lib.find(folder)
     annotations = annotations_lib.read(found) if found else None
-  walk = _Walk(folder, annotations, split_folders)
+  walk = _Walk(folder, annotations, split_folders, frame_folders)
   walk.run()
   if not walk.files and not walk.tars and not walk.rejected:
     raise errors.UserError(f'--input {str(folder)!r} holds no files')
@@ -57,9 +61,9 @@ class _Walk:
 
   def __init__(self, folder: pathlib.Path,
                annotations: annotations_lib.Annotations | None,
-               split_folders: bool):
+               split_folders: bool, frame_folders: bool):
     self._folder, self._annotations = folder, annotations
-    self._split_folders = split_folders
+    self._split_folders, self._frame_folders = split_folders, frame_folders
     self.files: list[listing.InputFile] = []
     self.tars: list[listing.TarFile] = []
     self.rejected: list[listing.Rejection] = []
@@ -105,9 +109,21 @@ class _Walk:
       self.hidden += [f'{place}{name}' for name in folders + names
                       if name.startswith('.')]
       folders[:] = sorted(n for n in folders if not n.startswith('.'))
-      for name in sorted(names):
-        if not name.startswith('.'):
-          yield f'{place}{name}'
+      names = sorted(name for name in names if not name.startswith('.'))
+      if self._frame_folders and not folders and frame_folders_lib.frames_of(
+          names):
+        self._add_folder(relative, names)
+        continue
+      for name in names:
+        yield f'{place}{name}'
+
+  def _add_folder(self, path: str, names: list[str]) -> None:
+    """Adds a folder of frames as one clip."""
+    size = 0
+    for name in names:
+      with contextlib.suppress(OSError):  # Told by who reads it.
+        size += (self._folder / path / name).stat().st_size
+    self._add(path, size)
 
   def _refuse(self, error: OSError) -> None:
     where = os.path.relpath(error.filename, self._folder)

@@ -120,8 +120,9 @@ class _Stopwatch:
       yield frame
 
 
-def process_file(file: listing.InputFile, reader: decode.Reader, schema: Schema,
-                 settings: Settings, watch=iter) -> Iterator[tuple]:
+def process_file(file: listing.InputFile, reader: decode.AnyReader,
+                 schema: Schema, settings: Settings, watch=iter
+                 ) -> Iterator[tuple]:
   """Yields the clips of one file: serialised example and row of the index.
 
   Args:
@@ -149,9 +150,11 @@ def process_file(file: listing.InputFile, reader: decode.Reader, schema: Schema,
       yield examples.encode(features), (*clip.shape[:3], fps, label)
       count += 1
   if not count:
-    between = ', from cut to cut' if reader.info.cuts else ''
+    hint = ', from cut to cut' if reader.info.cuts else ''
+    if decode.is_image(file.path):
+      hint = ' (--num_frames 1 takes still images)'
     raise decode.ClipError(
-        f'shorter than {settings.min_frames} frames{between}')
+        f'shorter than {settings.min_frames} frames{hint}')
 
 
 def schema_of(inputs: Sequence[listing.InputFile]) -> Schema:
@@ -221,11 +224,11 @@ def expand(part: Part, folder: pathlib.Path
 
 
 def _open(part: Part, folder: pathlib.Path, file: listing.InputFile,
-          settings: Settings) -> decode.Reader:
+          settings: Settings) -> decode.AnyReader:
   """Opens a file, wherever its bytes are."""
   size = functools.partial(pixels.cover, height=settings.size,
                            width=settings.size)
-  read = functools.partial(decode.Reader, fps=settings.fps, size=size,
+  read = functools.partial(decode.open_clip, fps=settings.fps, size=size,
                            start=file.start, end=file.end)
   if part.tar is None:
     return read(folder / file.path)

@@ -3,6 +3,7 @@ import bisect
 from collections.abc import Sequence
 import functools
 import itertools
+import os
 import pathlib
 from typing import Any
 
@@ -78,7 +79,7 @@ class PreparedDataset:
     index: A table of `example_index.DTYPE`, a row for each example.
   """
 
-  def __init__(self, path: str | pathlib.Path, split: str = 'train',
+  def __init__(self, path: str | os.PathLike, split: str = 'train',
                manifest: dict | None = None):
     """Opens a split; `manifest` is the one about to be written there."""
     path = pathlib.Path(path)

@@ -1,4 +1,5 @@
 """The manifest of a prepared dataset or of a latent cache."""
+import os
 import pathlib
 import shlex
 
@@ -9,7 +10,7 @@ MANIFEST = 'manifest.json'
 DATASET_FORMAT = 'walt_dataset'
 
 
-def read_manifest(path: str | pathlib.Path) -> dict:
+def read_manifest(path: str | os.PathLike) -> dict:
   """Reads the manifest of a prepared dataset or of a latent cache."""
   file = pathlib.Path(path) / MANIFEST
   if not file.exists():
@@ -25,7 +26,7 @@ def read_manifest(path: str | pathlib.Path) -> dict:
   return manifest
 
 
-def hinted_folders(path: str | pathlib.Path, source: str = 'VIDEOS'
+def hinted_folders(path: str | os.PathLike, source: str = 'VIDEOS'
                    ) -> tuple[str, str]:
   """What a hint for a path without a dataset names as --input and --output.
 
@@ -50,7 +51,7 @@ def hinted_folders(path: str | pathlib.Path, source: str = 'VIDEOS'
   return shlex.quote(str(folder)), shlex.quote(str(output))
 
 
-def holds_files(path: str | pathlib.Path) -> bool:
+def holds_files(path: str | os.PathLike) -> bool:
   """Whether something lies there already: a file, or a folder with content."""
   path = pathlib.Path(path)
   if not path.is_dir():

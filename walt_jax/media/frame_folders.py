@@ -1,0 +1,212 @@
+"""Folders of numbered images that are the frames of one clip.
+
+A folder is a clip if it holds two images or more and nothing else (hidden files
+aside), of one suffix, whose names are one text and a number (`00001.png`,
+`frame-7.jpg`), every number once, and no more numbers missing than there are.
+Whoever wants images, not clips, does not ask.
+"""
+import collections
+from collections.abc import Iterable, Iterator
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from walt_jax.media import image_clips
+from walt_jax.media import images
+from walt_jax.media import video_info
+
+_NUMBERED = re.compile(r'(?P<text>.*?)(?P<number>[0-9]+)')
+CONTAINER = 'images'  # What `VideoInfo` calls such a folder.
+_TOLERANCE = 1e-4  # Seconds.
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """One image of a clip.
+
+  Attributes:
+    number: Its place in time, by its name.
+    name: Its file's name.
+  """
+  number: int
+  name: str
+
+
+def frames_of(names: Iterable[str]) -> tuple[Frame, ...]:
+  """The frames of a folder that holds these files, in order; () if no clip."""
+  kinds, frames = set(), []
+  for name in names:
+    pure = pathlib.PurePath(name)
+    match = _NUMBERED.fullmatch(pure.stem)
+    if match is None or not images.is_image(name):
+      return ()
+    kinds.add((match['text'], pure.suffix.lower()))
+    frames.append(Frame(int(match['number']), name))
+  frames.sort(key=lambda frame: frame.number)
+  numbers = {frame.number for frame in frames}
+  if len(kinds) != 1 or len(frames) < 2 or len(numbers) < len(frames):
+    return ()
+  if max(numbers) - min(numbers) + 1 > 2 * len(frames):
+    return ()
+  return tuple(frames)
+
+
+def find(folder: str | os.PathLike) -> tuple[Frame, ...]:
+  """The frames of a folder, in order; () if it is no clip."""
+  names = []
+  for entry in pathlib.Path(folder).iterdir():
+    if entry.name.startswith('.'):
+      continue
+    if not entry.is_file():
+      return ()
+    names.append(entry.name)
+  return frames_of(names)
+
+
+class FolderReader:
+  """A folder of frames, read as `decode.Reader` reads a file.
+
+  Attributes:
+    info: What is known of the clip; `cuts` and `damage` tell of what has been
+      read so far.
+  """
+
+  def __init__(self, folder: str | os.PathLike, *, fps: float | None = None,
+               size: images.Size | None = None, start: float | None = None,
+               end: float | None = None):
+    """Opens a folder.
+
+    Args:
+      folder: One that `find` takes for a clip.
+      fps: Rate of the frames; `image_clips.PAGE_RATE` if nobody says.
+      size: Maps height and width of a frame to those wanted.
+      start: Seconds to skip.
+      end: Seconds from the start where the clip ends.
+
+    Raises:
+      video_info.ClipError: No clip, or no frame of it can be read.
+    """
+    self._folder, self._size = pathlib.Path(folder), size
+    try:
+      found = find(folder)
+    except OSError as error:
+      raise video_info.ClipError(f'cannot list: {error.strerror}') from error
+    if not found:
+      raise video_info.ClipError(
+          'a folder of nothing but images numbered one after another is read '
+          'as a clip; this is none')
+    self._rate = fps or image_clips.PAGE_RATE
+    self._origin = found[0].number
+    self._frames = tuple(
+        frame for frame in found
+        if self._time(frame) >= (start or 0.0) - _TOLERANCE
+        and (end is None or self._time(frame) < end - _TOLERANCE))
+    codec = pathlib.PurePath(found[0].name).suffix[1:].lower()
+    self.info = video_info.VideoInfo(
+        self._rate, 0, 0, duration=len(self._frames) / self._rate,
+        frames=len(self._frames), container=CONTAINER, codec=codec,
+        lossless=codec in images.LOSSLESS)
+    self._pictures = self._read()
+    self._next = next(self._pictures, None)
+    if self._next is None:
+      raise video_info.ClipError(
+          self.info.damage[0].reason if self.info.damage else
+          'no frame could be decoded')
+    height, width, _ = self._next[1].shape
+    self.info = dataclasses.replace(self.info, height=height, width=width)
+
+  def segments(self) -> Iterator[video_info.Segment]:
+    """Yields the segments of the clip, once: none crosses a missing frame.
+
+    Raises:
+      video_info.ClipError: A frame of another size, from the frames.
+    """
+    while self._next is not None:
+      yield video_info.Segment(self._time(self._next[0]), self._segment())
+
+  def first(self, count: int | None, *, rest: bool = True
+            ) -> list[np.ndarray]:
+    """The first frames that follow one another, or all.
+
+    Args:
+      count: How many, or None for all.
+      rest: False leaves the rest unread.
+
+    Raises:
+      video_info.ClipError: Damage, or missing frames where all are wanted.
+    """
+    kept = list(itertools.islice(self._segment(), count))
+    if count is None and self._next is not None:
+      raise video_info.ClipError(
+          (self.info.damage or self.info.cuts)[0].reason)
+    if rest:
+      self._check_rest()
+    return kept
+
+  def last(self, count: int) -> list[np.ndarray]:
+    """The last frames that follow one another, or all of fewer.
+
+    Raises:
+      video_info.ClipError: Damage.
+    """
+    kept: collections.deque[np.ndarray] = collections.deque(maxlen=count)
+    for segment in self.segments():
+      kept.clear()
+      kept.extend(segment.frames)
+    self._check_rest()
+    return list(kept)
+
+  def close(self) -> None:
+    """Does nothing: no file is held open."""
+
+  def _check_rest(self) -> None:
+    for segment in self.segments():
+      collections.deque(segment.frames, 0)
+    if self.info.damage:
+      raise video_info.ClipError(self.info.damage[0].reason)
+
+  def _segment(self) -> Iterator[np.ndarray]:
+    before: Frame | None = None
+    while self._next is not None:
+      frame, picture = self._next
+      if before is not None and frame.number != before.number + 1:
+        return
+      yield picture
+      before, self._next = frame, next(self._pictures, None)
+
+  def _read(self) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Yields the frames that can be read; tells of others."""
+    stored: tuple[int, ...] = ()
+    before: Frame | None = None
+    for count, frame in enumerate(self._frames):
+      if before is not None and frame.number != before.number + 1:
+        missing = frame.number - before.number - 1
+        cut = self._place(
+            frame, count, f'{missing} frame{"s" * (missing > 1)} missing '
+            f'between {before.name} and {frame.name}')
+        self.info = dataclasses.replace(self.info, cuts=(*self.info.cuts, cut))
+      before = frame
+      try:
+        picture = images.read(self._folder / frame.name)
+      except video_info.ClipError as error:
+        damage = self._place(frame, count, f'{frame.name}: {error}')
+        self.info = dataclasses.replace(
+            self.info, damage=(*self.info.damage, damage))
+        continue
+      stored = stored or picture.shape
+      if picture.shape != stored:
+        raise video_info.ClipError(
+            f'{frame.name} has {picture.shape[1]}x{picture.shape[0]} pixels, '
+            f'frames before it {stored[1]}x{stored[0]}')
+      yield frame, images.resize(picture, self._size)
+
+  def _place(self, frame: Frame, count: int, reason: str) -> video_info.Place:
+    return video_info.Place(self._time(frame), count, reason)
+
+  def _time(self, frame: Frame) -> float:
+    """Seconds from the first frame of the folder."""
+    return (frame.number - self._origin) / self._rate
