@@ -283,7 +283,7 @@ class _Setup:
         classes=(), uses_text=True,
         frame_lengths=objectives.frame_lengths(config),
         can_factorize=objectives.can_factorize(config),
-        defaults=objectives.sampler_options(config))
+        defaults=objectives.stage_settings(config))
 
   def _tokenizer(self, *, drawn: bool):
     """With weights on the host, as after loading; none where not `drawn`."""
@@ -335,10 +335,10 @@ def _settings(args, stages) -> list:
   scales = [float(scale) for scale in args.guidance.split(',')]
   steps = [int(count) for count in args.steps.split(',') if count]
   steps = steps * len(stages) if len(steps) == 1 else steps or [
-      stage.defaults.num_steps for stage in stages]
+      stage.defaults.options.num_steps for stage in stages]
   return [
       pipeline_lib.StageSettings(
-          dataclasses.replace(stage.defaults, num_steps=count),
+          dataclasses.replace(stage.defaults.options, num_steps=count),
           guidance_lib.Guidance(text=scale), _NOISE_LEVEL if index else 0.0)
       for index, (stage, scale, count) in enumerate(
           zip(stages, scales, steps, strict=True))]

@@ -67,7 +67,7 @@ def _settings(args, pipeline) -> list[pipeline_lib.StageSettings]:
   scales = {k: float(v) for k, v in (
       item.split('=') for item in args.guidance.split(','))}
   return [pipeline_lib.StageSettings(
-      stage.defaults, guidance_lib.Guidance(**{} if index else scales),
+      stage.defaults.options, guidance_lib.Guidance(**{} if index else scales),
       0.1 if index else 0.0) for index, stage in enumerate(pipeline.stages)]
 
 
@@ -188,7 +188,7 @@ def _image_to_video(args, reader) -> dict[str, Any]:
   pipeline = _load(args, args.rollout)
   given = [clip[:1] for clip in real]
   settings = [pipeline_lib.StageSettings(
-      pipeline.stages[0].defaults, guidance_lib.Guidance(text=2.5))]
+      pipeline.stages[0].defaults.options, guidance_lib.Guidance(text=2.5))]
   plan = pipeline.plan(args.num_frames)
   output = cascade.run(pipeline, requests, settings, batch_size=_BATCH,
                        given=given, plan=plan)[0]

@@ -118,7 +118,8 @@ def _plain(stage: pipeline_lib.TrainedStage, noise_level: float,
            guidance: dict[str, float] | None = None
            ) -> pipeline_lib.StageSettings:
   return pipeline_lib.StageSettings(
-      stage.defaults, guidance_lib.Guidance(**guidance or {}), noise_level)
+      stage.defaults.options, guidance_lib.Guidance(**guidance or {}),
+      noise_level)
 
 
 def bicubic(clips: np.ndarray, factor: int) -> np.ndarray:
@@ -161,7 +162,7 @@ def redraw(pipeline: pipeline_lib.Pipeline, latents: np.ndarray,
   """
   stage = pipeline.stages[0]
   sampler = stage.sampler
-  steps = samplers.make(sampler.schedule, stage.defaults).rows()
+  steps = samplers.make(sampler.schedule, stage.defaults.options).rows()
   chosen = np.flatnonzero(steps['timestep'] <= level)
   ids = {name: i for i, name in enumerate(stage.classes)}
   states, mask = pipeline.text.embed([r.prompt for r in requests])
@@ -223,7 +224,7 @@ def _upscaling(args) -> list[dict[str, Any]]:
       level = 0.0 if name == 'true' else _LEVEL
       made = _run(stage, latents, requests, level)
       drawn = _run(stage, latents, requests, level, _MORE_STEPS)
-      steps = stage.stages[0].defaults.num_steps
+      steps = stage.stages[0].defaults.options.num_steps
       if name.startswith('redrawn'):
         # The next stage gets this one's output.
         redrawn = _encode(stage, made)

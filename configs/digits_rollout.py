@@ -11,7 +11,7 @@ tokenizer:
     --config.tokenizer.workdir=RUN/tokenizer \
     --config.data.path=RUN/data/rollout
   walt sample --workdir RUN/rollout --num_frames 41 --out OUT \
-    --prompt 'a seven moves left' --guidance text=2.5
+    --prompt 'a seven moves left'
 
 `smoke` trains a tiny one on a fixed random tokenizer in seconds.
 """
@@ -53,7 +53,8 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
       name='muon', peak_lr=8e-3, muon_lr_ratio=1.0, schedule='linear',
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.99,)
-  config.sampler = dict(sampler='ddim', num_steps=25)
+  config.sampler = dict(
+      sampler='ddim', num_steps=25, guidance=dict(text=2.5))
   config.train = dict(
       num_steps=steps, log_every=20, save_every=1_000, eval_every=1_000,
       eval_batches=4, eval_samples=4)
@@ -76,5 +77,6 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   config.optimizer.update(
       name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)
   config.sampler.num_steps = 2
+  del config.sampler.guidance  # By text.
   config.train.update(num_steps=4, log_every=1, save_every=2, eval_every=4,
                       eval_batches=1, eval_samples=2)

@@ -109,6 +109,9 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
   # more training two are a little better (docs/measurements/sampling.md).
   config.sampler = dict(
       sampler='dpmpp_2m', num_steps=1 if level else 12, factorized=not level)
+  if not level:
+    config.sampler.guidance = (dict(label=4.5, text=4.5) if long else
+                               dict(label=1.5, text=1.75))
   config.train = dict(
       num_steps=steps, log_every=20, save_every=max(steps // 2, 1),
       eval_every=max(steps // 2, 1), eval_batches=4, eval_samples=4)
@@ -141,6 +144,7 @@ def _smoke() -> config_dict.ConfigDict:
   config.diffusion.update(frame_condition_probability=0.0, drop_frames=0.1,
                           frame_condition_lengths=(1, 2))
   config.sampler.factorized = False
+  del config.sampler.guidance
   config.optimizer.update(
       name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)
   config.sampler.num_steps = 2

@@ -9,8 +9,7 @@ Zero-shot UCF-101 of the paper's cascade: FVD 258.1, IS 35.1.
   walt train --config configs/t2v_base.py --workdir runs/base \
     --config.data.path=data/t2v --config.tokenizer.workdir=runs/tokenizer \
     --config.text.path=T5_XL_ENCODER
-  walt sample --workdir runs/base --out samples --prompt 'a dog surfs' \
-    --guidance text=7.5
+  walt sample --workdir runs/base --out samples --prompt 'a dog surfs'
 
 Half of the rows of a batch are images (ours): frames of the clips, or those of
 --config.data.image_path. Then fine-tune it to 9:16
@@ -56,7 +55,9 @@ def get_config(variant: str = 't2v_base') -> config_dict.ConfigDict:
       clip_norm=1.0,
       accumulation_steps=1)
   config.ema = ()
-  config.sampler = dict(sampler='ddim', num_steps=50)
+  config.sampler = dict(
+      sampler='ddim', num_steps=50,
+      guidance=dict(text=7.5))  # Ours: the paper guides, and names no scale.
   config.train = dict(
       num_steps=550_000, log_every=100, save_every=5_000, eval_every=10_000,
       eval_batches=4, eval_samples=4)

@@ -49,7 +49,9 @@ def get_config(variant: str = 't2v_base_9x16') -> config_dict.ConfigDict:
       clip_norm=1.0,
       accumulation_steps=1)
   config.ema = ()
-  config.sampler = dict(sampler='ddim', num_steps=50)
+  config.sampler = dict(
+      sampler='ddim', num_steps=50,
+      guidance=dict(text=7.5))  # Ours: the paper guides, and names no scale.
   config.train = dict(
       num_steps=250_000, log_every=100, save_every=5_000, eval_every=10_000,
       eval_batches=4, eval_samples=4)

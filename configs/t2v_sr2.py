@@ -4,7 +4,7 @@
     --config.data.path=data/t2v --config.tokenizer.workdir=runs/tokenizer \
     --config.text.path=T5_XL_ENCODER
   walt sample --workdir runs/base_9x16,runs/sr1,runs/sr2 --out samples \
-    --prompt 'a dog surfs' --guidance text=7.5
+    --prompt 'a dog surfs'
 
 It takes the latents of the clip at half the size, with noise added up to
 timestep 0.3. A quarter of the rows of a batch are images (ours). Patch 4, as
@@ -50,7 +50,9 @@ def get_config(variant: str = 't2v_sr2') -> config_dict.ConfigDict:
       clip_norm=1.0,
       accumulation_steps=1)
   config.ema = ()
-  config.sampler = dict(sampler='ddim', num_steps=50)
+  config.sampler = dict(
+      sampler='ddim', num_steps=50,
+      guidance=dict(text=7.5))  # Ours: the paper guides, and names no scale.
   config.train = dict(
       num_steps=275_000, log_every=100, save_every=5_000, eval_every=10_000,
       eval_batches=4, eval_samples=4)

@@ -61,7 +61,7 @@ class SelfConditioningTest(parameterized.TestCase):
     changed = params | dict(
         patch_projection=params['patch_projection'] | dict(kernel=kernel))
     draw = jax.jit(stage.make(
-        objectives.sampler_options(config), guidance.Guidance()))
+        objectives.stage_settings(config).options, guidance.Guidance()))
     keys = noise.row_keys(jax.random.key(1), 2)
     samples = [np.asarray(draw(p, keys, types.Conditioning(), 0.0))
                for p in (params, changed)]

@@ -1,5 +1,6 @@
 """`walt demo`: what the page draws, and the page itself in a browser."""
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import tempfile
@@ -11,13 +12,17 @@ import pytest
 
 from tests import chromium
 from tests.e2e import tiny
+from tests.sampling import cascade_test
 from walt_jax.builders import pipelines
 from walt_jax.commands import demo
 from walt_jax.core import errors
+from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import samplers
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import job as job_lib
+from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import settings
 
 PROMPT = 'a seven moves left'
@@ -97,6 +102,26 @@ class DrawerTest(absltest.TestCase):
     self.assertEqual(result.code, 2)
     self.assertRegex(
         result.err, r"\Awalt: error: .*Gradio.*-e '.\[demo\]'.*\n\Z")
+
+
+class FieldsTest(absltest.TestCase):
+
+  def test_fields_begin_with_what_the_config_says(self):
+    pipeline = cascade_test.pipeline_of(
+        ('base', (1, 2)), text=cascade_test.Codes())
+    stage = dataclasses.replace(
+        pipeline.stages[0], defaults=pipeline_lib.StageSettings(
+            samplers.SamplerOptions('dpmpp_2m', 12),
+            guidance_lib.of({'text': 12.5})))
+    gradio = mock.MagicMock()
+    fields = demo._stage_fields(gradio, stage, first=True)
+    self.assertLen(fields, 4)
+    begun = {call.kwargs['label']: call.kwargs['value']
+             for call in gradio.Slider.call_args_list}
+    self.assertEqual(
+        begun, {'Guidance by frames': 1.0, 'Guidance by text': 12.5})
+    for call in gradio.Slider.call_args_list:
+      self.assertBetween(call.kwargs['value'], *call.args)
 
 
 class PageTest(absltest.TestCase):

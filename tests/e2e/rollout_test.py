@@ -7,6 +7,8 @@ from absl.testing import absltest
 import numpy as np
 
 from tests.e2e import tiny
+from walt_jax.evaluation import inputs
+from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.media import decode
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
@@ -14,6 +16,46 @@ from walt_jax.media import video
 FRAMES = 9  # A window: 3 latent frames, of which 2 may be given.
 # After three steps of training it takes much for a text to tell.
 GUIDANCE = 'text=5000,frames=1.5;none'
+
+
+class GuidanceTest(absltest.TestCase):
+
+  def test_the_configs_scales_are_those_of_the_flag(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    old = tiny.run('rollout')
+    new = tiny.copy(old, folder / 'guided')
+    config = json.loads((new / 'config.json').read_text())
+    self.assertNotIn('guidance', config['sampler'])
+    config['sampler']['guidance'] = dict(text=5000, frames=1.5)
+    (new / 'config.json').write_text(json.dumps(config))
+    found = {}
+    for name, workdir, flags in (
+        ('config', new, ()), ('none', new, ('--guidance', 'none')),
+        ('flag', old, ('--guidance', 'text=5000,frames=1.5')),
+        ('old', old, ())):
+      result = tiny.walt(
+          'sample', '--workdir', workdir, '--out', folder / name, '--steps', 2,
+          '--prompt', 'a seven moves left', *flags)
+      self.assertEqual(result.code, 0, result.err)
+      found[name] = samples_lib.read_samples(folder / name)
+    guided = {'text': 5000.0, 'frames': 1.5}
+    for name, scales, origin in (
+        ('config', guided, 'config'), ('flag', guided, 'request'),
+        ('none', {}, 'request'), ('old', {}, 'config')):
+      stage, = found[name].stages
+      self.assertEqual((stage.guidance, stage.origins['guidance']),
+                       (scales, origin))
+    clips = {name: each.clips().astype(int) for name, each in found.items()}
+    np.testing.assert_array_equal(clips['config'], clips['flag'])
+    # Runs that are older than the key, and 'none', are not guided.
+    np.testing.assert_array_equal(clips['none'], clips['old'])
+    self.assertGreater(np.abs(clips['config'] - clips['old']).max(), 2)
+    # `walt evaluate` draws in the same way.
+    drawer = inputs.Inputs(evaluation_requests.EvaluationRequest(
+        'fvd', workdirs=[str(new)])).drawer()
+    self.assertEqual(drawer.settings[0].guidance.scales, guided)
+    self.assertEqual(
+        drawer.describe()['stages'][0]['origins']['guidance'], 'config')
 
 
 class RolloutTest(absltest.TestCase):

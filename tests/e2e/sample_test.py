@@ -107,7 +107,7 @@ class SampleTest(absltest.TestCase):
     requests = requests_lib.read(str(self.file), 0)
     settings = [
         pipeline_lib.StageSettings(
-            stage.defaults, guidance_lib.Guidance(), noise_level=0.2)
+            stage.defaults.options, guidance_lib.Guidance(), noise_level=0.2)
         for stage in pipeline.stages]
 
     def draw(requests, batch_size):

@@ -119,7 +119,7 @@ def pipeline_of(*stages, text=None) -> pipeline_lib.Pipeline:
         sampler=CountingSampler(kind),
         params=pipeline_lib.StageParams(lambda: jnp.float32(0), str),
         classes=(), uses_text=text is not None, frame_lengths=lengths,
-        can_factorize=False, defaults=samplers.SamplerOptions()))
+        can_factorize=False, defaults=SETTINGS))
   pipeline = pipeline_lib.Pipeline(None, tuple(made), text, 8.0)
   pipeline.__dict__['codec'] = ExactCodec()
   return pipeline

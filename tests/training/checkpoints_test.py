@@ -34,7 +34,8 @@ class CheckResumeTest(parameterized.TestCase):
   @parameterized.parameters(
       ('train.num_steps', 20), ('train.tensorboard', False), ('mesh.fsdp', 8),
       ('data.path', '/b'), ('data.num_workers', 4),
-      ('tokenizer.workdir', 'elsewhere'), ('model.window', (1, 4, 4)))
+      ('tokenizer.workdir', 'elsewhere'), ('sampler.guidance', {'text': 2.0}),
+      ('sampler.num_steps', 5), ('model.window', (1, 4, 4)))
   def test_free_keys(self, key, value):
     checkpoints.check_resume(SAVED, changed(key, value))
 

@@ -12,7 +12,6 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.core import errors
 from walt_jax.core import types
-from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.training import compiled
@@ -105,10 +104,9 @@ def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
   batch = dataclasses.replace(
       _rows(row, config.data.batch_size),
       row=_struct((config.data.batch_size,), jnp.int32))
-  options = objectives.sampler_options(config)
-  guidance = guidance_lib.Guidance(text=7.5 if config.text.name else 1.0)
+  drawing = objectives.stage_settings(config)
   draw = objectives.stage_sampler_of(bare.objective, config).make(
-      options, guidance)
+      drawing.options, drawing.guidance)
   # A sample has one of each condition; images are drawn as clips are.
   first = dataclasses.replace(row, **jax.tree.map(_first, dict(
       label=row.label, text=row.text, text_mask=row.text_mask, own=row.own)))

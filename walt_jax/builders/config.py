@@ -115,9 +115,14 @@ def override(config: config_dict.ConfigDict,
 
 def _override(config: config_dict.ConfigDict, key: str, text: str) -> None:
   """Sets one dotted key, which must be known, keeping its type."""
-  *parents, leaf = key.split('.')
+  *parents, leaf = names = key.split('.')
   section = config
-  for name in parents:
+  for depth, name in enumerate(parents, 1):
+    if isinstance(section, config_dict.ConfigDict) and (
+        section.get(name) is None and
+        schema.is_section(config.get('stage'), names[:depth])):
+      with section.unlocked():  # Left empty by the config.
+        section[name] = config_dict.ConfigDict()
     if not isinstance(section, config_dict.ConfigDict) or name not in section:
       raise _unknown_key(key, section, name)
     section = section[name]

@@ -20,7 +20,6 @@ from walt_jax.builders import warm_start
 from walt_jax.core import errors
 from walt_jax.core import run_files
 from walt_jax.core import types
-from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
@@ -86,12 +85,13 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params
+  drawing = objectives.stage_settings(config)
   stage = dataclasses.replace(
       bare, encode=encode,
       evaluate=denoiser_eval.DenoiserEvaluation(
           objective, encode, tokenizer.module,
           objectives.stage_sampler_of(objective, config).make(
-              objectives.sampler_options(config), guidance_lib.Guidance()),
+              drawing.options, drawing.guidance),
           [multihost.global_batch(batch, mesh) for batch in
            datasets.held_out_batches(config, mesh, held_out, tokenize)],
           mesh_lib.replicated(mesh), classes=train.classes,

@@ -52,7 +52,8 @@ class ClipSampler:
       num_samples: Clips of the prompt or of each label.
       num_frames: Frames of a clip; None: one window of the base.
       guidance: One scale for all that is asked for (prompt, label), or scales
-        by condition: {'text': 7.5, 'label': 1, 'frames': 2}. None: none.
+        by condition: {'text': 7.5, 'label': 1, 'frames': 2}; {} for none.
+        None: as the stages' configs say.
       seed: Seed of the noise; equal seeds draw equal clips.
       choice: Sampler, steps and noise levels of each stage; None: as the
         stages' configs say.

@@ -5,11 +5,15 @@ from walt_jax.core import conditions
 from walt_jax.core import errors
 from walt_jax.diffusion import loss as loss_lib
 from walt_jax.diffusion import prediction as prediction_lib
-from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
+from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import stage_sampler
 from walt_jax.training import denoiser_step
 
+# Of the low-resolution input: a little, so that a stage may fix what the one
+# before got wrong.
+DEFAULT_NOISE_LEVEL = 0.1
+_DROPS = {name: f'diffusion.drop_{name}' for name in conditions.CONDITIONS}
 
 def objective(config: schema.DenoiserExperiment,
               platform: str) -> denoiser_step.DenoiserObjective:
@@ -45,22 +49,68 @@ def objective(config: schema.DenoiserExperiment,
   return result
 
 
-def sampler_options(
-    config: schema.DenoiserExperiment) -> samplers.SamplerOptions:
-  """The sampler that evaluation and `walt sample` use by default.
+def stage_settings(
+    config: schema.DenoiserExperiment) -> pipeline_lib.StageSettings:
+  """How samples are drawn wherever nothing else is asked for.
 
   Raises:
-    UserError: If it is factorized and the denoiser does not learn to be.
+    UserError: What the denoiser does not learn: to be factorized, a condition
+      that is guided, or to be without it; or noise on an input that it lacks.
   """
-  options = config.sampler
-  if options.factorized and not can_factorize(config):
+  section = config.sampler
+  if section.factorized and not can_factorize(config):
     raise errors.UserError(
         'config key sampler.factorized is True: that takes a denoiser that '
         'learns images (data.image_rows above 0) and to continue from one '
         'latent frame (model.frame_condition=True, '
         'diffusion.frame_condition_probability above 0 and 1 in '
         'diffusion.frame_condition_lengths); set those, or factorized=False')
-  return options
+  guidance = (section.guidance or schema.Guidance()).build()
+  for name, scale in guidance.scales.items():
+    _check_guided(config, name, scale)
+  level = section.noise_level
+  if level is None:
+    level = DEFAULT_NOISE_LEVEL if config.model.low_res_factor else 0.0
+  elif not config.model.low_res_factor:
+    raise errors.UserError(
+        f'config key sampler.noise_level is {level:g}, but a base has no '
+        'low-resolution input; leave it out')
+  return pipeline_lib.StageSettings(section.options, guidance, level)
+
+
+def _check_guided(config: schema.DenoiserExperiment, name: str,
+                  scale: float) -> None:
+  """A condition that is guided must be one that is learnt, and left out."""
+  key = f'config key sampler.guidance.{name} is {scale:g}'
+  learnt = learnt_conditions(config)
+  if name not in learnt:
+    raise errors.UserError(
+        f'{key}, but the denoiser is conditioned on '
+        f'{", ".join(sorted(learnt)) or "nothing"}; leave it out')
+  if not learnt[name]:
+    raise errors.UserError(
+        f'{key}, but the denoiser never learns to be without: set the '
+        'probability that it is left out in training above 0 '
+        f'({_DROPS.get(name, "drop_probability of its class")}), or leave '
+        'the scale out')
+
+
+def learnt_conditions(config: schema.DenoiserExperiment) -> dict[str, bool]:
+  """The conditions of a denoiser, and whether it learns to be without each.
+
+  That is what guidance by it, and drawing without it, take.
+  """
+  section, model = config.diffusion, config.model
+  frames = section.frame_condition_probability
+  has = dict(
+      label=(bool(model.num_classes), section.drop_label),
+      text=(bool(config.text.name), section.drop_text),
+      # A row without given frames is one that is left without them.
+      frames=(bool(frame_lengths(config)), section.drop_frames or 1 - frames))
+  return {name: chance > 0 for name, (there, chance) in has.items()
+          if there} | {
+              own.column: own.drop_probability > 0
+              for own in networks.own_conditions(model.conditions)}
 
 
 def frame_lengths(config: schema.DenoiserExperiment) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,
       uses_text=bool(config.text.name),
       frame_lengths=objectives.frame_lengths(config),
       can_factorize=objectives.can_factorize(config),
-      defaults=objectives.sampler_options(config))
+      defaults=objectives.stage_settings(config))
 
 
 def pipeline_in_training(

@@ -123,6 +123,15 @@ def default(section: type, keys: Sequence[str]) -> Any:
   return next((value for value in found if value is not MISSING), MISSING)
 
 
+def is_section(section: type, keys: Sequence[str]) -> bool:
+  """Whether a key of a section, or of a section in it, holds a section."""
+  kinds: tuple[type, ...] = (section,)
+  for key in keys:
+    kinds = tuple(inner for kind in kinds if key in fields(kind)
+                  for inner in subsections(annotations(kind)[key]))
+  return bool(kinds)
+
+
 def with_defaults(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
   """Plain values of a section and, where keys are left out, their defaults.
 
@@ -193,6 +202,9 @@ def describe(annotation: Any, *, plural: bool = False) -> str:
   if origin is Literal:
     return f'one of {", ".join(map(repr, arguments))}'
   if origin is tuple:
+    if len(set(arguments) - {Ellipsis}) > 1:
+      return (f'{"tuples" if plural else "a tuple"} of '
+              f'{" and ".join(map(describe, arguments))}')
     count = '' if arguments[-1] is Ellipsis else f'{len(arguments)} '
     return (f'{"tuples" if plural else "a tuple"} of {count}'
             f'{describe(arguments[0], plural=True)}')

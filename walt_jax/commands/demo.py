@@ -173,21 +173,23 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
 def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
                   first: bool) -> list[Any]:
   """The widgets of one stage, in the order in which `_choice` reads them."""
+  defaults = stage.defaults
   with gradio.Accordion(f'Stage {stage.name}', open=first):
     fields = [
-        gradio.Number(stage.defaults.num_steps, precision=0, minimum=1,
+        gradio.Number(defaults.options.num_steps, precision=0, minimum=1,
                       label='Steps', elem_id=f'{stage.name}-steps'),
         gradio.Dropdown(
-            list(dict.fromkeys([*samplers.SAMPLERS, stage.defaults.sampler])),
-            value=stage.defaults.sampler, label='Sampler',
+            list(dict.fromkeys([*samplers.SAMPLERS, defaults.options.sampler])),
+            value=defaults.options.sampler, label='Sampler',
             elem_id=f'{stage.name}-sampler')]
     for name in sorted(stage.conditions):
+      scale = defaults.guidance.scales.get(name, 1.0)
       fields.append(gradio.Slider(
-          0, 10, value=1, step=0.1, label=f'Guidance by {name}',
-          elem_id=f'{stage.name}-{name}'))
+          min(0, scale), max(10, scale), value=scale, step=0.05,
+          label=f'Guidance by {name}', elem_id=f'{stage.name}-{name}'))
     if stage.sampler.denoiser.low_res_factor:
       fields.append(gradio.Slider(
-          0, 1, value=settings_lib.DEFAULT_NOISE_LEVEL, step=0.05,
+          0, 1, value=defaults.noise_level, step=0.05,
           label='Noise on the low-resolution input',
           elem_id=f'{stage.name}-noise'))
   return fields

@@ -27,14 +27,15 @@ class Guidance:
   null + scale (full - null), and scale 1 costs no pass of the network.
 
   Attributes:
-    label: Scale of the class label; 1 follows it without guidance, 0 ignores
-      it. Likewise for the other two.
-    text: See `label`.
-    frames: See `label`; the given latent frames.
-    own: (name, scale) of conditions of the user's own.
-    schedule: 'constant'; 'power_cosine' grows from 1 at pure noise to the
-      scale at clean data (MDT, 2303.14389); 'interval' applies the scale to
-      timesteps in `interval` and 1 elsewhere (2404.07724).
+    label: Scale of the class label: 1 follows it without guidance, 0 ignores
+      it.
+    text: Scale of the text, likewise.
+    frames: Scale of the given latent frames, likewise.
+    own: Pairs (name, scale) of conditions of your own.
+    schedule: How scales depend on the timestep: 'constant'; 'power_cosine'
+      grows from 1 at pure noise to the scale at clean data (MDT, 2303.14389);
+      'interval' applies the scale to timesteps in `interval` and 1 elsewhere
+      (2404.07724).
     power: Exponent of 'power_cosine'.
     interval: Lowest and highest guided timestep of 'interval'.
     null_label: The label id that means none (`num_classes`); needed to guide
@@ -69,6 +70,23 @@ class Guidance:
              for name in conditions.CONDITIONS} | dict(self.own)
     return {name: scale for name, scale in named.items() if scale != 1}
 
+  @property
+  def shape(self) -> dict[str, float | str | tuple[float, float]]:
+    """How the scales depend on the timestep; {} where they do not."""
+    if self.schedule == 'power_cosine':
+      return dict(schedule=self.schedule, power=self.power)
+    if self.schedule == 'interval':
+      return dict(schedule=self.schedule, interval=self.interval)
+    return {}
+
+  def with_scales(self, scales: Mapping[str, float]) -> 'Guidance':
+    """These scales alone, of conditions by name, over the same schedule."""
+    own = tuple((name, scale) for name, scale in scales.items()
+                if name not in conditions.CONDITIONS)
+    return dataclasses.replace(
+        self, label=scales.get('label', 1.0), text=scales.get('text', 1.0),
+        frames=scales.get('frames', 1.0), own=own)
+
   def strength(self, timestep: jax.Array) -> jax.Array:
     """What multiplies (scale - 1) at `timestep`, in [0, 1]."""
     timestep = jnp.asarray(timestep, jnp.float32)
@@ -83,11 +101,7 @@ class Guidance:
 
 def of(scales: Mapping[str, float]) -> Guidance:
   """Guidance by scales of conditions, built in or of the user's own."""
-  own = tuple((name, scale) for name, scale in scales.items()
-              if name not in conditions.CONDITIONS)
-  return Guidance(
-      label=scales.get('label', 1.0), text=scales.get('text', 1.0),
-      frames=scales.get('frames', 1.0), own=own)
+  return Guidance().with_scales(scales)
 
 
 def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:

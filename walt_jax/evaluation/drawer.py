@@ -135,7 +135,9 @@ class Drawer:
         workdir=stage.workdir, step=stage.step, sha256=stage.params.sha256,
         weights=stage.weights, self_condition=stage.sampler.self_condition,
         options=dataclasses.asdict(setting.options),
-        guidance=setting.guidance.scales, noise_level=setting.noise_level)
+        guidance=setting.guidance.scales, noise_level=setting.noise_level,
+        origins=setting.origins, **({'guidance_shape': setting.guidance.shape}
+                                    if setting.guidance.shape else {}))
               for stage, setting in zip(self.pipeline.stages, self.settings,
                                         strict=True)]
     return dict(
@@ -150,7 +152,7 @@ class Drawer:
     found = self.describe()
     for stage, trained in zip(
         found['stages'], self.pipeline.stages, strict=True):
-      del stage['workdir']
+      del stage['workdir'], stage['origins']
       # Without the entry, keys of features that were right all along stay.
       if stage['self_condition'] == trained.sampler.denoiser.self_condition:
         del stage['self_condition']

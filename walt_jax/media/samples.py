@@ -71,12 +71,16 @@ class StageRecord:
     sampler: 'ddim', ..
     steps: Sampling steps.
     guidance: Condition -> guidance scale.
+    guidance_shape: How the scales depend on the timestep; {} where they do
+      not.
     noise_level: Noise augmentation of the low-resolution input, or None.
     shape: [T, H, W, 3] of its output.
     seconds: Wall time of the stage over all samples.
     compile_seconds: Part of `seconds` spent compiling, or None.
     tokenizer_sha256: Hash of the tokenizer used.
     sampler_options: All settings of the sampler.
+    origins: Setting -> where it came from: 'request' (a flag, an argument, a
+      field of the page) or 'config' (the run's).
     windows: How clips longer than a window were made: 'continued', each
       window from the last frames of the one before, or 'blended', each on its
       own and the frames that two share faded over; '' for other clips.
@@ -96,6 +100,8 @@ class StageRecord:
   tokenizer_sha256: str | None = None
   sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   windows: str = ''
+  guidance_shape: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def plan(config: schema.Experiment) -> dict[str, Any]:
 
 def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
   objective = objectives.objective(config, _PLATFORM)
-  sampler = objectives.sampler_options(config)
+  drawing = objectives.stage_settings(config)
   model, section, batch = objective.denoiser, config.latents, (
       config.data.batch_size)
   latents = (section.frames, section.height, section.width, section.channels)
@@ -74,8 +74,10 @@ def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
       model_flops_per_step=_train_flops(forward) * batch,
       self_condition_flops_per_step=forward * batch if first_pass else 0,
       model_flops_per_pass=forward, model_flops_by_part=by_part,
-      sampler=sampler.sampler, sampler_steps=sampler.num_steps,
-      model_flops_per_sample=forward * sampler.num_steps)
+      sampler=drawing.options.sampler, sampler_steps=drawing.options.num_steps,
+      sampler_guidance=drawing.guidance.scales,
+      model_flops_per_sample=forward * drawing.options.num_steps * (
+          1 + len(drawing.guidance.scales)))
 
 
 def _train_flops(forward: int) -> int:

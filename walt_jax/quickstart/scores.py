@@ -1,4 +1,5 @@
 """Scores of the quickstart's runs and of baselines measured alike."""
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,7 +9,6 @@ from walt_jax.builders import tokenizers
 from walt_jax.core import files
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
-from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.evaluation import reconstruct
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import baselines
@@ -17,7 +17,6 @@ from walt_jax.metrics import video_features
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.report import scores_file
 from walt_jax.sampling import compiled_tokenizer
-from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import upscale
 
@@ -152,10 +151,8 @@ def _super_resolution(out, index: int, size: int, network) -> list[Score]:
   low = upscale.low_resolution(truth, factor)
   requests = [requests_lib.Request(prompt=e['caption'], label=e['label_name'],
                                    index=i) for i, e in enumerate(examples)]
-  made = upscale.upscale(
-      pipeline, low, requests, pipeline_lib.StageSettings(
-          stage.defaults, guidance_lib.Guidance(), _NOISE_LEVEL),
-      batch_size=4)
+  settings = dataclasses.replace(stage.defaults, noise_level=_NOISE_LEVEL)
+  made = upscale.upscale(pipeline, low, requests, settings, batch_size=4)
   plain = upscale.bilinear(low, factor)
   samples_lib.write_samples(
       out / f'sr{index}_from_truth', made[:_SHOWN],

@@ -32,7 +32,6 @@ class Plan:
     train_clips: Clips to train on at 32, 64 and 128 pixels.
     held_out_clips: Held-out clips likewise.
     num_control_samples: Base samples whose digit and direction are read.
-    guidance: Guidance of the base, in the form of `walt sample --guidance`.
     fvd_clips: Clips of each set that FVD compares.
     warm_up: Where the base begins; None: at random parameters.
   """
@@ -41,7 +40,6 @@ class Plan:
   train_clips: tuple[int, int, int]
   held_out_clips: tuple[int, int, int]
   num_control_samples: int
-  guidance: str
   fvd_clips: int
   warm_up: 'WarmUp | None' = None
 
@@ -60,10 +58,8 @@ class WarmUp:
   num_steps: int
 
 
-SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160,
-             'label=1.5,text=1.75', 32)
-LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160,
-            'label=4.5,text=4.5', 32,
+SHORT = Plan('', 'quick', (2048, 384, 192), (64, 16, 16), 160, 32)
+LONG = Plan('_long', 'free', (12288, 1536, 512), (64, 16, 16), 160, 32,
             # Fresh backgrounds take all gradients of a base that cannot draw
             # digits yet (docs/measurements/training.md).
             WarmUp('quick', 4096, 3000))
@@ -124,20 +120,19 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
     steps.append((f'train {stage}', train(
         stage, size, *begin.get(stage, ()), '--workdir', f'{out}/{stage}')))
   requests = _write_requests(out, plan.num_control_samples)
-  guidance = ['--guidance', plan.guidance]
   steps += [
       ('sample base', [
           'sample', '--workdir', f'{out}/base', '--requests',
           str(requests['both']), '--out', f'{out}/base_samples',
-          '--batch_size', '32', *guidance]),
+          '--batch_size', '32']),
       ('sample step-0 base', [
           'sample', '--workdir', f'{out}/base_step0', '--requests',
           str(requests['few']), '--out', f'{out}/step0_samples',
-          '--batch_size', '32', *guidance]),
+          '--batch_size', '32']),
       ('sample the cascade', [
           'sample', '--workdir', ','.join(f'{out}/{s}' for s in STAGES),
           '--requests', str(requests['mixed']), '--out', f'{out}/samples',
-          '--batch_size', '4', '--guidance', f'{plan.guidance};none;none']),
+          '--batch_size', '4']),
       ('score control', [
           'evaluate', 'control', '--generated', f'{out}/base_samples',
           '--json', f'{out}/control.json']),

@@ -118,6 +118,7 @@ class _Writer:
         sha256=stage.params.sha256, weights=stage.weights,
         sampler=setting.options.sampler, steps=setting.options.num_steps,
         guidance=setting.guidance.scales,
+        guidance_shape=setting.guidance.shape, origins=setting.origins,
         noise_level=(setting.noise_level
                      if stage.sampler.denoiser.low_res_factor else None),
         shape=tuple(self._shapes[stage.name]), seconds=output.seconds,

@@ -20,6 +20,8 @@ from walt_jax.text import limits
 from walt_jax.tokenizer import inference
 
 Request = requests_lib.Request
+# What may be chosen for a stage, by the names that `samples.json` uses.
+SETTINGS = ('sampler', 'steps', 'factorized', 'guidance', 'noise_level')
 
 
 class StageParams:
@@ -56,6 +58,29 @@ class StageParams:
     return self._sha256
 
 
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+  """How one stage draws.
+
+  Attributes:
+    options: Sampler and steps.
+    guidance: Scales by condition.
+    noise_level: Noise level of the low-resolution input, in [0, 1].
+    asked: Names of what the request chose, of `SETTINGS`; the rest is what
+      the stage's config says.
+  """
+  options: samplers.SamplerOptions
+  guidance: guidance_lib.Guidance
+  noise_level: float = 0.0
+  asked: frozenset[str] = frozenset()
+
+  @property
+  def origins(self) -> dict[str, str]:
+    """Where each setting came from: 'request' or 'config'."""
+    return {name: 'request' if name in self.asked else 'config'
+            for name in SETTINGS}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedStage:
   """One work directory or export.
@@ -73,7 +98,7 @@ class TrainedStage:
       stage without frame prediction.
     can_factorize: Whether it learnt to draw an image first, and to continue
       from that (`SamplerOptions.factorized`).
-    defaults: The config's sampler.
+    defaults: How it draws unless a request says otherwise, by its config.
   """
   name: str
   workdir: str
@@ -85,7 +110,7 @@ class TrainedStage:
   uses_text: bool
   frame_lengths: tuple[int, ...]
   can_factorize: bool
-  defaults: samplers.SamplerOptions
+  defaults: StageSettings
 
   @property
   def conditions(self) -> frozenset[str]:
@@ -94,20 +119,6 @@ class TrainedStage:
                frames=bool(self.frame_lengths))
     own = (kind.column for kind in self.sampler.denoiser.conditions)
     return frozenset(name for name, value in has.items() if value).union(own)
-
-
-@dataclasses.dataclass(frozen=True)
-class StageSettings:
-  """What a user may choose for one stage.
-
-  Attributes:
-    options: Sampler and steps.
-    guidance: Scales by condition.
-    noise_level: Noise level of the low-resolution input, in [0, 1].
-  """
-  options: samplers.SamplerOptions
-  guidance: guidance_lib.Guidance
-  noise_level: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

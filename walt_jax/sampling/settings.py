@@ -4,30 +4,28 @@ import dataclasses
 from typing import Any, TypeVar
 
 from walt_jax.core import errors
-from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import rollout
 
 Value = TypeVar('Value')
 
 DEFAULT_BATCH_SIZE = 8
-# Of the low-resolution input: a little, so that a stage may fix what the one
-# before got wrong.
-DEFAULT_NOISE_LEVEL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplerChoice:
-  """How samples are drawn; lists have one value, or one a stage.
+  """How samples are drawn; None: as each stage's config says.
+
+  Lists have one value, or one a stage.
 
   Attributes:
-    steps: Sampling steps; None: as the stage's config says.
-    sampler: Names of samplers; None likewise.
-    factorized: Whether the base draws the first frame alone, as an image;
-      None likewise.
-    guidance: Scales by condition; None: no guidance.
+    steps: Sampling steps.
+    sampler: Names of samplers.
+    factorized: Whether the base draws the first frame alone, as an image.
+    guidance: Scales by condition, in place of all of the config's; {} for no
+      guidance.
     noise_level: Noise on the low-resolution input, in [0, 1], one for each
-      super-resolution stage; None: `DEFAULT_NOISE_LEVEL`.
+      super-resolution stage.
   """
   steps: Sequence[int] | None = None
   sampler: Sequence[str] | None = None
@@ -60,22 +58,22 @@ def stage_settings(choice: SamplerChoice, pipeline: pipeline_lib.Pipeline
     raise errors.UserError(
         f'--noise_level {choice.noise_level[0]}: there is no super-resolution '
         'stage to give it to; leave it out, or give --workdir BASE,SR1')
-  steps = per_stage(choice.steps, count, '--steps', None)
-  names = per_stage(choice.sampler, count, '--sampler', None)
-  scales = per_stage(choice.guidance, count, '--guidance', {})
-  levels = [0.0] + per_stage(
-      choice.noise_level, max(count - 1, 1), '--noise_level',
-      DEFAULT_NOISE_LEVEL)
+  steps = per_stage(choice.steps, count, '--steps')
+  names = per_stage(choice.sampler, count, '--sampler')
+  scales = per_stage(choice.guidance, count, '--guidance')
+  levels: list[float | None] = [None]
+  levels += per_stage(choice.noise_level, max(count - 1, 1), '--noise_level')
   shared = bool(choice.guidance) and len(choice.guidance) == 1
   _check_factorized(choice.factorized, stages[0])
-  changes = [dict(num_steps=steps[i], sampler=names[i],
-                  factorized=None if i else choice.factorized)
-             for i in range(count)]
-  return [
-      _settings(stage, changes[i],
-                _known_scales(stage, scales[i], lenient=shared and i > 0),
-                levels[i])
-      for i, stage in enumerate(stages)]
+  found = []
+  for i, stage in enumerate(stages):
+    asked = dict(
+        steps=steps[i], sampler=names[i], noise_level=levels[i],
+        factorized=None if i else choice.factorized,
+        guidance=_known_scales(stage, scales[i], lenient=shared and i > 0))
+    found.append(_settings(stage, {
+        name: value for name, value in asked.items() if value is not None}))
+  return found
 
 
 def _check_factorized(asked: bool | None,
@@ -89,15 +87,17 @@ def _check_factorized(asked: bool | None,
 
 
 def _known_scales(stage: pipeline_lib.TrainedStage,
-                  scales: Mapping[str, float], *, lenient: bool
-                  ) -> dict[str, float]:
-  """The scales of conditions that the stage has.
+                  scales: Mapping[str, float] | None, *, lenient: bool
+                  ) -> dict[str, float] | None:
+  """The scales of conditions that the stage has; None where none are asked.
 
   Args:
     stage: It.
     scales: Guidance scale by condition.
     lenient: Whether one list is for all stages: each takes what it knows.
   """
+  if scales is None:
+    return None
   for name in scales:
     if name not in stage.conditions and not lenient:
       known = ', '.join(sorted(stage.conditions)) or 'nothing'
@@ -107,35 +107,38 @@ def _known_scales(stage: pipeline_lib.TrainedStage,
   return {k: v for k, v in scales.items() if k in stage.conditions}
 
 
-def _settings(stage, changes: Mapping[str, Any], scales, level
+def _settings(stage: pipeline_lib.TrainedStage, asked: Mapping[str, Any]
               ) -> pipeline_lib.StageSettings:
-  """The stage's own sampler but for what is not None in `changes`."""
+  """The stage's own settings but for what is asked, by `SETTINGS`."""
+  defaults = stage.defaults
+  names = dict(steps='num_steps', sampler='sampler', factorized='factorized')
   try:
-    options = dataclasses.replace(stage.defaults, **{
-        name: value for name, value in changes.items() if value is not None})
+    options = dataclasses.replace(defaults.options, **{
+        names[name]: value for name, value in asked.items() if name in names})
     stage.sampler.schedule.path(options.num_steps)  # Or there is none.
-    return pipeline_lib.StageSettings(
-        options=options, guidance=guidance_lib.of(scales),
-        noise_level=level)
+    guidance = (defaults.guidance.with_scales(asked['guidance'])
+                if 'guidance' in asked else defaults.guidance)
   except ValueError as e:
     raise errors.UserError(f'stage {stage.name}: {e}') from e
+  return pipeline_lib.StageSettings(
+      options, guidance, asked.get('noise_level', defaults.noise_level),
+      frozenset(asked))
 
 
-def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str,
-              default: Value) -> list[Value]:
+def per_stage(values: Sequence[Value] | None, num_stages: int, flag: str
+              ) -> list[Value] | list[None]:
   """Spreads a flag over the stages of a pipeline.
 
   Args:
-    values: Parsed values; one serves all stages, None means `default`.
+    values: Parsed values; one serves all stages, None is None for each.
     num_stages: Stages in the pipeline.
     flag: Name of the flag, for the message.
-    default: Where the flag was not given.
 
   Raises:
     errors.UserError: Neither one value nor one a stage.
   """
   if values is None:
-    return [default] * num_stages
+    return [None] * num_stages
   if len(values) == 1:
     return list(values) * num_stages
   if len(values) != num_stages:

@@ -22,7 +22,7 @@ PyTree = Any
 # Keys that a resumed run may set otherwise: they do not change what is learnt
 # by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
 _FREE_KEYS = re.compile(
-    r'^(train|mesh)(\.|$)'
+    r'^(train|mesh|sampler)(\.|$)'
     r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
 
 
@@ -135,7 +135,7 @@ def restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
 def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
   """Refuses to continue with a config that another run was begun with.
 
-  Only `train.*`, `mesh`, worker counts and paths may differ.
+  Only `train.*`, `sampler.*`, `mesh`, worker counts and paths may differ.
 
   Raises:
     UserError: Names the first key that differs, both values, and the fix.

@@ -19,8 +19,11 @@ from walt_jax.builders.schema.experiment import Experiment
 from walt_jax.builders.schema.experiment import TokenizerExperiment
 from walt_jax.builders.schema.experiment import TokenizerExport
 from walt_jax.builders.schema.experiment import default
+from walt_jax.builders.schema.experiment import is_section
 from walt_jax.builders.schema.experiment import of
 from walt_jax.builders.schema.experiment import with_defaults
+from walt_jax.builders.schema.sampler import Guidance
+from walt_jax.builders.schema.sampler import Sampler
 from walt_jax.builders.schema.tokenizer import Autoencoder
 from walt_jax.builders.schema.tokenizer import Discriminator
 from walt_jax.builders.schema.tokenizer import FeatureDiscriminator
@@ -39,12 +42,14 @@ __all__ = [
     'Discriminator',
     'Experiment',
     'FeatureDiscriminator',
+    'Guidance',
     'Latents',
     'Mesh',
     'OwnTokenizer',
     'Perceptual',
     'RandomTokenizer',
     'STAGES',
+    'Sampler',
     'Statistics',
     'Text',
     'Tokenizer',
@@ -52,6 +57,7 @@ __all__ = [
     'TokenizerExport',
     'Train',
     'default',
+    'is_section',
     'of',
     'with_defaults',
 ]

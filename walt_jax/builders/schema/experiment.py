@@ -8,11 +8,11 @@ from ml_collections import config_dict
 from walt_jax.builders import sections
 from walt_jax.builders.schema import data as data_lib
 from walt_jax.builders.schema import denoiser as denoiser_lib
+from walt_jax.builders.schema import sampler as sampler_lib
 from walt_jax.builders.schema import tokenizer as tokenizer_lib
 from walt_jax.builders.sections import Fraction
 from walt_jax.builders.sections import Seed
 from walt_jax.core import errors
-from walt_jax.diffusion import samplers
 from walt_jax.training import optimizers
 from walt_jax.training import tokenizer_step
 
@@ -93,7 +93,7 @@ class DenoiserExperiment(Experiment):
   text: denoiser_lib.Text
   model: denoiser_lib.Denoiser
   diffusion: denoiser_lib.Diffusion
-  sampler: samplers.SamplerOptions
+  sampler: sampler_lib.Sampler
 
   def __post_init__(self):
     super().__post_init__()
@@ -166,6 +166,11 @@ def default(stage: Any, keys: Sequence[str]) -> Any:
   if stage not in STAGES:
     return sections.MISSING
   return sections.default(STAGES[stage], keys)
+
+
+def is_section(stage: Any, keys: Sequence[str]) -> bool:
+  """Whether a key of configs of a stage holds a section."""
+  return stage in STAGES and sections.is_section(STAGES[stage], keys)
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
