@@ -8,7 +8,13 @@ An image is a video of one frame; both kinds of layers attend to all of it.
     --config.data.path=data/imagenet
   walt train --config configs/imagenet256.py --workdir runs/imagenet \
     --config.data.path=data/imagenet --config.tokenizer.workdir=runs/tokenizer
-  walt evaluate fid --workdir runs/imagenet --real REAL_IMAGES --json fid.json
+  walt evaluate fid --workdir runs/imagenet --protocol imagenet-adm \
+    --real VIRTUAL_imagenet256_labeled.npz \
+    --network classify_image_graph_def.pb --json fid.json
+
+The two files are those of guided-diffusion's evaluations: statistics of the
+real images, and InceptionV3 (docs/evaluation.md). IS, sFID, precision and
+recall stand beside FID in the result.
 
 With guidance on a power-cosine schedule (sampler.guidance.label, which the
 paper does not name, and .schedule) the paper reports FID 2.40, IS 290.5.

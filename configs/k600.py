@@ -8,7 +8,8 @@
     --config.data.path=data/k600
   walt train --config configs/k600.py --workdir runs/k600 \
     --config.data.path=data/k600 --config.tokenizer.workdir=runs/tokenizer
-  walt evaluate fvd --workdir runs/k600 --real REAL_CLIPS --json k600.json
+  walt evaluate fvd --workdir runs/k600 --protocol k600-magvit \
+    --given_frames 5 --real data/k600:heldout:128x128 --json k600.json
 
 360 epochs of about 392,000 training clips. Variants: `k600` (default) and
 `smoke`, a minute on a CPU, which needs nothing else.

@@ -48,7 +48,9 @@ def check(inputs: inputs_lib.Inputs, takes: Sequence[metric_lib.Kind]
   if request.generated is not None:
     sets['generated'] = _described(inputs.generated(frames))
   elif 'generated' in takes:
-    sets['generated'] = _drawn(inputs)
+    sets['generated'] = dataclasses.replace(
+        _drawn(inputs), count=request.drawing.num_samples
+        or protocol.num_generated or inputs_lib.DEFAULT_SAMPLES)
   found: list[set_info.Difference] = []
   if len(sets) == 2:
     found = set_info.differences(sets['real'], sets['generated'], frames)
@@ -116,7 +118,7 @@ def _described_once(path: str, frames: int | None, fingerprint: str
 
 
 def _drawn(inputs: inputs_lib.Inputs) -> set_info.SetInfo:
-  """Of samples that are yet to be drawn."""
+  """One of the samples that are yet to be drawn."""
   pipeline, _ = inputs.pipeline()
   size, plan = pipeline.size(-1), pipeline.plan()
   rate = pipeline.trained_rate

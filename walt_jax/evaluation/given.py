@@ -20,8 +20,9 @@ class Given:
   Attributes:
     counts: Number of clips by the frames that each was given; None is how
       many frames those were given of which nothing says it.
-    known_by: What says so: 'samples.json', '--given_frames' or '--requests';
-      None where nothing does, and none are taken to be given.
+    known_by: What says so: 'samples.json', '--given_frames', '--requests', or
+      'drawn' for samples that are given nothing; None where nothing says it,
+      and none are taken to be given.
   """
   counts: Mapping[int | None, int]
   known_by: str | None
@@ -56,7 +57,9 @@ def of(inputs: inputs_lib.Inputs) -> Given:
   asked = inputs.request.measure.given_frames
   counts, known_by = _told(inputs)
   if not counts or (None in counts and asked is not None):
-    return Given({asked or 0: 1}, None if asked is None else _FLAG)
+    if asked is None:
+      return Given({0: 1}, 'drawn' if inputs.is_drawn else None)
+    return Given({asked: 1}, _FLAG)
   found = Given(counts, known_by)
   if asked is not None and found.frames != asked:
     raise errors.UserError(
