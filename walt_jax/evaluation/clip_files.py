@@ -6,18 +6,33 @@ import unicodedata
 from walt_jax.core import errors
 from walt_jax.data import evaluation_clips
 from walt_jax.media import decode
+from walt_jax.media import frame_folders as frame_folders_lib
 
 _ARRAY_SUFFIXES = ('.npy',)
 
 
-def find(folder: pathlib.Path) -> list[pathlib.Path]:
+def find(folder: pathlib.Path, *, frame_folders: bool = False
+         ) -> list[pathlib.Path]:
   """The clips of a folder and of those in it, in the order of their names.
+
+  Args:
+    folder: Where to look.
+    frame_folders: Whether folders of nothing but numbered images are clips;
+      else each image is one, of one frame.
 
   Raises:
     UserError: There are none, or several kinds, or one clip in two files.
   """
   kinds: dict[str, list[pathlib.Path]] = {}
+  folders: set[pathlib.Path] = set()
+  if frame_folders:
+    folders = {place for place in (folder, *folder.rglob('*'))
+               if place.is_dir() and frame_folders_lib.find(place)}
+    if folders:
+      kinds['folders of frames'] = sorted(folders)
   for file in sorted(folder.rglob('*')):
+    if file.parent in folders:
+      continue
     suffix = file.suffix.lower()
     for kind, suffixes in (('videos', decode.VIDEO_SUFFIXES),
                            ('images', decode.IMAGE_SUFFIXES),
@@ -42,8 +57,9 @@ def _check_distinct(folder: pathlib.Path, files: list[pathlib.Path]) -> None:
   seen: dict[str, pathlib.Path] = {}
   for file in files:
     name = file.relative_to(folder)
+    whole = name if file.is_dir() else name.with_suffix('')
     # Some systems write letters with accents in two characters.
-    stem = unicodedata.normalize('NFC', str(name.with_suffix('')))
+    stem = unicodedata.normalize('NFC', str(whole))
     if stem in seen:
       raise errors.UserError(
           f'{folder} holds {str(seen[stem])!r} and {str(name)!r}, the same '

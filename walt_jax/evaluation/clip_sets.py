@@ -1,5 +1,6 @@
 """The clips that a PATH of `walt evaluate` names, read one by one."""
 from collections.abc import Iterator, Sequence
+import dataclasses
 import os
 import pathlib
 from typing import Any, Protocol
@@ -130,7 +131,8 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
 
   Args:
     path: A folder with `samples.json` (read through it, `.npy` only), a
-      folder of videos, of images or of `.npy` clips, a single such file, or
+      folder of videos, of images, of folders of numbered images (clips if
+      `frames` is over 1) or of `.npy` clips, a single such file, or
       an `.npy` of uint8 [N, T, H, W, 3] or of images [N, H, W, 3], which are
       clips of one frame, or an `.npz` with such an array `arr_0`; or a set
       that `walt data prepare` wrote, `DIR[:SPLIT][:HEIGHTxWIDTH]`.
@@ -162,7 +164,7 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     raise errors.UserError(
         f'no folder of clips at {path}; give a folder of videos, a set that '
         'walt data prepare wrote, or an .npy')
-  found = clip_files.find(path)
+  found = clip_files.find(path, frame_folders=(frames or 1) > 1)
   return ClipSet(path, [str(file.relative_to(path)) for file in found],
                  _Files(found), frames)
 
@@ -243,7 +245,9 @@ class _Files:
           height, width, frames, self._rate,
           self._rate and frames / self._rate, 'npy', 'raw', True)
     found = _first_frame(file)
-    if decode.is_image(file.name):
+    if file.is_dir():  # Nothing says at what rate.
+      found = dataclasses.replace(found, fps=0.0, duration=None)
+    elif decode.is_image(file.name) and found.frames == 1:
       codec = _IMAGE_CODECS.get(suffix, suffix)
       return set_info.ClipInfo(
           found.height, found.width, 1, container=suffix, codec=codec,

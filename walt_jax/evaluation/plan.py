@@ -176,9 +176,11 @@ def check_lengths(network, clips, frames: int) -> None:
   try:
     feature_sets.check_frames(network, frames, clips.length())
   except ValueError as error:
+    hint = (' (folders of numbered images are clips where --frames is over 1)'
+            if frames == 1 else '')
     raise errors.UserError(
         f'{clips.path}: {str(error).rstrip(".")}; give other --frames or '
-        'other clips') from None
+        f'other clips{hint}') from None
 
 
 def batch_size(request: requests_lib.EvaluationRequest) -> int:
