@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data import video_files
+from tests.media import image_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
 from walt_jax.data.storage import codecs
@@ -53,6 +54,38 @@ class Case:
   want: np.ndarray | None = None
   refusal: str = ''
   atol: int = 0
+
+
+def _write_frames(path: pathlib.Path, without: int | None = None) -> None:
+  """A folder of numbered frames, all or without one."""
+  path.mkdir()
+  for number, frame in enumerate(clip(24, 40)):
+    if number != without:
+      Image.fromarray(frame).save(path / f'{number}.png')
+
+
+def _write_damaged_frames(path: pathlib.Path) -> None:
+  _write_frames(path)
+  (path / '7.png').write_bytes(b'no image')
+
+
+def _several(name: str, kind: str, **options) -> Case:
+  """Several pictures in one image file."""
+  frames = clip(24, 40)
+
+  def write(path):
+    first, *rest = map(Image.fromarray, frames)
+    path.write_bytes(image_files.encoded(
+        first, kind, save_all=True, append_images=rest, **options))
+  return Case(name, write, frames)
+
+
+def _deep(name: str, dtype: type, white: float) -> Case:
+  """A grey image of another depth."""
+  grey = picture(0, 24, 40)[..., 0]
+  values = (grey / np.float32(255) * np.float32(white)).astype(dtype)
+  return Case(name, lambda path: Image.fromarray(values).save(path),
+              grey[None, ..., None].repeat(3, -1), atol=1)
 
 
 def _image(name: str, orientation: int, turns: int, atol: int = 0) -> Case:
@@ -100,11 +133,20 @@ CASES = (
     _image('exif_8.jpg', 8, 1, atol=3),
     _image('exif_3.png', 3, 2),
     _image('exif_6.png', 6, -1),
+    _deep('16_bits.png', np.uint16, 65535), _deep('float.tif', np.float32, 1),
+    _several('animated.webp', 'WEBP', duration=100, lossless=True),
+    _several('animated.png', 'PNG', duration=100),
+    _several('pages.tif', 'TIFF'),
+    Case('frames', _write_frames, clip(24, 40)),
     _turned(90), _turned(180), _turned(270),
     _video('ten_bits.mkv', codec='ffv1', pix_fmt='yuv444p10le', atol=2),
     _video('odd.mkv', 25, 41, codec='ffv1', pix_fmt='bgr0'),
     _video('variable_rate.mkv', codec='ffv1', pix_fmt='bgr0', times=_TIMES),
     Case('cut.mp4', _write_cut, refusal='damaged: '),
+    Case('damaged_frames', _write_damaged_frames,
+         refusal='7.png: UnidentifiedImageError: no image'),
+    Case('frames_lack_one', lambda path: _write_frames(path, 7),
+         refusal='1 frame missing between 6.png and 8.png'),
     Case('concat.mp4', _write_concat, refusal='not a format of videos'),
 )
 
@@ -129,16 +171,16 @@ def prepare_file(path: pathlib.Path, size: int, num_frames: int,
   return codecs.decode_frames(encoded)
 
 
-def evaluate_file(path: pathlib.Path) -> np.ndarray:
+def evaluate_file(path: pathlib.Path, frames: int | None) -> np.ndarray:
   """The clip that scores are of."""
-  found = clip_sets.open_clips(path.parent)
+  found = clip_sets.open_clips(path.parent, frames=frames)
   return found[found.names.index(path.name)]
 
 
 def sample_file(path: pathlib.Path, height: int, width: int, num_frames: int,
                 frame_rate: float | None = None) -> np.ndarray | None:
   """The frames that a sample begins with."""
-  kind = 'image' if path.suffix in ('.jpg', '.png') else 'video'
+  kind = 'image' if num_frames == 1 else 'video'
   return given_frames.read(
       requests_lib.Request(**{kind: str(path)}),
       given_frames.Size(height, width), num_frames, frame_rate)
@@ -159,7 +201,8 @@ class SamePixelsTest(parameterized.TestCase):
                             else case.want.shape[:3])
     readers = dict(
         prepare=lambda: prepare_file(path, min(height, width), count),
-        evaluate=lambda: evaluate_file(path),
+        # The frames of a folder are clips where several are scored.
+        evaluate=lambda: evaluate_file(path, count if path.is_dir() else None),
         sample=lambda: sample_file(path, height, width, count))
     found = {}
     for name, read in readers.items():
@@ -176,11 +219,17 @@ class SamePixelsTest(parameterized.TestCase):
     for pixels in found.values():
       np.testing.assert_array_equal(pixels, found['prepare'])
 
-  def test_a_variable_rate_comes_out_constant(self):
-    path = self.root / 'files' / 'v.mkv'
+  @parameterized.parameters('v.mkv', 'v.webp', 'v.png')
+  def test_a_variable_rate_comes_out_constant(self, name):
+    path = self.root / 'files' / name
     frames = clip(24, 40)
-    video_files.write_frames(path, frames, (40, 24), codec='ffv1',
-                             pix_fmt='bgr0', times=_TIMES)
+    if name == 'v.mkv':
+      video_files.write_frames(path, frames, (40, 24), codec='ffv1',
+                               pix_fmt='bgr0', times=_TIMES)
+    else:
+      milliseconds = np.diff(_TIMES, append=_TIMES[-1] + 0.1) * 1000
+      _several(name, 'WEBP' if name == 'v.webp' else 'PNG', lossless=True,
+               duration=milliseconds.round().astype(int).tolist()).write(path)
     stored = prepare_file(path, 24, 5, fps=10.0)
     ticks = _TIMES[0] + np.arange(len(stored)) / 10
     shown = np.searchsorted(_TIMES, ticks + 1e-6, side='right') - 1

@@ -46,7 +46,7 @@ class FrameFoldersTest(absltest.TestCase):
     clips = clip_sets.open_clips(self.root, frames=6)
     self.assertLen(clips[0], 6)
     with self.assertRaisesRegex(errors.UserError,
-                                'clip a.2 of .* has 5 frames, fewer than'):
+                                'a.2 .*1 frame missing between 4.png and 6'):
       clips[1]
 
   def test_kinds_are_not_mixed(self):

@@ -126,74 +126,76 @@ class FolderReader:
       video_info.ClipError: A frame of another size, from the frames.
     """
     while self._next is not None:
-      yield video_info.Segment(self._time(self._next[0]), self._segment())
+      yield video_info.Segment(self._next[2], self._segment())
 
   def first(self, count: int | None, *, rest: bool = True
             ) -> list[np.ndarray]:
-    """The first frames that follow one another, or all.
+    """The first frames, or all; decodes the rest, too, for damage.
 
     Args:
       count: How many, or None for all.
       rest: False leaves the rest unread.
 
     Raises:
-      video_info.ClipError: Damage, or missing frames where all are wanted.
+      video_info.ClipError: Damage, or missing frames between these.
     """
     kept = list(itertools.islice(self._segment(), count))
-    if count is None and self._next is not None:
-      raise video_info.ClipError(
-          (self.info.damage or self.info.cuts)[0].reason)
+    if count is None or len(kept) < count:
+      self._refuse(self.info.damage, self.info.cuts)
     if rest:
-      self._check_rest()
+      for segment in self.segments():
+        collections.deque(segment.frames, 0)
+      self._refuse(self.info.damage)
     return kept
 
   def last(self, count: int) -> list[np.ndarray]:
-    """The last frames that follow one another, or all of fewer.
+    """The last frames, or all of fewer.
 
     Raises:
-      video_info.ClipError: Damage.
+      video_info.ClipError: Damage, or missing frames between these.
     """
     kept: collections.deque[np.ndarray] = collections.deque(maxlen=count)
     for segment in self.segments():
       kept.clear()
       kept.extend(segment.frames)
-    self._check_rest()
+    self._refuse(self.info.damage)
+    if len(kept) < count:
+      self._refuse(self.info.cuts)
     return list(kept)
 
   def close(self) -> None:
     """Does nothing: no file is held open."""
 
-  def _check_rest(self) -> None:
-    for segment in self.segments():
-      collections.deque(segment.frames, 0)
-    if self.info.damage:
-      raise video_info.ClipError(self.info.damage[0].reason)
+  def _refuse(self, *found: tuple[video_info.Place, ...]) -> None:
+    for place in itertools.chain(*found):
+      raise video_info.ClipError(place.reason)
 
   def _segment(self) -> Iterator[np.ndarray]:
     before: Frame | None = None
     while self._next is not None:
-      frame, picture = self._next
+      frame, picture, _ = self._next
       if before is not None and frame.number != before.number + 1:
         return
       yield picture
       before, self._next = frame, next(self._pictures, None)
 
-  def _read(self) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Yields the frames that can be read; tells of others."""
+  def _read(self) -> Iterator[tuple[Frame, np.ndarray, float]]:
+    """Yields the frames that can be read and their times; tells of others."""
     stored: tuple[int, ...] = ()
     before: Frame | None = None
-    for count, frame in enumerate(self._frames):
+    count = 0
+    for frame in self._frames:
       if before is not None and frame.number != before.number + 1:
         missing = frame.number - before.number - 1
         cut = self._place(
-            frame, count, f'{missing} frame{"s" * (missing > 1)} missing '
-            f'between {before.name} and {frame.name}')
+            count, f'{missing} frame{"s" * (missing > 1)} missing between '
+            f'{before.name} and {frame.name}')
         self.info = dataclasses.replace(self.info, cuts=(*self.info.cuts, cut))
       before = frame
       try:
         picture = images.read(self._folder / frame.name)
       except video_info.ClipError as error:
-        damage = self._place(frame, count, f'{frame.name}: {error}')
+        damage = self._place(count, f'{frame.name}: {error}')
         self.info = dataclasses.replace(
             self.info, damage=(*self.info.damage, damage))
         continue
@@ -202,10 +204,11 @@ class FolderReader:
         raise video_info.ClipError(
             f'{frame.name} has {picture.shape[1]}x{picture.shape[0]} pixels, '
             f'frames before it {stored[1]}x{stored[0]}')
-      yield frame, images.resize(picture, self._size)
+      yield frame, images.resize(picture, self._size), count / self._rate
+      count += 1
 
-  def _place(self, frame: Frame, count: int, reason: str) -> video_info.Place:
-    return video_info.Place(self._time(frame), count, reason)
+  def _place(self, count: int, reason: str) -> video_info.Place:
+    return video_info.Place(count / self._rate, count, reason)
 
   def _time(self, frame: Frame) -> float:
     """Seconds from the first frame of the folder."""

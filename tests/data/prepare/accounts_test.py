@@ -69,7 +69,7 @@ class AccountsTest(parameterized.TestCase):
       run()
     else:
       with self.assertRaisesRegex(
-          decode.ClipError, 'shorter than 5 frames, from cut to cut'):
+          decode.ClipError, 'shorter than 5 frames in one piece: time jumps'):
         run()
     self.assertEqual(found, wanted)
 

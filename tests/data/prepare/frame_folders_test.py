@@ -59,7 +59,7 @@ class FrameFoldersTest(absltest.TestCase):
                        dict(count=2, images=22, fps=rate))
       cut, = self.manifest['cuts']
       self.assertEqual(cut, dict(file='walk/b', places=[dict(
-          time=8 / rate, frame=6,
+          time=6 / rate, frame=6,
           reason='2 frames missing between 006.png and 009.png')]))
       self.assertEqual(self.accounts['walk/b']['images'], 10)
       self.assertRegex(self.accounts['other/one_1.png']['reason'],

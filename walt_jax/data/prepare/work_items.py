@@ -150,7 +150,8 @@ def process_file(file: listing.InputFile, reader: decode.AnyReader,
       yield examples.encode(features), (*clip.shape[:3], fps, label)
       count += 1
   if not count:
-    hint = ', from cut to cut' if reader.info.cuts else ''
+    broken = (*reader.info.damage, *reader.info.cuts)
+    hint = f' in one piece: {broken[0].reason}' if broken else ''
     if decode.is_image(file.path):
       hint = ' (--num_frames 1 takes still images)'
     raise decode.ClipError(
