@@ -190,8 +190,9 @@ class TarShardsTest(absltest.TestCase):
     self.assertEqual(manifest['classes'], ['2', '10'])  # As numbers.
     reasons = {r['file']: r['reason'] for r in manifest['rejected']}
     for name, reason in (
-        ('a.tar/002.mp4', 'empty'), ('a.tar/003', 'without a video'),
-        ('a.tar/004.mp4', 'Invalid'), ('a.tar/005', 'cannot read .json'),
+        ('a.tar/002.mp4', 'empty'), ('a.tar/003.txt', 'without a video'),
+        ('a.tar/004.mp4', 'Invalid'),
+        ('a.tar/005.mp4', "cannot read '005.json'"),
         ('a.tar/README', 'without a suffix'), ('cut.tar', 'damaged after 0'),
         ('odd.tar', 'damaged after 0')):
       self.assertIn(reason, reasons.pop(name))

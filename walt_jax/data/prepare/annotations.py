@@ -1,319 +1,260 @@
 """What people say about files: captions, official splits, segments.
 
-Four kinds of annotation are read, told apart by what they hold:
+Three kinds of annotation are read, told apart by what they hold:
 
-  captions   .jsonl, .csv or .parquet with a column `file` and any of
-             `caption`, `label`, `split`, `start`, `end`
+  captions   .jsonl, .csv, .tsv or .parquet with a column of files and any of
+             captions, label, split, start and end (names in `columns.py`);
+             Hugging Face's metadata.csv and metadata.jsonl are such tables
   Kinetics   .csv with `youtube_id`, `time_start`, `time_end` and any of
              `label`, `split`; files are ID_START_END.* or whole videos ID.*
   UCF-101    a folder with classInd.txt, trainlist0N.txt and testlist0N.txt
 """
-from collections.abc import Iterable, Iterator
-import csv
+import collections
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
-import json
-import math
+import os
 import pathlib
-from typing import Any
 
 from walt_jax.core import errors
-from walt_jax.core import extras
+from walt_jax.data.prepare import columns
 from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import matching
 from walt_jax.data.prepare import segments
-from walt_jax.data.storage import names as names_lib
+from walt_jax.data.prepare import tables
+from walt_jax.data.prepare import ucf101
 
-# Annotations that are found without being named.
-CAPTION_FILES = ('captions.jsonl', 'captions.csv', 'captions.parquet')
+Annotation = segments.Annotation
+Match = Callable[[Iterable[Annotation], Sequence[str], pathlib.Path],
+                 matching.Found]
+
+# Annotations that are found without being named, in any folder of the input.
+CAPTION_FILES = frozenset(
+    stem + suffix for stem in ('captions', 'metadata')
+    for suffix in tables.SUFFIXES)
 # More distinct captions than this are sentences, not names of classes.
 MAX_CAPTION_CLASSES = 1000
 
-_ALIASES = {
-    'file': ('file', 'path', 'video', 'filename', 'file_name'),
-    'caption': ('caption', 'text'), 'label': ('label', 'class'),
-    'split': ('split',), 'start': ('start', 'time_start'),
-    'end': ('end', 'time_end')}
-_KINETICS = 'youtube_id'
+_DESCRIBING = ('caption', 'label', 'split', 'start', 'end')
 
 
-Annotation = segments.Annotation
+@dataclasses.dataclass(frozen=True)
+class Matched:
+  """Annotations beside the files that they are about.
+
+  Attributes:
+    segments: What is said of each segment, by path.
+    missing: Lines that could not be understood or are about no file.
+  """
+  segments: dict[str, list[Annotation]]
+  missing: list[listing.Rejection]
 
 
+@dataclasses.dataclass(frozen=True)
 class Annotations:
-  """All annotations of an input, looked up by file.
+  """All annotations of an input.
 
   Attributes:
     origin: What they were read from, for messages.
-    sources: Files that were read; they are not data.
-    known_classes: Class names in official order, or None.
+    lines: In their order.
+    match_lines: How lines find their files.
     bad: Lines that could not be understood.
+    known_classes: Class names in official order, or None.
+    sources: Files that were read; they are not data.
   """
+  origin: str
+  lines: tuple[Annotation, ...]
+  match_lines: Match
+  bad: tuple[listing.Rejection, ...]
+  known_classes: tuple[str, ...] | None = None
+  sources: tuple[pathlib.Path, ...] = ()
 
-  def __init__(self, origin: str, by: str, lines: Iterable[Annotation],
-               bad: list[listing.Rejection],
-               known_classes: tuple[str, ...] | None = None,
-               sources: Iterable[pathlib.Path] = ()):
-    """Indexes lines `by` 'path', 'name' (without folders) or 'stem'."""
-    self.origin, self._by = origin, by
-    self.bad, self.known_classes = bad, known_classes
-    self.sources = frozenset(path.resolve() for path in sources)
-    self._lines: dict[str, list[Annotation]] = {}
-    for line in lines:
-      key = (pathlib.PurePosixPath(line.name).as_posix() if by == 'path'
-             else pathlib.PurePosixPath(line.name).name)
-      self._lines.setdefault(key, []).append(line)
-    self._captions_are_classes = _are_classes(self._lines.values())
-    self._used: set[str] = set()
-    self._used_segments: set[str] = set()
-
-  def match(self, path: str) -> list[Annotation]:
-    """What is said about each segment of a file; remembers that it was found.
+  def match(self, paths: Sequence[str], folder: pathlib.Path) -> Matched:
+    """Finds what is said of each file.
 
     Args:
-      path: Relative to the input folder, with '/'.
+      paths: Files, relative to the input folder, with '/'.
+      folder: The input.
+
+    Raises:
+      errors.UserError: Nothing of one of the tables is about any file.
     """
-    merged, contradictions = segments.merge(self._match(path))
-    self.bad += contradictions
-    return merged
+    found, missing = self.match_lines(self.lines, paths, folder)
+    self._check_used(found, paths, folder)
+    captions_are_classes = _are_classes(self.lines, found.values())
+    merged = {}
+    for path, lines in found.items():
+      merged[path], contradictions = segments.merge(lines)
+      missing += contradictions
+      if captions_are_classes:
+        merged[path] = [
+            dataclasses.replace(line, label=next(iter(line.captions), None))
+            for line in merged[path]]
+    return Matched(merged, [*self.bad, *missing])
 
-  def _match(self, path: str) -> list[Annotation]:
-    """The lines about a file."""
-    pure = pathlib.PurePosixPath(path)
-    key = dict(path=path, name=pure.name, stem=pure.stem)[self._by]
-    found = self._lines.get(key, [])
-    if found:
-      self._used.add(key)
-    elif self._by == 'stem':
-      return self._match_trimmed(pure.stem)
-    return found
-
-  def _match_trimmed(self, stem: str) -> list[Annotation]:
-    """A Kinetics file that was cut already: ID_START_END."""
-    parts = stem.rsplit('_', 2)
-    if len(parts) != 3 or not (parts[1] + parts[2]).isdecimal():
-      return []
-    for line in self._lines.get(parts[0], []):
-      if (line.start, line.end) == (float(parts[1]), float(parts[2])):
-        self._used_segments.add(line.where)
-        return [dataclasses.replace(line, start=None, end=None)]
-    return []
-
-  def label_of(self, line: Annotation) -> str | None:
-    """The class that a line gives, if any."""
-    if line.label:
-      return line.label
-    return line.captions[0] if (
-        line.captions and self._captions_are_classes) else None
-
-  def missing(self) -> list[listing.Rejection]:
-    """Bad lines, and lines about files that `match` was never asked for."""
-    return self.bad + [
-        listing.Rejection(line.name, f'named in {line.where}, but no such '
-                          'file')
-        for key, lines in self._lines.items() if key not in self._used
-        for line in lines if line.where not in self._used_segments]
+  def _check_used(self, found: dict[str, list[Annotation]],
+                  paths: Sequence[str], folder: pathlib.Path) -> None:
+    """Raises UserError for a table that is about none of the files."""
+    used = {_table(line) for lines in found.values() for line in lines}
+    counts = collections.Counter(map(_table, self.lines))
+    for line in self.lines:
+      table = _table(line)
+      if table not in used:
+        held = f'such as {paths[0]!r}' if paths else 'none that it could name'
+        raise errors.UserError(
+            f'none of the {counts[table]} lines of {table} is about a file in '
+            f'--input {str(folder)!r}: the first names {line.name!r}, but the '
+            f'files there are {held}; correct the names, or choose the table '
+            'by --annotations')
 
 
-def _are_classes(lines: Iterable[list[Annotation]]) -> bool:
+def _table(line: Annotation) -> str:
+  return line.where.rpartition(':')[0]
+
+
+def _are_classes(lines: Iterable[Annotation],
+                 found: Iterable[list[Annotation]]) -> bool:
   """Whether captions serve as names of classes.
 
   They do when there are no labels, few distinct captions, and one for each
   segment.
   """
   captions: set[str] = set()
-  for found in lines:
+  for line in lines:
+    captions.update(line.captions)
+    if (line.label or len(line.captions) > 1
+        or len(captions) > MAX_CAPTION_CLASSES):
+      return False
+  for own in found:
     by_segment: dict[tuple, tuple[str, ...]] = {}
-    for line in found:
-      if line.label or len(line.captions) > 1 or by_segment.setdefault(
-          line.segment, line.captions) != line.captions:
-        return False
-      captions.update(line.captions)
-  return len(captions) <= MAX_CAPTION_CLASSES
+    if any(by_segment.setdefault(line.segment, line.captions) != line.captions
+           for line in own):
+      return False
+  return True
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Caption files that lie in an input folder."""
-  return [folder / name for name in CAPTION_FILES if (folder / name).exists()]
+  """Caption files that lie in an input folder or below."""
+  seen, found = set(), []
+  for top, folders, names in os.walk(folder, followlinks=True):
+    status = os.stat(top)
+    if (status.st_dev, status.st_ino) in seen:
+      folders.clear()
+      continue
+    seen.add((status.st_dev, status.st_ino))
+    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    found += [pathlib.Path(top, name) for name in sorted(names)
+              if name.lower() in CAPTION_FILES]
+  return found
 
 
-def read(paths: list[pathlib.Path], ucf_split: int = 1) -> Annotations:
+def read(paths: list[pathlib.Path], ucf_split: int = 1, *,
+         folder: pathlib.Path | None = None) -> Annotations:
   """Reads annotations; several files must be of one kind.
 
   Args:
     paths: Files, or one folder of UCF-101's official lists.
     ucf_split: Which of the three official splits.
+    folder: The input folder in which they were found: names are then relative
+      to each table's own folder.
 
   Raises:
-    errors.UserError: Unreadable or unknown files.
+    errors.UserError: Unreadable or unknown files, or one without any usable
+      line.
   """
   if len(paths) == 1 and paths[0].is_dir():
-    return _read_ucf101(paths[0], ucf_split)
-  origin = ', '.join(path.name for path in paths)
+    split = ucf101.read(paths[0], ucf_split)
+    return Annotations(paths[0].name, split.lines, _by_name, split.bad,
+                       split.classes, split.sources)
+  shown = _shown(paths, folder)
+  origin = ', '.join(shown)
   bad: list[listing.Rejection] = []
   kinds, lines = set(), []
-  for path in paths:
-    kind, found = _read_table(path, bad)
+  for path, where in zip(paths, shown, strict=True):
+    kind, found = _read_table(path, where, bad)
     kinds.add(kind)
+    if folder is not None:
+      found = [_inside(line, path.parent.relative_to(folder))
+               for line in found]
     lines += found
   if len(kinds) > 1:
     raise errors.UserError(f'annotations {origin} are of different kinds: '
                            'give captions or Kinetics lists, not both')
-  by = 'stem' if kinds == {_KINETICS} else 'path'
-  return Annotations(origin, by, lines, bad, sources=paths)
+  match = (_by_youtube_id if kinds == {columns.KINETICS_ID}
+           else matching.by_path)
+  return Annotations(origin, tuple(lines), match, tuple(bad),
+                     sources=tuple(paths))
 
 
-def _read_table(path: pathlib.Path, bad: list[listing.Rejection]
+def _by_name(lines: Iterable[Annotation], paths: Sequence[str],
+             folder: pathlib.Path) -> matching.Found:
+  del folder  # Names have no folders.
+  return matching.by_name(lines, paths)
+
+
+def _by_youtube_id(lines: Iterable[Annotation], paths: Sequence[str],
+                   folder: pathlib.Path) -> matching.Found:
+  del folder  # Names have no folders.
+  return matching.by_youtube_id(lines, paths)
+
+
+def _shown(paths: Sequence[pathlib.Path],
+           folder: pathlib.Path | None) -> list[str]:
+  """What the tables are called in messages."""
+  if folder is not None:
+    return [path.relative_to(folder).as_posix() for path in paths]
+  names = [path.name for path in paths]
+  return names if len(set(names)) == len(names) else list(map(str, paths))
+
+
+def _inside(line: Annotation, folder: pathlib.PurePath) -> Annotation:
+  """A line whose name is relative to a folder of the input."""
+  name = line.name.strip()
+  if folder == pathlib.PurePath('.') or matching.is_absolute(name):
+    return line
+  return dataclasses.replace(line, name=f'{folder.as_posix()}/{name}')
+
+
+def _read_table(path: pathlib.Path, where: str, bad: list[listing.Rejection]
                 ) -> tuple[str, list[Annotation]]:
   """Reads one table; returns its kind and lines."""
-  lines = []
-  kinetics = False
-  for number, row in _rows(path, bad):
-    kinetics = kinetics or _KINETICS in row
-    where = f'{path.name}:{number}'
+  numbered: list[tuple[int, Annotation]] = []
+  own_bad: list[listing.Rejection] = []
+  names: set[str] = set()
+  for number, row in tables.rows(path, where, own_bad):
+    names.update(row)
+    place = f'{where}:{number}'
     try:
-      lines.append(_kinetics_line(row, where) if kinetics
-                   else _caption_line(row, where))
-    except (ValueError, KeyError, TypeError) as error:
-      bad.append(listing.Rejection(where, f'cannot use this line: {error}'))
-  return _KINETICS if kinetics else 'captions', lines
+      line = (columns.kinetics_line if columns.KINETICS_ID in row
+              else columns.caption_line)(row, place)
+    except (ValueError, TypeError, OverflowError) as error:
+      own_bad.append(
+          listing.Rejection(place, f'cannot use this line: {error}'))
+      continue
+    numbered.append((number, line))
+  _check_columns(where, names, bool(numbered), own_bad)
+  bad += own_bad
+  lines = [line for _, line in sorted(numbered, key=lambda item: item[0])]
+  kind = columns.KINETICS_ID if columns.KINETICS_ID in names else 'captions'
+  return kind, lines
 
 
-def _rows(path: pathlib.Path, bad: list[listing.Rejection]
-          ) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields (line number, columns) of a table."""
-  suffix = path.suffix.lower()
-  try:
-    if suffix == '.parquet':
-      yield from enumerate(_parquet(path), start=1)
-    elif suffix == '.csv':
-      with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-          yield reader.line_num, row
-    elif suffix == '.jsonl':
-      yield from _json_lines(path, bad)
-    else:
-      raise errors.UserError(
-          f'annotations {str(path)!r} are not .jsonl, .csv or .parquet, nor a '
-          'folder of UCF-101 lists')
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise errors.UserError(f'cannot read {str(path)!r}: {error}') from error
+def _check_columns(where: str, names: set[str], usable: bool,
+                   bad: Sequence[listing.Rejection]) -> None:
+  """Raises UserError for a table that says nothing."""
+  roles = set(map(columns.role_of, names))
+  if names and 'file' not in roles and columns.KINETICS_ID not in names:
+    raise errors.UserError(
+        f'{where} has no column of file names, but {_quoted(names)}; it must '
+        f'have one ({columns.looked_for("file")})')
+  if not usable:
+    reason = f' ({bad[0].file}: {bad[0].reason})' if bad else ''
+    raise errors.UserError(
+        f'no line of {where} can be used{reason or ": it has none"}')
+  if len(names) > 1 and not roles.intersection(_DESCRIBING):
+    raise errors.UserError(
+        f'{where} says nothing of its files: none of its columns '
+        f'{_quoted(names)} is known ({columns.looked_for(*_DESCRIBING)})')
 
 
-def _json_lines(path, bad) -> Iterator[tuple[int, dict[str, Any]]]:
-  with path.open(encoding='utf-8') as file:
-    for number, line in enumerate(file, start=1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-          raise ValueError('not an object {"file": .., "caption": ..}')
-      except ValueError as error:
-        bad.append(listing.Rejection(f'{path.name}:{number}',
-                                     f'cannot use this line: {error}'))
-        continue
-      yield number, row
-
-
-def _parquet(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  with extras.needed('data', f'reading {path.name}', 'PyArrow'):
-    import pyarrow
-    from pyarrow import parquet
-  try:
-    file = parquet.ParquetFile(path)
-    for group in file.iter_batches():
-      yield from group.to_pylist()
-  except pyarrow.ArrowException as error:
-    raise errors.UserError(f'cannot read {str(path)!r}: {error}') from error
-
-
-def _column(row: dict[str, Any], name: str) -> Any:
-  for alias in _ALIASES[name]:
-    if row.get(alias) not in (None, ''):
-      return row[alias]
-  return None
-
-
-def _text(row: dict[str, Any], name: str) -> str | None:
-  value = _column(row, name)
-  if value is None or isinstance(value, str):
-    return value
-  if name == 'label' and isinstance(value, int):
-    return str(value)
-  raise ValueError(f'{name} is {value!r}, not a text')
-
-
-def _seconds(value: Any) -> float | None:
-  if value is None:
-    return None
-  seconds = float(value)
-  if not math.isfinite(seconds) or seconds < 0:
-    raise ValueError(f'{value!r} is no time in seconds')
-  return seconds
-
-
-def _split(row: dict[str, Any]) -> str | None:
-  name = _text(row, 'split')
-  if name is None:
-    return None
-  split = listing.split_of_name(name)
-  if split is None:
-    raise ValueError(f'unknown split {name!r}')
-  return split
-
-
-def _caption_line(row: dict[str, Any], where: str) -> Annotation:
-  name = _text(row, 'file')
-  if name is None:
-    raise ValueError(f'no column "file" among {", ".join(map(str, row))}')
-  start, end = (_seconds(_column(row, key)) for key in ('start', 'end'))
-  if end is not None and end <= (start or 0):
-    raise ValueError(f'the segment ends at {end:g} s, before it starts')
-  caption = _text(row, 'caption')
-  return Annotation(name, where, (caption,) if caption else (),
-                    _text(row, 'label'), _split(row), start, end)
-
-
-def _kinetics_line(row: dict[str, Any], where: str) -> Annotation:
-  start, end = _seconds(row['time_start']), _seconds(row['time_end'])
-  if not row[_KINETICS] or start is None or end is None or end <= start:
-    raise ValueError(f'no segment: {row}')
-  label = _text(row, 'label')
-  return Annotation(row[_KINETICS], where, _words(label),
-                    label or listing.UNLABELLED, _split(row), start, end)
-
-
-def _words(label: str | None) -> tuple[str, ...]:
-  """A class name as a caption, if it holds words."""
-  words = names_lib.spaced(label or '')
-  return (words,) if words else ()
-
-
-def _read_ucf101(folder: pathlib.Path, number: int) -> Annotations:
-  """Reads one of UCF-101's official splits."""
-  names = dict(classInd=folder / 'classInd.txt',
-               train=folder / f'trainlist{number:02d}.txt',
-               heldout=folder / f'testlist{number:02d}.txt')
-  lines, bad, classes = [], [], []
-  for what, path in names.items():
-    try:
-      text = path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-      raise errors.UserError(
-          f'cannot read the UCF-101 list {str(path)!r}: {error}') from error
-    for place, line in enumerate(text.splitlines(), start=1):
-      words = line.split()
-      where = f'{path.name}:{place}'
-      if not words:
-        continue
-      if what == 'classInd':
-        classes.append(words[-1])
-        continue
-      label, slash, _ = words[0].partition('/')
-      if not slash or label not in classes:
-        bad.append(listing.Rejection(
-            where, f'cannot use this line: {line!r}'))
-        continue
-      lines.append(Annotation(words[0], where, _words(label), label, what))
-  return Annotations(folder.name, 'name', lines, bad, tuple(classes),
-                     names.values())
+def _quoted(names: Iterable[str]) -> str:
+  return ', '.join(map(repr, sorted(names)))

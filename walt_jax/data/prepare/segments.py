@@ -75,3 +75,8 @@ def merge(lines: Iterable[Annotation]
           about[0], captions=tuple(captions), label=label,
           split=split_line.split))
   return merged, contradictions
+
+
+def whole(line: Annotation) -> Annotation:
+  """The line as one about a file that was cut out already."""
+  return dataclasses.replace(line, start=None, end=None)

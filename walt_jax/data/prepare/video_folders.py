@@ -1,7 +1,8 @@
 """Finding videos, images, folders of frames and tar shards in a folder.
 
-Classes come from, in this order: annotations (`annotations.py`), UCF-101 file
-names (`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
+Classes come from, in this order: annotations (`annotations.py`) or texts beside
+the files (`sidecars.py`), UCF-101 file names
+(`v_<Class>_g<group>_c<clip>.avi`), and class sub-folders.
 """
 import collections
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pathlib
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import listing
+from walt_jax.data.prepare import sidecars
 from walt_jax.data.storage import names as names_lib
 from walt_jax.media import frame_folders as frame_folders_lib
 
@@ -38,7 +40,8 @@ def list_folder(folder: pathlib.Path, *,
     raise errors.UserError(f'--input {str(folder)!r} is not a folder')
   if annotations is None:
     found = annotations_lib.find(folder)
-    annotations = annotations_lib.read(found) if found else None
+    annotations = annotations_lib.read(
+        found, folder=folder) if found else None
   walk = _Walk(folder, annotations, split_folders, frame_folders)
   walk.run()
   if not walk.files and not walk.tars and not walk.rejected:
@@ -46,13 +49,12 @@ def list_folder(folder: pathlib.Path, *,
   by_name = lambda item: (
       os.fsencode(getattr(item, 'path', None) or item.file),
       getattr(item, 'start', None) or 0, getattr(item, 'end', None) or 0)
-  missing = annotations.missing() if annotations else []
   return listing.Listing(
       files=tuple(sorted(walk.files, key=by_name)),
       tars=tuple(sorted(walk.tars, key=by_name)),
       rejected=tuple(sorted(walk.rejected, key=by_name)),
-      missing=tuple(sorted(missing, key=by_name)), hidden=tuple(walk.hidden),
-      annotations=tuple(walk.sources),
+      missing=tuple(sorted(walk.missing, key=by_name)),
+      hidden=tuple(walk.hidden), annotations=tuple(walk.sources),
       known_classes=annotations.known_classes if annotations else None)
 
 
@@ -67,18 +69,26 @@ class _Walk:
     self.files: list[listing.InputFile] = []
     self.tars: list[listing.TarFile] = []
     self.rejected: list[listing.Rejection] = []
+    self.missing: list[listing.Rejection] = []
     self.hidden: list[str] = []
     self.sources: list[str] = []
+    self._sizes: dict[str, int] = {}  # Of clips, by path.
+    self._media: list[str] = []  # All that texts may lie beside of.
 
   def run(self) -> None:
     """Fills the lists."""
-    own = self._annotations.sources if self._annotations else frozenset()
+    own = {path.resolve() for path in (
+        self._annotations.sources if self._annotations else ())}
+    texts: list[str] = []
     for path in self._paths():
       full = self._folder / path
-      if path in annotations_lib.CAPTION_FILES or (
-          own and full.resolve() in own):
+      if own and full.resolve() in own:
         self.sources.append(path)
         continue
+      if sidecars.is_one(path):
+        texts.append(path)
+        continue
+      self._media.append(path)
       try:
         size = full.stat().st_size
       except OSError as error:
@@ -91,7 +101,18 @@ class _Walk:
       elif full.suffix.lower() == _TAR:
         self.tars.append(listing.TarFile(path, size, self._folder_split(path)))
       else:
-        self._add(path, size)
+        self._take(path, size)
+    if self._annotations is None:
+      self._add_described(*sidecars.pair(self._media, texts))
+    else:
+      self._add_annotated(self._annotations, texts)
+
+  def _take(self, path: str, size: int) -> None:
+    """Keeps a clip to describe, unless it is in no split."""
+    if self._split_folders and self._folder_split(path) is None:
+      self._reject(path, 'in no folder named train, val or test')
+    else:
+      self._sizes[path] = size
 
   def _paths(self) -> Iterator[str]:
     """Yields paths with '/', relative to the folder; follows links once."""
@@ -123,7 +144,8 @@ class _Walk:
     for name in names:
       with contextlib.suppress(OSError):  # Told by who reads it.
         size += (self._folder / path / name).stat().st_size
-    self._add(path, size)
+    self._media.append(path)
+    self._take(path, size)
 
   def _refuse(self, error: OSError) -> None:
     where = os.path.relpath(error.filename, self._folder)
@@ -139,27 +161,48 @@ class _Walk:
     return listing.split_of_name(
         path.split('/')[0]) if self._split_folders else None
 
-  def _add(self, path: str, size: int) -> None:
-    """Adds a file, once for each segment that annotations name."""
-    label, captions, group = self._from_name(path)
-    split = self._folder_split(path)
-    if self._split_folders and split is None:
-      self._reject(path, 'in no folder named train, val or test')
-      return
-    if self._annotations is None:
-      self.files.append(listing.InputFile(path, label, captions, group, size,
-                                          split))
-      return
-    lines = self._annotations.match(path)
-    if not lines:
-      self._reject(path, f'not named in {self._annotations.origin}')
-    copies: collections.Counter = collections.Counter()
-    for line in lines:
+  def _add_described(self, texts_of: dict[str, list[str]],
+                     alone: list[str]) -> None:
+    """Adds files that their names and the texts beside them describe."""
+    self.sources += sorted({text for own in texts_of.values() for text in own})
+    for text in alone:
+      self._reject(text, 'a text without a video or an image beside it')
+    for path, size in self._sizes.items():
+      try:
+        said = sidecars.describe(
+            [(text, (self._folder / text).read_bytes())
+             for text in texts_of.get(path, ())])
+      except ValueError as error:
+        self._reject(path, str(error))
+        continue
+      except OSError as error:
+        self._reject(path, f'cannot read {error.filename!r}: {error.strerror}')
+        continue
+      label, captions, group = self._from_name(path)
       self.files.append(listing.InputFile(
-          path, self._annotations.label_of(line) or label,
-          line.captions, group, size, line.split or split, line.start,
-          line.end, copy=copies[line.start, line.end]))
-      copies[line.start, line.end] += 1
+          path, said.label or label, said.captions or captions, group, size,
+          self._folder_split(path)))
+
+  def _add_annotated(self, annotations: annotations_lib.Annotations,
+                     texts: list[str]) -> None:
+    """Adds files once for each segment and class that annotations name."""
+    for text in texts:
+      self._reject(text, f'not read: {annotations.origin} describes the files')
+    matched = annotations.match(list(self._sizes), self._folder)
+    self.missing += matched.missing
+    for path, size in self._sizes.items():
+      if path not in matched.segments:
+        self._reject(path, f'not named in {annotations.origin}')
+        continue
+      label, _, group = self._from_name(path)
+      split = self._folder_split(path)
+      copies: collections.Counter = collections.Counter()
+      for line in matched.segments[path]:
+        self.files.append(listing.InputFile(
+            path, line.label or label, line.captions, group, size,
+            line.split or split, line.start, line.end,
+            copy=copies[line.segment]))
+        copies[line.segment] += 1
 
   def _from_name(self, path: str) -> tuple[str, tuple[str, ...], str]:
     """Label, captions and group that the path tells."""
