@@ -151,6 +151,21 @@ def from_batch(
       own={name: batch.own[name] for name in own} if own else None)
 
 
+def give_frames(conditioning: types.Conditioning, latents: jax.Array,
+                mask: jax.Array) -> types.Conditioning:
+  """Gives clean latent frames to a denoiser that predicts the others.
+
+  Args:
+    conditioning: The other conditions.
+    latents: Clean latents [B, 1+t, h, w, c].
+    mask: [B, 1+t], 1 (or true) where a frame is given (section 4.3).
+  """
+  mask = mask.astype(jnp.float32)
+  return dataclasses.replace(
+      conditioning, frame_mask=mask,
+      frame_cond=mask[..., None, None, None] * latents)
+
+
 def values_of(conditioning: types.Conditioning, name: str
               ) -> jax.Array | None:
   """What says that a condition is there, [B, F, ..]; None where it is not."""

@@ -167,10 +167,7 @@ def _give_frames(uniform, latents, conditioning, options):
   if conditioning.is_image is not None:
     given &= ~conditioning.is_image
   mask = (jnp.arange(num_frames) < length[:, None]) & given[:, None]
-  mask = mask.astype(jnp.float32)
-  return dataclasses.replace(
-      conditioning, frame_mask=mask,
-      frame_cond=mask[..., None, None, None] * latents)
+  return conditions.give_frames(conditioning, latents, mask)
 
 
 def _augment_low_res(keys, uniform, conditioning, schedule, options):

@@ -1,4 +1,8 @@
-"""Held-out scores of a denoiser: v-loss by quartile of time; samples."""
+"""Held-out scores of a denoiser: v-loss by quartile of time; samples.
+
+A denoiser that mostly trains to continue given frames is scored so too, beside
+the scores without: what is monitored is what is trained.
+"""
 from collections.abc import Callable, Sequence
 import functools
 from typing import Any
@@ -7,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.core import conditions
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.diffusion import noise
@@ -19,13 +24,15 @@ from walt_jax.training import state as train_state
 NUM_QUARTILES = 4
 NUM_TIMESTEPS = 1000
 
+GIVEN = '_given'  # Ends the names of scores with frames given.
+
 # `(params, latent_batch, timestep [B], key) -> loss [B]`, no dropout.
 PerExampleLoss = Callable[..., jax.Array]
 
 
 def quartile_sums(
     per_example_loss: PerExampleLoss, params: Any, batch: types.LatentBatch,
-    key: jax.Array) -> jax.Array:
+    key: jax.Array, counted: jax.Array | None = None) -> jax.Array:
   """Summed loss [4] of a batch with timesteps of each quarter of (0, 1].
 
   The timesteps of a quarter are spread evenly over the examples and the noise
@@ -37,6 +44,7 @@ def quartile_sums(
     params: Parameters, usually an EMA.
     batch: Held-out latents.
     key: Draws the noise.
+    counted: bool [B], the rows to sum over; None for all.
   """
   size = batch.latents.shape[0]
   # Stratified: example b of B sits at (b + 1/2) / B within the quarter.
@@ -46,20 +54,25 @@ def quartile_sums(
   def total(quartile):
     timestep = (quartile + within) / NUM_QUARTILES
     timestep = jnp.ceil(timestep * NUM_TIMESTEPS) / NUM_TIMESTEPS
-    return per_example_loss(
-        params, batch, timestep, jax.random.fold_in(key, quartile)).sum()
+    losses = per_example_loss(
+        params, batch, timestep, jax.random.fold_in(key, quartile))
+    return (losses if counted is None else losses * counted).sum()
 
   return jax.lax.map(total, jnp.arange(NUM_QUARTILES))
 
 
-def metrics(losses: np.ndarray) -> dict[str, float]:
+def metrics(losses: np.ndarray, ending: str = '') -> dict[str, float]:
   """Names the quartiles for the log: q1 is nearly clean, q4 nearly noise."""
-  named = {f'v_loss_q{i + 1}': float(x) for i, x in enumerate(losses)}
-  return named | {'v_loss': float(np.mean(losses))}
+  named = {f'v_loss{ending}_q{i + 1}': float(x) for i, x in enumerate(losses)}
+  return named | {f'v_loss{ending}': float(np.mean(losses))}
 
 
 class DenoiserEvaluation:
-  """Held-out loss by quartile of time, and a grid of EMA samples."""
+  """Held-out loss by quartile of time, and a grid of EMA samples.
+
+  Of a denoiser that predicts frames both come twice: without frames given, and
+  with the first ones of the held-out clips (`v_loss_given`, `samples_given`).
+  """
 
   def __init__(
       self, objective: denoiser_step.DenoiserObjective, encode: Callable,
@@ -87,6 +100,14 @@ class DenoiserEvaluation:
         functools.partial(quartile_sums, objective.held_out_loss),
         out_shardings=everywhere)
 
+    def given_losses(params, batch, key):
+      loss = functools.partial(
+          objective.held_out_loss, frame_mask=objective.given_mask(batch))
+      videos = ~batch.is_image
+      return quartile_sums(loss, params, batch, key, videos), videos.sum()
+
+    self._given_losses = jax.jit(given_losses, out_shardings=everywhere)
+
     def clips(params, frozen, conditioning, keys):
       latents = draw(params, keys, conditioning, jnp.float32(0))
       pixels = inference.decode_pixels(
@@ -99,28 +120,50 @@ class DenoiserEvaluation:
   def __call__(self, state, frozen, key):
     params = train_state.averaged(state.ema, state.params)
     sums, count, first = np.zeros(NUM_QUARTILES), 0, None
+    given_sums, given_count = np.zeros(NUM_QUARTILES), 0
     for index, batch in enumerate(self._batches):
       batch_key = jax.random.fold_in(key, index)
       latents = self._encode(frozen, batch, batch_key)
       sums += np.asarray(self._losses(params, latents, batch_key))
       count += latents.latents.shape[0]
       first = latents if first is None else first
+      if self._objective.predicts_frames:
+        given, videos = self._given_losses(params, latents, batch_key)
+        given_sums += np.asarray(given)
+        given_count += int(videos)
     if first is None:
       return {}, {}
-    return (metrics(sums / count),
-            self._samples(params, frozen, first, key))
+    scores = metrics(sums / count)
+    if given_count:
+      scores |= metrics(given_sums / given_count, GIVEN)
+    return scores, self._samples(params, frozen, first, key)
 
   def _samples(self, params, frozen, batch, key) -> dict[str, np.ndarray]:
+    """Sheets of clips with the conditions of the first held-out rows."""
     count = min(self._num_samples, batch.latents.shape[0])
     if count == 0 or jax.process_count() > 1:
       return {}  # A picture is for one host to look at.
     chosen = np.argsort(np.asarray(batch.row))[:count]
     first = jax.tree.map(lambda x: x[chosen], batch)
-    clips = np.asarray(self._clips(
-        params, frozen, self._objective.conditioning(first),
-        noise.row_keys(key, count)))
-    return {'samples': contact_sheet.contact_sheet(
-        clips, self._captions(first))}
+    conditioning = self._objective.conditioning(first)
+    draw = lambda conditioning: np.asarray(self._clips(
+        params, frozen, conditioning, noise.row_keys(key, count)))
+    captions = self._captions(first)
+    if not self._objective.predicts_frames:
+      return {'samples': contact_sheet.contact_sheet(
+          draw(conditioning), captions)}
+    # One program for both: nothing given is a mask of zeros.
+    mask = self._objective.given_mask(first)
+    give = lambda mask: conditions.give_frames(
+        conditioning, first.latents, mask)
+    counts = np.asarray(mask.sum(axis=1), int)
+    return {
+        'samples': contact_sheet.contact_sheet(
+            draw(give(jnp.zeros_like(mask))), captions),
+        f'samples{GIVEN}': contact_sheet.contact_sheet(
+            draw(give(mask)), [
+                f'{caption}, {number} latent frames given' for caption, number
+                in zip(captions, counts, strict=True)])}
 
   def _captions(self, batch) -> list[str]:
     if batch.label is None or not self._classes:

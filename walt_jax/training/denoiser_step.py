@@ -68,12 +68,38 @@ class DenoiserObjective:
         schedule=self.schedule, prediction=self.prediction,
         options=self.options)
 
+  @property
+  def predicts_frames(self) -> bool:
+    """Whether most of what it trains on is the continuation of frames."""
+    return self.options.frame_condition_probability >= 0.5
+
+  def given_mask(self, batch: types.LatentBatch) -> jax.Array:
+    """Frames that held-out rows are given, [B, 1+t], 1 where one is.
+
+    Rows take the lengths that training draws from in turn, by their number;
+    rows of images are given none.
+    """
+    lengths = jnp.asarray(self.options.frame_condition_lengths)
+    num_rows, num_frames = batch.latents.shape[:2]
+    row = jnp.arange(num_rows) if batch.row is None else batch.row
+    length = jnp.where(batch.is_image, 0, lengths[row % len(lengths)])
+    return (jnp.arange(num_frames) < length[:, None]).astype(jnp.float32)
+
   def held_out_loss(self, params: Params, batch: types.LatentBatch,
-                    timestep: jax.Array, key: jax.Array) -> jax.Array:
-    """Squared error [B] at given times [B], nothing dropped or given.
+                    timestep: jax.Array, key: jax.Array,
+                    frame_mask: jax.Array | None = None) -> jax.Array:
+    """Squared error [B] at given times, over all frames; nothing is dropped.
 
     The network sees its conditions, no estimate of its own (zeros) and clean
     low-resolution latents.
+
+    Args:
+      params: Parameters.
+      batch: Held-out latents.
+      timestep: [B], one a row.
+      key: Draws the noise, which nothing else changes.
+      frame_mask: [B, 1+t], 1 where a clean latent frame is given; None for a
+        loss without frames given.
     """
     keys = self.row_keys(batch, key)
     eps = noise.normal(keys, batch.latents.shape[1:])
@@ -84,6 +110,9 @@ class DenoiserObjective:
     if conditioning.low_res is not None:
       conditioning = dataclasses.replace(
         conditioning, low_res_level=jnp.zeros_like(time))
+    if frame_mask is not None:
+      conditioning = conditions.give_frames(
+          conditioning, batch.latents, frame_mask)
     output = self.apply(params, x_t, time, conditioning).astype(jnp.float32)
     target = self.prediction.target(batch.latents, eps, alpha, sigma)
     return jnp.square(output - target).mean(axis=(1, 2, 3, 4))
