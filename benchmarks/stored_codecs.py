@@ -1,15 +1,14 @@
 """Bytes and error of what is stored, by codec: docs/data.md.
 
-  python -m benchmarks.stored_codecs --input VIDEOS [--size 128]
+  python -m benchmarks.stored_codecs --input VIDEOS .. [--size 128]
 
-Cuts each video of a folder into clips as `walt data prepare` does, stores them
+Cuts each video into clips as `walt data prepare` does, stores them
 with each lossy codec at the default quality, reads them back, and compares
 frames with those that went in. Writes benchmarks/results/stored_codecs.json,
 a row a set and codec.
 """
 import argparse
 import functools
-import json
 import pathlib
 
 import numpy as np
@@ -57,17 +56,17 @@ def measure(folder: str, size: int) -> dict[str, harness.Row]:
 
 
 def main() -> None:
-  """Measures one set and adds its rows to those of others."""
+  """Measures each folder."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--input', required=True, metavar='DIR')
+  parser.add_argument('--input', required=True, nargs='+', metavar='DIR')
   parser.add_argument('--size', type=int, default=128)
   args = parser.parse_args()
-  name = pathlib.Path(args.input).name
-  file = harness.RESULTS / 'stored_codecs.json'
-  rows = json.loads(file.read_text())['rows'] if file.exists() else {}
-  for codec, row in measure(args.input, args.size).items():
-    rows[f'{name}, {codec}'] = row
-    print(f'{name}, {codec}: {row}')
+  rows = {}
+  for folder in args.input:
+    for codec, row in measure(folder, args.size).items():
+      rows[f'{pathlib.Path(folder).name}, {codec}'] = row
+  for name, row in rows.items():
+    print(f'{name}: {row}')
   harness.write('stored_codecs', rows)
 
 

@@ -139,7 +139,7 @@ def process_file(file: listing.InputFile, reader: decode.AnyReader,
   fps = reader.info.fps
   label = schema.classes.index(file.label)
   count = 0
-  for segment in reader.segments():  # No clip goes on beyond a cut.
+  for segment in reader.segments():  # No clip crosses a cut.
     for clip in frames_lib.cut(watch(segment.frames), settings.clip_frames,
                                settings.clip_stride or settings.clip_frames,
                                settings.min_frames):

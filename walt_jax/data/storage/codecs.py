@@ -2,7 +2,8 @@
 
   jpeg, png   each frame on its own; any frame is read without the others
   h264        a Matroska file in memory, in full colour resolution (4:4:4): a
-              fifth of the bytes of jpeg at the same error, read from the key
+              fifth of the bytes of jpeg or less, 1.1 to 1.5 dB worse at the
+              default quality (benchmarks/stored_codecs.py); read from the key
               frame before
 """
 from collections.abc import Sequence
