@@ -17,6 +17,7 @@ from walt_jax.core import errors
 from walt_jax.core import types
 from walt_jax.data import latent_cache
 from walt_jax.data import render
+from walt_jax.data.storage import caption_counts
 from walt_jax.parallel import mesh as mesh_lib
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -248,6 +249,29 @@ class DataTest(parameterized.TestCase):
                     'ab')
     with self.assertRaisesRegex(errors.UserError, 'trains on pixels'):
       _load('tokenizer_video:smoke', data__name='latents', data__path=cache)
+
+  def test_captions_that_a_latent_cache_has_cut_are_told(self):
+    def embed(texts):
+      return (np.zeros((len(texts), 8, 384), np.float32),
+              np.ones((len(texts), 8), bool))
+
+    cache = str(self.root / 'cut')
+    latent_cache.write_cache(
+        dict(train=Filled(5), heldout=Filled(2)), cache,
+        latent_cache.CacheSettings('ab', num_frames=5, size=16,
+                                   text_sha256='cd'),
+        encode=lambda pixels: types.Posterior(mean=pixels[:, ::4, ::4, ::4]),
+        text=latent_cache.TextStates(embed, caption_counts.CaptionLimit(
+            'minilm', 8, lambda caption: caption > '2')))
+    ours = dict(data__name='latents', data__path=cache, latents__frames=2,
+                latents__height=4, latents__width=4, latents__channels=3)
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      datasets.source(_load(
+          'ucf101:smoke', text__name='minilm', text__max_tokens=8,
+          text__width=384, **ours), 'train', 'ab')
+    self.assertRegex(logs.output[0], 'cut: 2 of 7 captions .* 8 tokens')
+    with self.assertNoLogs('walt_jax'):
+      datasets.source(_load('ucf101:smoke', **ours), 'train', 'ab')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """`walt data`: what each action leaves behind, and its one-line refusals."""
+import json
 import pathlib
 import tempfile
 
@@ -6,15 +7,18 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
+from tests.data import video_files
 from walt_jax.builders import networks
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.commands import data
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
+from walt_jax.data import inspect
 from walt_jax.data import latent_cache
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
+from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.stream import batches
 from walt_jax.media import samples
 from walt_jax.tokenizer import inference
@@ -65,6 +69,46 @@ class DataCommandTest(absltest.TestCase):
     self.assertLen(samples.read_samples(few).entries, 2)
     with self.assertRaisesRegex(errors.UserError, '--heldout'):
       self._render('c', '--split', 'test', '--num', 2, '--heldout', 2)
+
+  def test_prepare_counts_captions_that_will_be_cut(self):
+    for number in range(4):
+      video_files.write_video(self.root / 'in' / f'{number}.avi')
+    # A word is a token; two more begin and end the caption.
+    table = [dict(file='0.avi', caption='left ' * 3),
+             dict(file='1.avi', caption='left ' * 4),
+             dict(file='1.avi', caption='right ' * 9), dict(file='2.avi'),
+             dict(file='3.avi', caption='left')]
+    (self.root / 'in' / 'captions.jsonl').write_text(
+        '\n'.join(map(json.dumps, table)))
+    flags = ('prepare', '--input', self.root / 'in', '--num_frames', 5,
+             '--size', 16, '--workers', 1, '--output')
+    counts = dict(captions=4, clips_without=1, clips_with_several=1)
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      _data(*flags, self.root / 'out', '--max_tokens', 5)
+    self.assertRegex(logs.output[0], '1 of 4 clips have no caption')
+    self.assertRegex(logs.output[1], '2 of 4 captions .* 5 tokens .*minilm')
+    manifest = manifest_lib.read_manifest(self.root / 'out')
+    self.assertEqual(manifest['captions'], counts | dict(cut=2))
+    self.assertEqual(manifest['caption_limit'],
+                     dict(encoder='minilm', max_tokens=5))
+    self.assertIn('all 4, clips_without 1, clips_with_several 1; 2 longer than '
+                  'the 5 tokens that minilm reads',
+                  '\n'.join(inspect.inspect(self.root / 'out')))
+    # They are stored whole, and finished sets are not written anew.
+    stored = {dataset[row]['caption'] for dataset in (
+        dataset_lib.PreparedDataset(self.root / 'out', split)
+        for split in ('train', 'heldout')) for row in range(len(dataset))}
+    self.assertIn(('left ' * 4).strip(), stored)
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      _data(*flags, self.root / 'out', '--max_tokens', 6)
+    self.assertRegex(logs.output[1], '2 of 4 captions .* 5 tokens')
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      _data(*flags, self.root / 'none', '--text', 'none')
+    self.assertLen(logs.output, 1)
+    self.assertEqual(
+        manifest_lib.read_manifest(self.root / 'none')['captions'], counts)
+    with self.assertRaisesRegex(errors.UserError, 't5 needs'):
+      _data(*flags, self.root / 't5', '--text', 't5')
 
   def test_caches_latents_of_all_splits(self):
     dataset = self._render('data', '--split', 'train', '--num', 5,

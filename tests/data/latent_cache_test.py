@@ -13,6 +13,7 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.data import latent_cache
 from walt_jax.data.sources import moving_digits
+from walt_jax.data.storage import caption_counts
 from walt_jax.data.storage import example_index
 from walt_jax.data.stream import batches
 
@@ -35,6 +36,8 @@ def _embed(texts):
   return states, mask
 
 
+_TEXT = latent_cache.TextStates(_embed, caption_counts.CaptionLimit(
+    'words', 3, lambda caption: len(caption.split()) > 3))
 _SETTINGS = latent_cache.CacheSettings(
     tokenizer_sha256='ab' * 32, num_frames=9, size=32, low_res_factor=2,
     images_per_clip=2, text_sha256='cd' * 32)
@@ -53,7 +56,7 @@ class LatentCacheTest(absltest.TestCase):
 
   def _write(self, encode=_encode, settings=_SETTINGS):
     return latent_cache.write_cache(
-        self.splits, self.path, settings, encode=encode, embed_text=_embed,
+        self.splits, self.path, settings, encode=encode, text=_TEXT,
         batch_size=4, clips_per_shard=5)
 
   def _open(self, split='train', **kwargs):
@@ -61,7 +64,12 @@ class LatentCacheTest(absltest.TestCase):
         self.path, split, tokenizer_sha256='ab' * 32, **kwargs)
 
   def test_reads_what_was_encoded(self):
-    self._write()
+    manifest = self._write()
+    # 'a seven moves left': four words of which the encoder reads three.
+    self.assertEqual(manifest['captions'], dict(
+        captions=14, clips_without=0, clips_with_several=0, cut=14))
+    self.assertEqual(manifest['caption_limit'],
+                     dict(encoder='words', max_tokens=3))
     for split, source in self.splits.items():
       cache = self._open(split)
       self.assertLen(cache, len(source))
@@ -89,7 +97,7 @@ class LatentCacheTest(absltest.TestCase):
     self.splits['train'] = moving_digits.MovingDigits(num_examples=90,
                                                       num_frames=9)
     manifest = latent_cache.write_cache(
-        self.splits, self.path, _SETTINGS, encode=_encode, embed_text=_embed,
+        self.splits, self.path, _SETTINGS, encode=_encode, text=_TEXT,
         batch_size=8)
     self.assertEqual(manifest['splits']['train']['text'][0]['num_examples'], 40)
 
@@ -155,7 +163,7 @@ class LatentCacheTest(absltest.TestCase):
     self.path = self.path.with_name('shared')
     write = functools.partial(
         latent_cache.write_cache, self.splits, self.path, _SETTINGS,
-        encode=_encode, embed_text=_embed, batch_size=4, clips_per_shard=5)
+        encode=_encode, text=_TEXT, batch_size=4, clips_per_shard=5)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
       jobs = [pool.submit(write, process=(number, 3)) for number in range(3)]
       manifests = [job.result() for job in jobs]

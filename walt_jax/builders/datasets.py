@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import itertools
+import logging
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from walt_jax.data.sources import open
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.stream import batches
 from walt_jax.parallel import multihost
+from walt_jax.text import limits
 
 TRAIN, HELD_OUT = 'train', 'heldout'
 
@@ -103,6 +105,11 @@ def _open_cache(config: schema.DenoiserExperiment, tokenizer_sha256: str,
         f'{data_hints.shape_text(found["mean"])}, but config section latents '
         f'says {data_hints.shape_text(wanted)}; make a cache with: '
         f'{data_hints.command(config)}')
+  counts = cache.manifest.get('captions', {})
+  if config.text.name and counts.get('cut'):
+    logging.getLogger('walt_jax').warning('%s: %s.', path, limits.describe(
+        counts['cut'], counts['captions'],
+        cache.manifest['caption_limit']['max_tokens'], 'captions'))
   for needed, name in ((config.model.low_res_factor, 'low_mean'),
                        (config.text.name, 'text')):
     if needed and name not in found:

@@ -1,6 +1,7 @@
 """The frozen encoders of a work directory, for caching what they make."""
 from collections.abc import Callable
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,8 +11,12 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import types
+from walt_jax.data import latent_cache
+from walt_jax.data.storage import caption_counts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.text import encoder as text_encoder
+from walt_jax.text import limits
+from walt_jax.text import tokenization
 from walt_jax.tokenizer import inference
 
 
@@ -35,6 +40,34 @@ def text_encoder_of(config: schema.DenoiserExperiment
   return encoder
 
 
+def caption_limit(name: str, tokenizer: tokenization.Tokenizer
+                  ) -> caption_counts.CaptionLimit:
+  """What the text encoder of a tokenizer reads, for counting captions."""
+  return caption_counts.CaptionLimit(
+      name, tokenizer.max_tokens, functools.partial(limits.is_cut, tokenizer))
+
+
+def default_caption_limit(name: str | None, path: str | None,
+                          max_tokens: int
+                          ) -> caption_counts.CaptionLimit | None:
+  """The limit by which prepared captions are counted.
+
+  Args:
+    name: 'minilm', 't5', or 'none'; None is 'minilm' if it is installed.
+    path: Folder of the text encoder's weights, if not packaged.
+    max_tokens: L.
+
+  Raises:
+    UserError: The encoder that is named is not there.
+  """
+  if name == 'none' or (name is None and path is None
+                        and not text_encoder.has_minilm()):
+    return None
+  name = name or 'minilm'
+  return caption_limit(name, text_encoder.load_tokenizer(
+      name, path, max_tokens=max_tokens))
+
+
 @dataclasses.dataclass(frozen=True)
 class FrozenEncoders:
   """A tokenizer's encoder and, if asked for, a text encoder.
@@ -44,13 +77,13 @@ class FrozenEncoders:
       be a multiple of that.
     encode: Clips uint8 [B, T, H, W, 3] to their posterior, on the host.
     sha256: The tokenizer's hash.
-    embed_text: Texts to states [N, L, D] and mask [N, L], or None.
+    text: The text encoder, or None.
     text_sha256: The text encoder's hash, or None.
   """
   num_devices: int
   encode: Callable[[np.ndarray], types.Posterior]
   sha256: str
-  embed_text: Callable[[list[str]], tuple[np.ndarray, np.ndarray]] | None
+  text: latent_cache.TextStates | None
   text_sha256: str | None
 
 
@@ -85,5 +118,7 @@ def load(workdir: str, text_name: str = '', text_path: str | None = None,
       num_devices=devices.size,
       encode=lambda pixels: jax.device_get(program(params, pixels)),
       sha256=tokenizer.sha256,
-      embed_text=text.embed if text else None,
+      text=latent_cache.TextStates(
+          text.embed, caption_limit(text.name, text.tokenizer)
+      ) if text else None,
       text_sha256=text.sha256 if text else None)

@@ -1,5 +1,6 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
+import logging
 import pathlib
 
 from walt_jax.builders import text_encoders
@@ -15,6 +16,7 @@ from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import samples
+from walt_jax.text import limits
 
 _TEST = 'test'  # The common name of a held-out split.
 _CLIPS_PER_DEVICE = 8  # Encoded at once.
@@ -43,7 +45,10 @@ def _prepare(args: argparse.Namespace) -> None:
       **{name: value for name, value in given.items() if value is not None})
   manifest = prepare.prepare(
       source, output, settings, annotations=_annotations(args),
-      split_folders=args.split_folders, on=prepare.Engine(
+      split_folders=args.split_folders,
+      limit=text_encoders.default_caption_limit(
+          args.text, args.text_path, args.max_tokens),
+      on=prepare.Engine(
           args.workers, args.beam_pipeline_options))
   counts = manifest['counts']
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
@@ -52,6 +57,7 @@ def _prepare(args: argparse.Namespace) -> None:
         f'{counts["damaged"]} used in part, {counts["with_cuts"]} cut where '
         f'time jumps, {counts["deinterlaced"]} deinterlaced '
         f'(see {output / manifest_lib.MANIFEST})')
+  _tell_captions(manifest)
   frames = manifest['frame_folders']
   if frames['count']:
     print(f'{frames["count"]} of the files are folders of numbered images, '
@@ -60,6 +66,21 @@ def _prepare(args: argparse.Namespace) -> None:
              'takes single images)'))
   if args.latents:
     _write_latents(output, output / 'latents', args)
+
+
+def _tell_captions(manifest: dict) -> None:
+  """Warns of clips without a caption, and of captions that are cut."""
+  counts = manifest.get('captions', {})
+  log = logging.getLogger('walt_jax')
+  if counts.get('captions') and counts['clips_without']:
+    clips = sum(split['num_examples'] for split in manifest['splits'].values())
+    log.warning('%d of %d clips have no caption.', counts['clips_without'],
+                clips)
+  if counts.get('cut'):
+    limit = manifest['caption_limit']
+    log.warning('%s (%s, --max_tokens %d).', limits.describe(
+        counts['cut'], counts['captions'], limit['max_tokens'], 'captions'),
+                limit['encoder'], limit['max_tokens'])
 
 
 def _annotations(args: argparse.Namespace):
@@ -90,12 +111,14 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
       images_per_clip=args.images_per_clip)
   written = latent_cache.write_cache(
       splits, output, settings, encode=frozen.encode,
-      embed_text=frozen.embed_text, source_sha256=manifest['task_sha256'],
+      text=frozen.text, source_sha256=manifest['task_sha256'],
       batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, process=args.process)
   if written is None:
     print(f'{output}: process {args.process[0]} of {args.process[1]} has done '
           'its part')
     return
+  if text:
+    _tell_captions(written)
   left_out = sum(map(len, written['left_out'].values()))
   print(f'{output}: latents of {sum(map(len, splits.values())) - left_out} '
         f'clips by tokenizer {frozen.sha256[:12]}; {left_out} clips were too '

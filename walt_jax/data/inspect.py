@@ -47,6 +47,8 @@ def _describe(path: pathlib.Path, manifest: dict) -> Iterator[str]:
   """Lines about a dataset of clips."""
   yield f'{path}: {manifest["format"]}, stored as {manifest["codec"]}'
   yield _pairs('files', manifest['counts'])
+  if 'captions' in manifest:
+    yield _captions(manifest)
   yield from _reasons(manifest)
   for split in manifest['splits']:
     dataset = dataset_lib.PreparedDataset(path, split)
@@ -70,6 +72,18 @@ def _describe(path: pathlib.Path, manifest: dict) -> Iterator[str]:
       yield f'  {name}:'
       yield from _histogram(values)
     yield from _class_balance(table['label'], dataset.classes)
+
+
+def _captions(manifest: dict) -> str:
+  counts = dict(manifest['captions'])
+  cut = counts.pop('cut', None)
+  line = _pairs('captions', {'all' if name == 'captions' else name: count
+                             for name, count in counts.items()})
+  if cut is None:
+    return f'{line}; not measured by a text encoder'
+  limit = manifest['caption_limit']
+  return (f'{line}; {cut} longer than the {limit["max_tokens"]} tokens that '
+          f'{limit["encoder"]} reads')
 
 
 def _pairs(name: str, values: dict) -> str:
@@ -133,6 +147,8 @@ def _describe_latents(path: pathlib.Path, manifest: dict) -> Iterator[str]:
   yield f'{path}: {manifest["format"]}'
   yield f'tokenizer: {settings["tokenizer_sha256"]}'
   yield f'text encoder: {settings["text_sha256"] or "none"}'
+  if 'captions' in manifest:
+    yield _captions(manifest)
   yield _pairs('settings', {name: settings[name] for name in (
       'num_frames', 'size', 'fps', 'low_res_factor', 'images_per_clip')})
   for split, entry in manifest['splits'].items():

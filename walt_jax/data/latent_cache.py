@@ -23,6 +23,7 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
 from walt_jax.core import types
 from walt_jax.data.sources import source as source_lib
+from walt_jax.data.storage import caption_counts
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import examples
@@ -45,6 +46,18 @@ _THREADS = 4  # That read clips.
 
 
 @dataclasses.dataclass(frozen=True)
+class TextStates:
+  """A frozen text encoder.
+
+  Attributes:
+    embed: Texts to their states and mask.
+    limit: By which captions are counted that it cuts; None counts none.
+  """
+  embed: EmbedText
+  limit: caption_counts.CaptionLimit | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class CacheSettings:
   """What is encoded.
 
@@ -56,7 +69,7 @@ class CacheSettings:
     low_res_factor: Also encodes the clip downsampled by this; 0 does not.
     images_per_clip: Frames of each clip that are also encoded on their own,
       for image rows; 0 leaves the clip's first latent frame for that.
-    text_sha256: Hash of the text encoder behind `embed_text`.
+    text_sha256: Hash of the text encoder whose states are cached.
   """
   tokenizer_sha256: str
   num_frames: int = 17
@@ -69,7 +82,7 @@ class CacheSettings:
 
 def write_cache(splits: Mapping[str, source_lib.Source],
                 output: str | pathlib.Path, settings: CacheSettings, *,
-                encode: Encode, embed_text: EmbedText | None = None,
+                encode: Encode, text: TextStates | None = None,
                 batch_size: int = 8, clips_per_shard: int = 1024,
                 source_sha256: str = '', process: tuple[int, int] = (0, 1)
                 ) -> dict | None:
@@ -84,7 +97,7 @@ def write_cache(splits: Mapping[str, source_lib.Source],
     settings: What is encoded, and with what.
     encode: The frozen tokenizer's encoder; always called with `batch_size`
       clips (the last ones repeat a clip).
-    embed_text: The frozen text encoder; None caches no text.
+    text: The frozen text encoder; None caches no text.
     batch_size: Clips in a call.
     clips_per_shard: Clips in a file.
     source_sha256: Hash of the sources' manifest, if they have one.
@@ -94,8 +107,8 @@ def write_cache(splits: Mapping[str, source_lib.Source],
   Raises:
     errors.UserError: No clip is long enough, or `output` holds other work.
   """
-  if (embed_text is None) != (settings.text_sha256 is None):
-    raise ValueError('Give embed_text and text_sha256 together.')
+  if (text is None) != (settings.text_sha256 is None):
+    raise ValueError('Give text and text_sha256 together.')
   output = pathlib.Path(output)
   members = {split: _members(source, settings)
              for split, source in splits.items()}
@@ -119,14 +132,15 @@ def write_cache(splits: Mapping[str, source_lib.Source],
       if unfinished.is_done(part):
         bar.update(len(rows))
         continue
-      work = _Part(splits[split], rows, settings, encode, embed_text,
+      work = _Part(splits[split], rows, settings, encode, text,
                    batch_size, bar.update)
       counts = dict(records=shards.write_records(
           unfinished.part_file(part), work.records()))
-      if embed_text is not None:
+      if text is not None:
         counts[_TEXT] = shards.write_records(
             unfinished.part_file(part, _TEXT), work.texts())
-      unfinished.mark_done(part, dict(counts=counts, shapes=work.shapes))
+      unfinished.mark_done(part, dict(
+          counts=counts, shapes=work.shapes, captions=work.counts.report()))
   if number:
     return None
   _wait_for_all(unfinished, len(parts))
@@ -136,14 +150,19 @@ def write_cache(splits: Mapping[str, source_lib.Source],
     entries[split] = dict(
         num_examples=len(own),
         shards=unfinished.publish(numbers, f'{NAME}-{split}'))
-    if embed_text is not None:
+    if text is not None:
       entries[split][_TEXT] = unfinished.publish(
           numbers, f'{_TEXT}-{split}', role=_TEXT)
   manifest = dict(
       format=FORMAT, task_sha256=shards.task_sha256(task),
       **(task | dict(splits=entries)), shapes=unfinished.report(0)['shapes'],
+      captions=caption_counts.total(
+          unfinished.report(part).get('captions', {})
+          for part in range(len(parts))),
       left_out={split: _keys_left_out(source, members[split])
                 for split, source in splits.items()})
+  if text is not None and text.limit is not None:
+    manifest['caption_limit'] = text.limit.describe()
   unfinished.finish(manifest)
   return manifest
 
@@ -192,14 +211,15 @@ class _Part:
 
   def __init__(self, source: source_lib.Source, rows: np.ndarray,
                settings: CacheSettings, encode: Encode,
-               embed_text: EmbedText | None, batch_size: int,
+               text: TextStates | None, batch_size: int,
                update: Callable[[int], object]):
     self._source, self._rows, self._settings = source, rows, settings
-    self._encode, self._embed_text = encode, embed_text
+    self._encode, self._text = encode, text
     self._batch_size, self._update = batch_size, update
     size = settings.size
     self._size = (size, size) if isinstance(size, int) else (size[0], size[1])
     self._captions: dict[str, int] = {}
+    self.counts = caption_counts.CaptionCounts(text.limit if text else None)
     self.shapes: dict[str, list[int]] = {}
 
   def records(self) -> Iterator[bytes]:
@@ -222,6 +242,7 @@ class _Part:
   def _said(self, example: dict) -> dict[str, examples.Feature]:
     """The features of an example's captions."""
     captions = example.get('captions', (example['caption'],))
+    self.counts.add(captions)
     places = [self._captions.setdefault(caption, len(self._captions))
               for caption in captions]
     said: dict[str, examples.Feature] = dict(
@@ -233,12 +254,12 @@ class _Part:
 
   def texts(self) -> Iterator[bytes]:
     """The states of each distinct caption, in the order of `text_index`."""
-    if self._embed_text is None:
+    if self._text is None:
       return
     for captions in _batched(list(self._captions), self._batch_size):
       padded = captions + [captions[-1]] * (
           self._batch_size - len(captions))
-      states, mask = (np.asarray(a) for a in self._embed_text(padded))
+      states, mask = (np.asarray(a) for a in self._text.embed(padded))
       self.shapes[_TEXT] = list(states.shape[1:])
       for place in range(len(captions)):
         real = mask[place].astype(bool)

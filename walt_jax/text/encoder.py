@@ -194,6 +194,11 @@ def _absent(name: str) -> errors.UserError:
       f'no text encoder {name!r}; there are: {", ".join(NAMES)}')
 
 
+def has_minilm() -> bool:
+  """Whether the packaged weights are installed."""
+  return importlib.util.find_spec(MINILM_PACKAGE) is not None
+
+
 def packaged_minilm() -> pathlib.Path:
   """Finds the folder of the packaged weights; none of its code is run.
 

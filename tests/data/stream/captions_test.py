@@ -163,7 +163,7 @@ class StoredCaptionsTest(absltest.TestCase):
         dict(file='a.avi', caption='one'), dict(file='b.avi'),
         dict(file='a.avi', caption='two'), dict(file='a.avi', caption='one')])
     self.assertEqual(manifest['captions'], dict(
-        clips_without=2, clips_with_several=2))
+        captions=4, clips_without=2, clips_with_several=2))
     self.assertEqual(manifest['counts']['clips'], 4)
     dataset = dataset_lib.PreparedDataset(self.root / 'out')
     found = {dataset[row]['key']: (dataset[row]['caption'],
@@ -210,7 +210,8 @@ class StoredCaptionsTest(absltest.TestCase):
         tokenizer_sha256='ab', num_frames=5, size=8, text_sha256='cd')
     latent_cache.write_cache(
         {'train': Described(5)}, self.root / 'cache', settings, encode=encode,
-        embed_text=lambda texts: _states([text or 'a' for text in texts]),
+        text=latent_cache.TextStates(
+            lambda texts: _states([text or 'a' for text in texts])),
         batch_size=2)
     cache = latent_cache.LatentCache(self.root / 'cache',
                                      tokenizer_sha256='ab')

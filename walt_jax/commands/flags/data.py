@@ -84,6 +84,14 @@ def _add_prepare(actions: Any) -> None:
                     help='processes on this machine (all cores)')
   work.add_argument('--beam_pipeline_options', default='', metavar='LIST',
                     help="of Apache Beam: 'runner=FlinkRunner,..'")
+  text = parser.add_argument_group('text encoder')
+  text.add_argument('--text', choices=('minilm', 't5', 'none'),
+                    help='by whose limit captions that will be cut are counted '
+                    '(minilm, if installed); with --latents, if named, also '
+                    'caches text states')
+  text.add_argument('--text_path', metavar='DIR', help='its weights')
+  text.add_argument('--max_tokens', type=values.positive_int, default=64,
+                    metavar='L', help='tokens of a caption that it reads (64)')
   latents = parser.add_argument_group('latent cache')
   latents.add_argument('--latents', action='store_true',
                        help='cache latents; of an input that is a data set '
@@ -99,13 +107,6 @@ def _add_prepare(actions: Any) -> None:
   latents.add_argument('--images_per_clip', type=values.natural, default=0,
                        metavar='N', help='frames of each clip also cached on '
                        'their own, for image rows')
-  latents.add_argument('--text', choices=('minilm', 't5', 'none'),
-                       default='none', help='also cache text states of the '
-                       'captions')
-  latents.add_argument('--text_path', metavar='DIR',
-                       help='weights of the text encoder')
-  latents.add_argument('--max_tokens', type=values.positive_int, default=64,
-                       metavar='L')
   latents.add_argument('--process', type=values.process, default=(0, 1),
                        metavar='I/N', help='encode every N-th shard, from I; '
                        'one such command a machine, same --output')

@@ -20,6 +20,7 @@ from walt_jax.data.prepare import beam
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import video_folders
 from walt_jax.data.prepare import work_items
+from walt_jax.data.storage import caption_counts
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import example_index
@@ -70,7 +71,9 @@ def versions() -> dict[str, str]:
 def prepare(folder: str | os.PathLike, output: str | os.PathLike,
             settings: Settings = _DEFAULTS, *,
             annotations: annotations_lib.Annotations | None = None,
-            split_folders: bool = False, on: Engine = _HERE) -> dict:
+            split_folders: bool = False,
+            limit: caption_counts.CaptionLimit | None = None,
+            on: Engine = _HERE) -> dict:
   """Prepares `folder` into `output`; returns the manifest.
 
   Running it again after an interruption finishes the work; after the end it
@@ -82,6 +85,8 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
     settings: How clips are cut and stored.
     annotations: What is known of the files, if not in the folder itself.
     split_folders: Folders named train, val, test, .. are the splits.
+    limit: By which captions are counted that a text encoder will cut; they
+      are stored whole.
     on: Where the work is done; it changes no byte.
 
   Raises:
@@ -95,6 +100,8 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   task = dict(format_version=FORMAT_VERSION, input_sha256=found.sha256,
               settings=dataclasses.asdict(settings),
               versions=versions() | dict(reader=decode.VERSION))
+  if limit is not None:
+    task['caption_limit'] = limit.describe()
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
@@ -103,7 +110,7 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   run = functools.partial(_run, unfinished, parts, on)
   tars = [part for part in parts if part.tar is not None]
   schema = _schema(found, _tar_schemas(unfinished, folder, tars, run))
-  run(functools.partial(_write, unfinished, folder, schema, settings),
+  run(functools.partial(_write, unfinished, folder, schema, settings, limit),
       [part for part in parts if not unfinished.is_done(part.number)],
       'json', 'prepare')
   reports = [unfinished.report(part.number) for part in parts]
@@ -204,6 +211,7 @@ def _files_read(unfinished: shards.Unfinished, number: int) -> int:
 
 def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
            schema: work_items.Schema, settings: Settings,
+           limit: caption_counts.CaptionLimit | None,
            part: work_items.Part) -> None:
   number = part.number
   told = 0.0
@@ -217,7 +225,7 @@ def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
 
   unfinished.mark_done(number, work_items.write_part(
       part, folder, schema, settings, unfinished.part_file(number),
-      unfinished.part_file(number, work_items.INDEX), tell))
+      unfinished.part_file(number, work_items.INDEX), tell, limit))
 
 
 def _schema(found: listing.Listing,
@@ -265,8 +273,8 @@ def _manifest(task: dict, classes: tuple[str, ...], reports: list[dict],
       format=manifest_lib.DATASET_FORMAT, name=NAME,
       task_sha256=shards.task_sha256(task), **task,
       codec=task['settings']['codec'], classes=list(classes), splits=splits,
-      captions={what: sum(report['captions'][what] for report in reports)
-                for what in ('clips_without', 'clips_with_several')},
+      captions=caption_counts.total(
+          report['captions'] for report in reports),
       **summary, benchmark=_write_benchmark(reports))
 
 

@@ -18,6 +18,7 @@ from walt_jax.core import pixels
 from walt_jax.data.prepare import accounts
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import tar_shards
+from walt_jax.data.storage import caption_counts
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import example_index
@@ -166,8 +167,8 @@ def schema_of(inputs: Sequence[listing.InputFile]) -> Schema:
 
 def write_part(part: Part, folder: pathlib.Path, schema: Schema,
                settings: Settings, target: pathlib.Path,
-               index_target: pathlib.Path,
-               tell: Callable[[int], None]) -> dict:
+               index_target: pathlib.Path, tell: Callable[[int], None],
+               limit: caption_counts.CaptionLimit | None = None) -> dict:
   """Writes one shard and its table; returns its report (a JSON value).
 
   Args:
@@ -178,11 +179,12 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
     target: File of the shard.
     index_target: File of the table.
     tell: Called with the number of files that have been read.
+    limit: By which captions are counted that are cut; None counts none.
   """
   inputs, rejections = expand(part, folder)
   tried: list[accounts.Account] = []
   rows: list[tuple] = []
-  said = dict(clips_without=0, clips_with_several=0)
+  said = caption_counts.CaptionCounts(limit)
   watch = _Stopwatch()
 
   def records():
@@ -194,8 +196,7 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
         for record, row in process_file(
             file, reader, schema, settings, watch):
           rows.append(row)
-          said['clips_without'] += not file.captions
-          said['clips_with_several'] += len(file.captions) > 1
+          said.add(file.captions)
           yield record
           good += 1
       except decode.ClipError as error:
@@ -210,7 +211,7 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
   return dict(
       split=part.split, counts=dict(records=count),
       accounts=tried + accounts.rejected(rejections),
-      captions=said, frames=sum(row[0] for row in rows),
+      captions=said.report(), frames=sum(row[0] for row in rows),
       decoded=watch.frames, decode_seconds=watch.seconds,
       seconds=time.perf_counter() - start)
 

@@ -17,12 +17,14 @@ from walt_jax.data.storage import manifest as manifest_lib
 
 UNFINISHED = '.unfinished'
 _TASK = 'task.json'
+# Entries of a task that finished work may differ in: its records do not.
+_NO_IDENTITY = ('versions', 'caption_limit')
 
 
 def task_sha256(task: dict) -> str:
   """Identity of finished work; newer versions need not redo it."""
   return files.json_sha256({name: value for name, value in task.items()
-                            if name != 'versions'})
+                            if name not in _NO_IDENTITY})
 
 
 def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
