@@ -4,13 +4,14 @@ import pathlib
 import tempfile
 
 from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.media import samples
 
 
-class SamplesTest(absltest.TestCase):
+class SamplesTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -54,6 +55,13 @@ class SamplesTest(absltest.TestCase):
     samples.SampleWriter(self.folder, fps=8)
     with self.assertRaisesRegex(errors.UserError, 'not a finished folder'):
       samples.read_samples(self.folder)
+
+  @parameterized.parameters(
+      ('run', 8.0), ('request', 8.0), ('default', None), (None, 8.0))
+  def test_a_rate_that_nothing_said_is_none(self, origin, rate):
+    writer = samples.SampleWriter(self.folder, fps=8)
+    writer.finish(settings=dict(fps_origin=origin) if origin else {})
+    self.assertEqual(samples.read_samples(self.folder).rate, rate)
 
   def test_refusals(self):
     writer = samples.SampleWriter(self.folder, fps=8, mp4=False)

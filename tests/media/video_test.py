@@ -6,6 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import av
 import numpy as np
+from PIL import Image
 
 from walt_jax.media import decode
 from walt_jax.media import video
@@ -72,13 +73,35 @@ class VideoTest(parameterized.TestCase):
     clip = np.repeat(np.uint8([0, 120, 250]), 16 * 16 * 3)
     clip = clip.reshape(3, 16, 16, 3)
     video.write_animation(path, clip, 8, min_side=16)
-    from PIL import Image
     with Image.open(path) as image:
       self.assertEqual(image.n_frames, 3)
       image.seek(1)
       np.testing.assert_allclose(np.asarray(image.convert('RGB')), clip[1],
                                  atol=3)
-      self.assertIn(image.info['duration'], (120, 125))  # GIF: 10 ms ticks.
+
+  @parameterized.product(
+      suffix=('.gif', '.webp', '.mp4'), fps=(8, 12.5, 25, 30000 / 1001))
+  def test_a_clip_lasts_as_long_as_its_frames(self, suffix, fps):
+    path = self.folder / f'a{suffix}'
+    clip = np.random.default_rng(0).integers(
+        0, 256, (17, 16, 16, 3), np.uint8)
+    if suffix == '.mp4':
+      video.write_mp4(path, clip, fps, min_side=16)
+      with av.open(path) as container:  # FFmpeg's own account of the file.
+        rate = container.streams.video[0].average_rate
+      self.assertAlmostEqual(float(rate), fps, places=6)
+      return
+    video.write_animation(path, clip, fps, min_side=16)
+    shown = []
+    with Image.open(path) as image:
+      for number in range(image.n_frames):
+        image.seek(number)
+        image.load()
+        shown.append(image.info['duration'])
+    tick = 10 if suffix == '.gif' else 1  # Milliseconds.
+    ends = np.cumsum(shown)
+    wanted = 1000 * np.arange(1, 18) / fps
+    self.assertLessEqual(np.abs(ends - wanted).max(), tick / 2 + 1e-6)
 
   def test_png_is_lossless(self):
     clip = np.random.default_rng(0).integers(0, 256, (3, 7, 5, 3), np.uint8)

@@ -20,6 +20,7 @@ from walt_jax.data.sources import crops
 from walt_jax.data.sources import mixture
 from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import open
+from walt_jax.data.sources import rates
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.stream import batches
 from walt_jax.parallel import multihost
@@ -144,6 +145,28 @@ def train_batches(config: schema.Experiment, mesh: jax.sharding.Mesh,
                   ) -> Callable[[int], Iterator[types.Batch]]:
   """Returns `start(n)`: this process's rows of batches n, n + 1, .."""
   return _batches(config, mesh, train, tokenize, shuffle=True)
+
+
+def clip_rates(config: schema.Experiment,
+               train: Data) -> rates.ClipRates | None:
+  """Frames a second of the clips that are trained on; None for images.
+
+  Raises:
+    UserError: A latent cache of clips at another rate than the config says.
+  """
+  data = config.data
+  if data.num_frames == 1 or data.image_rows == data.batch_size:
+    return None
+  if data.frame_rate and data.name != 'latents':
+    return rates.of_rate(data.frame_rate, data.strides)
+  found = rates.of_source(train.videos, data.strides)
+  wanted = data.frame_rate and rates.of_rate(data.frame_rate)
+  if found and wanted and not (found | wanted).is_one:
+    raise errors.UserError(
+        f'the latents in {data.path!r} are of clips at {found} frames/s, but '
+        f'config key data.frame_rate is {wanted}; make a cache with: '
+        f'{data_hints.command(config)}')
+  return found
 
 
 def held_out_batches(config: schema.Experiment, mesh: jax.sharding.Mesh,

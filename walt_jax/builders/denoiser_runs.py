@@ -76,6 +76,7 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
       text_sha256=text.sha256 if text else None)
   train, held_out = open_split(datasets.TRAIN), open_split(datasets.HELD_OUT)
   datasets.check_classes(config, train.classes)
+  clip_rates = datasets.clip_rates(config, train)
   tokenize = limits.CountingTokenizer(text.tokenizer) if text else None
   encode = encode_lib.LatentEncoder(
       tokenizer=tokenizer.module,
@@ -101,8 +102,8 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
           config.init_from, shapes, create))
   return training_run.Run(
       stage, datasets.train_batches(config, mesh, train, tokenize),
-      dict(classes=list(train.classes),
-           tokenizer_sha256=tokenizer.sha256))
+      dict(classes=list(train.classes), tokenizer_sha256=tokenizer.sha256,
+           frame_rate=clip_rates and dataclasses.asdict(clip_rates)))
 
 
 class BareStage(NamedTuple):

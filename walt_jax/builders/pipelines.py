@@ -1,5 +1,5 @@
 """Trained work directories -> a pipeline that draws clips."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import hashlib
 from typing import Any
 
@@ -13,13 +13,14 @@ from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.data.sources import rates
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.training import checkpoints
 from walt_jax.training import workdir as workdir_lib
 
-# Frames a second of clips whose config keeps the rate of the data.
+# Frames a second of clips of a run that does not say what it was trained on.
 DEFAULT_FRAME_RATE = 8.0
 
 
@@ -65,11 +66,30 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
       for index, (workdir, config) in enumerate(
           zip(workdirs, configs, strict=True)))
   texts = [c for c in configs if c.text.name]
+  rate, origin, trained = _rates(
+      configs[0],
+      workdir_lib.WorkDir(workdirs[0]).config().get(config_lib.DERIVED, {}))
   return pipeline_lib.Pipeline(
       tokenizer=loaded[0], stages=stages,
       text=text_encoders.text_encoder_of(texts[0]) if texts else None,
-      frame_rate=configs[0].data.frame_rate or DEFAULT_FRAME_RATE,
-      trained_rate=configs[0].data.frame_rate or None)
+      frame_rate=rate, trained_rate=trained, rate_origin=origin)
+
+
+def _rates(config: schema.DenoiserExperiment, derived: Mapping[str, Any]
+           ) -> tuple[float, str, float | None]:
+  """A pipeline's `frame_rate`, `rate_origin` and `trained_rate`.
+
+  Args:
+    config: Config of the base.
+    derived: What was found when its run was built; older runs lack the rate.
+  """
+  if derived.get('frame_rate'):
+    found = rates.ClipRates(**derived['frame_rate'])
+    return found.median, 'run', found.median if found.is_one else None
+  known = config.data.frame_rate
+  if known:
+    return known, 'config', known
+  return DEFAULT_FRAME_RATE, 'default', None
 
 
 def _read_denoiser(workdir: str,
@@ -172,6 +192,7 @@ def pipeline_in_training(
   stage = _stage(0, workdir, config, mesh, step=0, weights='in training',
                  params=pipeline_lib.StageParams(params, lambda _: ''),
                  classes=classes)
+  rate, origin, trained = _rates(config, {})
   return pipeline_lib.Pipeline(
       tokenizer=tokenizers.as_configured(
           tokenizers.load_tokenizer(
@@ -179,8 +200,7 @@ def pipeline_in_training(
               allow_code=True),  # The run has imported it already.
           config.tokenizer),
       stages=(stage,), text=text_encoders.text_encoder_of(config),
-      frame_rate=config.data.frame_rate or DEFAULT_FRAME_RATE,
-      trained_rate=config.data.frame_rate or None)
+      frame_rate=rate, trained_rate=trained, rate_origin=origin)
 
 
 def _read_export(workdir: str, mesh):

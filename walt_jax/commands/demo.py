@@ -13,6 +13,7 @@ import jax
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
+from walt_jax.commands import requests
 from walt_jax.core import errors
 from walt_jax.core import extras
 from walt_jax.diffusion import samplers
@@ -37,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
   config_lib.check_workdirs(args.workdir, allow_code=args.allow_code)
   gradio = _import_gradio()
   mesh = mesh_lib.make_mesh()
-  pipeline = pipelines.load_pipeline(
-      args.workdir, mesh, allow_code=args.allow_code)
+  pipeline = requests.at_rate(pipelines.load_pipeline(
+      args.workdir, mesh, allow_code=args.allow_code), args.fps)
   with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:
     server = serve(gradio, Drawer(pipeline, mesh, pathlib.Path(folder)),
                    args.host, args.port)

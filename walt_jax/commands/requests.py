@@ -1,11 +1,13 @@
 """Flags as the requests that sampling and evaluation take."""
 import argparse
 import dataclasses
+import logging
 
 from walt_jax.commands.flags import evaluate as evaluate_flags
 from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import job as job_lib
+from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import settings
 
 
@@ -19,6 +21,20 @@ def sampler_choice(args: argparse.Namespace) -> settings.SamplerChoice:
 def chunks(args: argparse.Namespace) -> compiled_tokenizer.Chunks:
   """What the flags `--stream` and `--tile` choose."""
   return compiled_tokenizer.Chunks(args.stream, args.tile)
+
+
+def at_rate(pipeline: pipeline_lib.Pipeline,
+            fps: float | None) -> pipeline_lib.Pipeline:
+  """The pipeline, its clips to be written at `--fps` where it is given."""
+  if fps is not None:
+    return dataclasses.replace(
+        pipeline, frame_rate=fps, rate_origin='request')
+  if pipeline.rate_origin == 'default' and pipeline.plan().num_frames > 1:
+    logging.getLogger('walt_jax').warning(
+        '%s does not say how many frames/s it was trained at: clips are '
+        'written at %g; give --fps for another rate.',
+        pipeline.stages[0].workdir, pipeline.frame_rate)
+  return pipeline
 
 
 def sampling_job(args: argparse.Namespace) -> job_lib.SamplingJob:

@@ -19,10 +19,10 @@ def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt sample --help`."""
   start = time.perf_counter()
   mesh = mesh_lib.make_mesh()
-  pipeline = dataclasses.replace(
+  pipeline = requests.at_rate(dataclasses.replace(
       pipelines.load_pipeline(
           args.workdir, mesh, allow_code=args.allow_code),
-      chunks=requests.chunks(args))
+      chunks=requests.chunks(args)), args.fps)
   job = job_lib.prepare(requests.sampling_job(args), pipeline)
   _check_out(args.out)
   output = output_lib.Output(

@@ -372,6 +372,7 @@ class LatentCache:
     self._texts = None
     if _TEXT in self.manifest['shapes']:
       self._texts = dataset_lib.split_shards(path, self.manifest, split, _TEXT)
+    self._rate = settings['fps']  # None: that of each clip's source.
     self._shapes = self.manifest['shapes']
     self.classes = tuple(self.manifest['classes'])
 
@@ -383,7 +384,7 @@ class LatentCache:
     example: dict[str, Any] = dict(
         label=int(features['label'][0]),
         caption=features['caption'][0].decode(),
-        fps=float(features['fps'][0]),
+        fps=self._rate or float(features['fps'][0]),
         key=features['key'][0].decode('utf-8', 'surrogateescape'))
     for name, shape in self._shapes.items():
       if name != _TEXT:

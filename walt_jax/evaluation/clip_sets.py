@@ -151,7 +151,7 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     if not record.entries:
       raise errors.UserError(f'{path} holds no samples; sample some first')
     stems = [entry.stem for entry in record.entries]
-    files = _Files([path / f'{stem}.npy' for stem in stems], record.fps)
+    files = _Files([path / f'{stem}.npy' for stem in stems], record.rate)
     return ClipSet(path, stems, files, frames, record=record)
   prepared = evaluation_clips.parse(path)
   if prepared is not None:

@@ -125,6 +125,12 @@ class SampleSet:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seconds: float | None = None
 
+  @property
+  def rate(self) -> float | None:
+    """`fps`, or None where nothing said at what rate the clips play."""
+    is_known = self.settings.get('fps_origin') != 'default'
+    return self.fps if is_known else None
+
   def clip(self, stem: str) -> np.ndarray:
     """Reads uint8 [T, H, W, 3] of a stem named in any entry."""
     return decode.read_clip(self.directory / f'{stem}.npy')

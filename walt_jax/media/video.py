@@ -108,6 +108,18 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   files.write_bytes(path, encode_png(image))
 
 
+def _durations(count: int, fps: float, tick: int) -> list[int]:
+  """Milliseconds of each frame, which add up to the right time.
+
+  Args:
+    count: Number of frames.
+    fps: Frames a second.
+    tick: What the file counts in, in milliseconds.
+  """
+  ends = np.rint(np.arange(count + 1) * 1000 / (fps * tick)).astype(int)
+  return (np.diff(ends) * tick).tolist()
+
+
 def write_animation(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
                     min_side: int = MIN_SIDE) -> None:
   """Writes a looping GIF, or lossless WebP, by the suffix of `path`."""
@@ -118,8 +130,10 @@ def write_animation(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
   clip = enlarge(pixels.check_clip(clip), min_side)
   frames = [Image.fromarray(image) for image in clip]
   buffer = io.BytesIO()
-  options = dict(lossless=True) if path.suffix == '.webp' else {}
+  is_webp = path.suffix == '.webp'
+  options = dict(lossless=True) if is_webp else {}
   frames[0].save(buffer, path.suffix[1:], save_all=True, loop=0,
-                 append_images=frames[1:], duration=round(1000 / fps),
+                 append_images=frames[1:],
+                 duration=_durations(len(frames), fps, 1 if is_webp else 10),
                  **options)
   files.write_bytes(path, buffer.getvalue())

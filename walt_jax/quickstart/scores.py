@@ -7,6 +7,7 @@ import numpy as np
 from walt_jax.builders import pipelines
 from walt_jax.builders import tokenizers
 from walt_jax.core import files
+from walt_jax.data.sources import moving_digits
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.evaluation import reconstruct
@@ -22,6 +23,7 @@ from walt_jax.sampling import upscale
 
 Score = scores_file.Score
 Baseline = scores_file.Baseline
+_FPS = moving_digits.FPS
 _SHOWN = 8  # Clips of a folder that is there to be looked at.
 _ALL_KINDS = 40
 # Scores of perceptual distances -> their networks.
@@ -46,7 +48,7 @@ def measure(out: pathlib.Path, fvd_clips: int,
   videos = np.stack([e['video'] for e in real])
   # Any 40 neighbours show every digit and direction.
   samples_lib.write_samples(out / 'real', videos[:_ALL_KINDS],
-                            entries[:_ALL_KINDS], 8.0, kind='real')
+                            entries[:_ALL_KINDS], _FPS, kind='real')
   network = reconstruction.load_networks()
   scores = _tokenizer(out, videos, entries, network)
   scores += _control(out, difficulty)
@@ -75,7 +77,7 @@ def _tokenizer(out, videos, entries, network) -> list[Score]:
       compiled_tokenizer.Codec(tokenizer), videos))
   result = reconstruction.summary(videos, decoded, network)
   samples_lib.write_samples(
-      out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], 8.0,
+      out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], _FPS,
       kind='reconstruction', originals=videos[:_SHOWN])
   mean = baselines.mean_clip(videos, len(videos))
   trivial = reconstruction.summary(videos, mean, network)
@@ -157,7 +159,7 @@ def _super_resolution(out, index: int, size: int, network) -> list[Score]:
   samples_lib.write_samples(
       out / f'sr{index}_from_truth', made[:_SHOWN],
       [samples_lib.Entry(stem=f'{i:05d}', caption=r.prompt, label=r.label)
-       for i, r in enumerate(requests[:_SHOWN])], 8.0,
+       for i, r in enumerate(requests[:_SHOWN])], _FPS,
       kind='reconstruction', originals=truth[:_SHOWN])
   ours = reconstruction.summary(truth, made, network)
   bilinear = reconstruction.summary(truth, plain, network)

@@ -99,7 +99,7 @@ class _Writer:
     pipeline, plan = self._pipeline, self._outputs[0].plan
     text = pipeline.text
     settings = dict(
-        settings, **pipeline.codec.describe(),
+        settings, **pipeline.codec.describe(), fps_origin=pipeline.rate_origin,
         num_frames=plan.num_frames, windows=plan.num_windows,
         window_frames=plan.window_frames,
         context_frames=plan.context_frames if plan.num_windows > 1 else 0,

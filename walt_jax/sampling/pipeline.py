@@ -129,9 +129,11 @@ class Pipeline:
     tokenizer: Decodes every stage's latents.
     stages: Base first.
     text: Encoder of prompts, or None.
-    frame_rate: Frames a second of the clips.
-    trained_rate: The same where the stages were trained at one rate, None
-      where they kept the rate of their data.
+    frame_rate: Frames a second that clips are written at.
+    trained_rate: The rate of the clips that the base was trained on; None
+      where they had several, or nothing says.
+    rate_origin: Where `frame_rate` came from: the 'run' or its 'config', a
+      'request', or 'default' where nothing says.
     chunks: What the tokenizer computes at once.
   """
   tokenizer: inference.Tokenizer
@@ -139,6 +141,7 @@ class Pipeline:
   text: text_encoder.TextEncoder | None
   frame_rate: float
   trained_rate: float | None = None
+  rate_origin: str = 'run'
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
 
   @functools.cached_property

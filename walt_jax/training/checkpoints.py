@@ -22,7 +22,7 @@ PyTree = Any
 # Keys that a resumed run may set otherwise: they do not change what is learnt
 # by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
 _FREE_KEYS = re.compile(
-    r'^(train|mesh|sampler)(\.|$)'
+    r'^(train|mesh|sampler|derived\.frame_rate)(\.|$)'
     r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
 
 

@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
 
@@ -18,5 +19,6 @@ def add(commands: Any) -> None:
                       'can reach it')
   parser.add_argument('--port', type=values.natural, default=7860, metavar='N',
                       help='0: any free one')
+  sampling.add_rate(parser)
   code.add(parser)
   parser.set_defaults(module='walt_jax.commands.demo')

@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
                       metavar='N', help='for each prompt or label')
   sampling.add(parser)
   sampling.add_chunks(parser)
+  sampling.add_rate(parser)
   parser.add_argument('--seed', type=values.seed, default=0, metavar='S')
   parser.add_argument('--batch_size', type=values.positive_int, metavar='N',
                       help='samples drawn at once; changes no result')

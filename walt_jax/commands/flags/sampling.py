@@ -16,6 +16,14 @@ def add_chunks(parser: Any) -> None:
        "tokenizer of norm 'position' equal to whole frames, else blended")
 
 
+def add_rate(parser: Any) -> None:
+  """Adds the rate that clips are written at."""
+  parser.add_argument(
+      '--fps', type=values.positive, metavar='F',
+      help='frames a second of the files; by default those of the clips that '
+      'were trained on')
+
+
 def add(parser: Any) -> None:
   """Adds what may be chosen for each stage to a parser or a group of it."""
   add_ = parser.add_argument
