@@ -1,4 +1,7 @@
 """Frames of real clips are given to models that learnt them, or refused."""
+import json
+import pathlib
+import tempfile
 import types
 from unittest import mock
 
@@ -13,6 +16,8 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
+from walt_jax.evaluation import given as given_lib
+from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.sampling import requests as sampling_requests
 
@@ -58,6 +63,25 @@ class GivenFramesTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, said) as raised:
       _drawer(lengths, given, real=real, requests=requests)
     self.assertNotIn('\n', str(raised.exception))
+
+  @parameterized.parameters(
+      # What requests give, and what is known: frames, clips by frames.
+      ((dict(image='a.png'), dict(image='b.png')), 1, {1: 2}),
+      ((dict(video='a.mp4'),), 5, {5: 1}),
+      ((dict(label='x'), dict(image='a.png')), None, {0: 1, 1: 1}),
+      ((dict(label='x'),), 0, {0: 1}))
+  def test_requests_that_give_frames_are_told(self, lines, frames, counts):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    file = pathlib.Path(folder) / 'requests.jsonl'
+    file.write_text('\n'.join(map(json.dumps, lines)))
+    request = requests_lib.EvaluationRequest(
+        'fvd', workdirs=('x',),
+        drawing=requests_lib.Drawing(requests_file=str(file)))
+    opened = cascade_test.pipeline_of(('base', (1, 2))), None
+    with mock.patch.object(drawer_lib, 'open_pipeline', lambda _: opened):
+      found = given_lib.of(inputs_lib.Inputs(request))
+    self.assertEqual((found.frames, dict(found.counts)), (frames, counts))
+    self.assertEqual(found.known_by, '--requests' if frames != 0 else 'drawn')
 
   @parameterized.parameters(
       # p_fp, lengths in the config, frame_condition, lengths learnt.

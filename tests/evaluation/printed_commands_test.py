@@ -29,7 +29,7 @@ from walt_jax.builders import objectives
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.data.prepare import prepare
-from walt_jax.diffusion import samplers
+from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import image_features
@@ -107,7 +107,7 @@ def _pipeline(config: schema.DenoiserExperiment) -> pipeline_lib.Pipeline:
       params=pipeline_lib.StageParams(lambda: jnp.float32(0), str),
       classes=classes, uses_text=False,
       frame_lengths=objectives.frame_lengths(config), can_factorize=False,
-      defaults=samplers.SamplerOptions())
+      defaults=cascade_test.SETTINGS)
   pipeline = pipeline_lib.Pipeline(
       types.SimpleNamespace(sha256=''), (stage,), None, 8.0)
   pipeline.__dict__['codec'] = cascade_test.ExactCodec()
@@ -164,8 +164,14 @@ class PrintedCommandsTest(parameterized.TestCase):
       with self.subTest(argv=argv):
         cli.parse(argv)
 
-  def score(self, config, code=0, **changed):
+  def score(self, config, *more, code=0, **changed):
     """Runs a config's command of `walt evaluate` at the size of `smoke`.
+
+    Args:
+      config: Its name.
+      *more: Flags beside those printed.
+      code: Exit code expected.
+      **changed: Config values of the smoke variant, `__` for dots.
 
     Returns:
       The result, or the error of a refusal.
@@ -179,7 +185,7 @@ class PrintedCommandsTest(parameterized.TestCase):
             for a in argv]
     opened = _pipeline(loaded), mesh_lib.make_mesh(devices=jax.devices()[:1])
     with mock.patch.object(drawer_lib, 'open_pipeline', lambda _: opened):
-      result = tiny.walt(*argv)
+      result = tiny.walt(*argv, *more)
     self.assertEqual(result.code, code, result.err)
     if code:
       return result.err.splitlines()[-1]
@@ -187,7 +193,7 @@ class PrintedCommandsTest(parameterized.TestCase):
 
   def test_k600_predicts_frames(self):
     _make_clips(self.folder)
-    found = self.score('k600')
+    found = self.score('k600', '--save_samples', 'drawn.npz')
     self.assertEqual(
         {name: found[name] for name in (
             'metric', 'protocol', 'given_frames', 'given_frames_known_by',
@@ -198,6 +204,11 @@ class PrintedCommandsTest(parameterized.TestCase):
     self.assertIn('W.A.L.T', ' '.join(found['comparable_to']))
     self.assertEqual(found['sets']['generated']['count'], _SAMPLES)
     self.assertEqual(found['samples']['given_of'], 'data/k600:heldout:32x32')
+    # The first frames are those of the clips that are scored.
+    drawn = clip_sets.open_clips('drawn.npz')
+    real = clip_sets.open_clips('data/k600:heldout:32x32', frames=16)
+    for i in range(_SAMPLES):
+      np.testing.assert_array_equal(drawn[i][:5], real[i % len(real)][:5])
     # What was never trained cannot be claimed.
     for changed in (dict(diffusion__frame_condition_probability='0.0'),
                     dict(diffusion__frame_condition_lengths='(1,)'),
