@@ -143,7 +143,7 @@ class EvaluateTest(parameterized.TestCase):
     self.refused('fvd', 'protocol', real=real, generated=real,
                  protocol='mine')
     few = self.array('few', self.clips(frames=16))
-    self.refused('fvd', '10000', real=few, generated=few,
+    self.refused('fvd', 'whole videos', real=few, generated=few,
                  protocol='ucf101-magvit')
     self.refused('fvd', '--json', real=real, generated=real,
                  json='/no/such/folder/x.json')
@@ -188,9 +188,11 @@ class EvaluateTest(parameterized.TestCase):
             grey=self.clips()[..., :1]).items()}
     for argv, pattern in (
         (['--generated', arrays['few'], '--real', arrays['few'],
-          '--protocol', 'ucf101-magvit'], 'scores 10000 samples'),
+          '--protocol', 'k600-magvit'], 'scores 50000 samples'),
+        (['--generated', arrays['few'], '--real', arrays['few'],
+          '--protocol', 'ucf101-magvit'], 'whole videos; give a set'),
         (['--generated', real, '--real', real, '--protocol',
-          'ucf101-styleganv'], 'has 9 frames, fewer than the 16'),
+          'ucf101-styleganv'], 'whole videos; give a set'),
         (['--generated', arrays['short'], '--real', arrays['short']],
          'at least 9'),
         (['--generated', real, '--real', real, '--frames', '10'], 'fewer'),

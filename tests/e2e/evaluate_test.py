@@ -9,13 +9,18 @@ from absl.testing import absltest
 import jax.numpy as jnp
 import numpy as np
 
+from tests.data import video_files
 from tests.e2e import tiny
 from walt_jax.core import run_files
+from walt_jax.data.prepare import prepare
 from walt_jax.evaluation import checkpoint
 from walt_jax.evaluation import drawer
+from walt_jax.evaluation import real_draws
 from walt_jax.media import samples as samples_lib
 from walt_jax.metrics import feature_network
+from walt_jax.metrics import feature_sets
 from walt_jax.metrics import image_features
+from walt_jax.metrics import protocols
 from walt_jax.pretrained import networks
 
 _COUNT = 20
@@ -134,6 +139,47 @@ class EvaluateTest(absltest.TestCase):
     self.assertLen(set(result['values']), 3)
     self.assertAlmostEqual(result['value'], np.mean(result['values']))
     self.assertAlmostEqual(result['std'], np.std(result['values']))
+
+  def test_a_protocol_draws_real_clips_and_samples_show_their_labels(self):
+    for number, label in enumerate(
+        ('two up', 'nine left', 'zero down', 'nine left')):
+      video_files.write_video(
+          self.folder / 'in' / label / f'{number}.avi', 12 + number,
+          value=60 * number)
+    self.real = self.folder / 'set'
+    prepare.prepare(self.folder / 'in', self.real, prepare.Settings(
+        size=16, min_frames=5, heldout=0.0))
+    protocol = protocols.Protocol(
+        'small', 'fid', num_generated=6, repeats=2, real_split='train',
+        draw=protocols.Draw(('train',), 4), frames=1, size=16)
+    draw, shown = drawer.Drawer.draw, {}
+
+    def noted(self, seed, indices):
+      shown.setdefault(seed, []).extend(
+          self.requests[i].label for i in indices)
+      return draw(self, seed, indices)
+
+    flags = ['--protocol', 'small', '--num_samples', 6, '--seed', 3]
+    with (mock.patch.dict(protocols.PROTOCOLS, small=protocol),
+          mock.patch.object(drawer.Drawer, 'draw', noted)):
+      result = self.evaluate(*flags, *self.cache('a'))
+      again = self.evaluate(*flags, *self.cache('a'))
+      requests = self.folder / 'requests.jsonl'
+      requests.write_text(json.dumps(dict(label='two up')))
+      refused = self.evaluate(*flags, '--requests', requests, code=2)
+    self.assertIn('--requests: protocol small has samples show', refused)
+    reals = [real_draws.open_draws(
+        str(self.real), protocol, seed=3, repeat=repeat, frames=1)
+             for repeat in range(2)]
+    self.assertEqual(shown, {3: list(reals[0].labels),
+                             4: list(reals[1].labels)})
+    self.assertNotEqual(*shown.values())
+    self.assertEqual(result, again)  # Of features that were kept.
+    self.assertLen(set(result['values']), 2)
+    self.assertEqual((result['num_real'], result['real_split']), (6, 'train'))
+    self.assertEqual(result['samples']['requests'][0]['label'], shown[3][0])
+    self.assertEqual(result['real_content'], feature_sets.joint_content([
+        feature_sets.collect(each, _network(), frames=1) for each in reals]))
 
   def test_checkpoints_are_followed(self):
     workdir = tiny.copy(self.base, self.folder / 'run')

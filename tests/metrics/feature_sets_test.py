@@ -22,10 +22,12 @@ _WIDTH = 6
 
 
 def make_network(batch_size: int = 1, devices=None, name: str = 'tiny',
+                 size: tuple[int, int] = (9, 4),
                  **fields) -> feature_network.FeatureNetwork:
-  """A network small enough to look through."""
+  """A network small enough to look through, of clips of (frames, pixels)."""
+  frames, pixels = size
   weights = np.random.default_rng(0).normal(
-      size=(9 * 4 * 4 * 3, _WIDTH)).astype(np.float32)
+      size=(frames * pixels * pixels * 3, _WIDTH)).astype(np.float32)
 
   def apply(params, clips):
     x = clips.reshape(len(clips), -1).astype(jnp.float32) / 255

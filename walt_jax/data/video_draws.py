@@ -15,7 +15,8 @@ from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import frames as frames_lib
 from walt_jax.data.storage import manifest as manifest_lib
 
-_ORDER, _CLIP = 0, 1  # Parts of the seeds: of an epoch's order, of a clip.
+# Parts of the seeds: of an epoch's order, of a clip, of a label.
+_ORDER, _CLIP, _LABEL = 0, 1, 2
 
 
 class Videos:
@@ -25,7 +26,9 @@ class Videos:
     path: Folder of the set.
     splits: Splits that were joined.
     lengths: Frames of each video, int [N].
+    rates: Frames a second of each video, float [N].
     labels: Class of each video.
+    codec: What they are stored in: one of `codecs.CODECS`.
     short_side: Shorter side of the smallest frames stored, in pixels.
   """
 
@@ -50,6 +53,8 @@ class Videos:
       raise errors.UserError(
           f'{str(path)!r} has no videos in {"+".join(splits)}; prepare others')
     self.lengths = index['num_frames'].astype(int)
+    self.rates = index['fps'].astype(float)
+    self.codec = manifest['codec']
     cut = manifest.get('settings', {}).get('clip_frames')
     if cut is not None and self.lengths.max() >= cut:
       raise errors.UserError(
@@ -86,23 +91,26 @@ class ClipForm:
   """What is cut out of a video.
 
   Attributes:
-    num_frames: Neighbouring frames of a clip, at a random offset.
+    num_frames: Frames of a clip, at a random offset.
     height: Rows of a clip.
     width: Columns of a clip.
     augment: Whether the crop is at a random place and half of the clips are
       mirrored, as in training; else the centre is cut out.
+    rate: Frames a second; None takes neighbouring frames.
   """
   num_frames: int
   height: int
   width: int
   augment: bool
+  rate: float | None = None
 
 
 class VideoDraws:
   """Clips uint8 [T, H, W, 3], a function of the seed and their number alone.
 
   Attributes:
-    labels: Class of each clip.
+    numbers: Video of each clip, int [N].
+    labels: Its class.
   """
 
   def __init__(self, videos: Videos, numbers: np.ndarray, first: int,
@@ -116,21 +124,22 @@ class VideoDraws:
       seed: Random seed of offsets, crops and mirrors.
       form: What is cut out.
     """
-    self._videos, self._numbers = videos, numbers
+    self._videos, self.numbers = videos, numbers
     self._first, self._seed, self._form = first, seed, form
     self.labels = tuple(videos.labels[number] for number in numbers)
 
   def __len__(self) -> int:
-    return len(self._numbers)
+    return len(self.numbers)
 
   def __getitem__(self, index: int) -> np.ndarray:
     if not 0 <= index < len(self):
       raise IndexError(f'Clip {index} of {len(self)}.')
     form = self._form
     rng = np.random.default_rng((self._seed, _CLIP, self._first + index))
-    example = self._videos[int(self._numbers[index])]
+    example = self._videos[int(self.numbers[index])]
     frames = frames_lib.frame_indices(
-        codecs.num_frames(example), example['fps'], form.num_frames, None, rng)
+        codecs.num_frames(example), example['fps'], form.num_frames,
+        form.rate, rng)
     clip = codecs.read_clip(example, frames, form.height, form.width,
                             rng if form.augment else None)
     if form.augment and rng.integers(2):
@@ -148,7 +157,7 @@ def epochs(videos: Videos, first: int, count: int, seed: int,
   Each epoch shows one clip of every video that is long enough, in an order
   of its own.
   """
-  members = _long_enough(videos, form.num_frames)
+  members = _long_enough(videos, form)
   numbers = np.empty(count, int)
   for epoch in range(first // len(members),
                      -(-(first + count) // len(members))):
@@ -167,8 +176,8 @@ def first_by_name(videos: Videos, count: int, seed: int,
   Raises:
     errors.UserError: There are fewer that are long enough.
   """
-  fits = videos.lengths >= form.num_frames
-  numbers = videos.by_name[fits[videos.by_name]][:count]
+  is_long = fits(videos, form)
+  numbers = videos.by_name[is_long[videos.by_name]][:count]
   if len(numbers) < count:
     raise errors.UserError(
         f'{str(videos.path)!r} has {len(numbers)} videos of '
@@ -177,10 +186,27 @@ def first_by_name(videos: Videos, count: int, seed: int,
   return VideoDraws(videos, numbers, 0, seed, form)
 
 
-def _long_enough(videos: Videos, num_frames: int) -> np.ndarray:
-  members = np.flatnonzero(videos.lengths >= num_frames)
+def random_labels(videos: Videos, first: int, count: int,
+                  seed: int) -> tuple[str, ...]:
+  """Classes of videos drawn with replacement, numbers [first, first + count)
+  of the stream of a seed."""
+  return tuple(
+      videos.labels[np.random.default_rng((seed, _LABEL, first + i)).integers(
+          len(videos))] for i in range(count))
+
+
+def fits(videos: Videos, form: ClipForm) -> np.ndarray:
+  """Which videos hold a clip, bool [N]."""
+  step = 1.0 if form.rate is None else videos.rates / form.rate
+  needed = np.floor((form.num_frames - 1) * step + 0.5) + 1
+  return videos.lengths >= needed
+
+
+def _long_enough(videos: Videos, form: ClipForm) -> np.ndarray:
+  members = np.flatnonzero(fits(videos, form))
   if not len(members):
+    rate = '' if form.rate is None else f' at {form.rate:g}/s'
     raise errors.UserError(
-        f'{str(videos.path)!r} has no video of {num_frames} frames; the '
-        f'longest has {videos.lengths.max()}')
+        f'{str(videos.path)!r} has no video of {form.num_frames} frames{rate}; '
+        f'the longest has {videos.lengths.max()}')
   return members

@@ -27,6 +27,7 @@ from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import plan as plan_lib
 from walt_jax.evaluation import real as real_lib
+from walt_jax.evaluation import real_draws
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.metrics import video_features
@@ -51,23 +52,44 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
            or inputs_lib.DEFAULT_SAMPLES)
   repeats = drawing.repeats or protocol.repeats
   seeds.check(request.seed + repeats - 1, f'seed {repeats} of --repeats')
+  size = pipeline.size(-1)
   plan.check(network, real, num_generated=count, repeats=repeats,
-             frames=frames)
+             frames=frames, size=(size.height, size.width))
   # Refuses what the stages cannot do, before any network runs.
-  drawer = inputs.drawer(opened, real.clips if real else None)
-  reference = real and real.feature_set(plan, network, frames)
+  drawers = [inputs.drawer(opened, real.clips if real else None,
+                           _requests(plan, pipeline, frames, repeat))
+             for repeat in range(repeats if protocol.draw else 1)]
+  references = real and real.feature_sets(plan, network, frames, repeats)
   sets = []
   with _feature_folder(inputs) as cache:
     for repeat in range(repeats):
-      job = _Job(drawer, network, request.seed + repeat, count, frames, cache,
+      job = _Job(drawers[repeat % len(drawers)], network,
+                 request.seed + repeat, count, frames, cache,
                  keep_clips=bool(drawing.save_samples and repeat == 0))
       sets.append(job.run(plan.keep))
       if job.keep_clips and multihost.is_main():
         job.write_samples(pathlib.Path(drawing.save_samples))
-  result = plan.result(reference, sets, network)
+  result = plan.result(references, sets, network)
+  result |= real.describe() if real else {}
   result['real_split'] = request.measure.real_split or (real and real.split)
-  return result | dict(samples=drawer.describe() | dict(
+  return result | dict(samples=drawers[0].describe() | dict(
       seeds=[request.seed + repeat for repeat in range(repeats)]))
+
+
+def _requests(plan: plan_lib.Plan, pipeline: pipeline_lib.Pipeline,
+              frames: int, repeat: int) -> Sequence[Any]:
+  """What a protocol has the samples of a set show; empty where it does not."""
+  draw = plan.protocol.draw
+  if draw is None:
+    return ()
+  if plan.request.drawing.requests_file:
+    raise errors.UserError(
+        f'--requests: protocol {plan.protocol.name} has samples show the '
+        'classes of its real clips; leave it out')
+  if draw.asks != 'prompt' and not pipeline.stages[0].classes:
+    return ()
+  return real_draws.requests(
+      plan.protocol, plan.inputs.drawn_real(frames, repeat), pipeline)
 
 
 @contextlib.contextmanager

@@ -98,6 +98,10 @@ class ClipSet:
       found.append(clip)
     return set_info.SetInfo.of(str(self.path), found)
 
+  def clip_info(self, index: int) -> set_info.ClipInfo:
+    """What is known of a clip without decoding it."""
+    return self._clips.info(index)
+
   def length(self) -> int:
     """Frames of a clip: those asked for, or of the first one."""
     if self.frames is not None:

@@ -95,6 +95,8 @@ def _judge(found: Sequence[set_info.Difference],
 
 def _real(inputs: inputs_lib.Inputs, frames: int | None) -> set_info.SetInfo:
   path = inputs.request.real
+  if inputs.protocol.draw is not None:
+    return inputs.real(frames).info()
   if path is None or not real_lib.is_statistics(path):
     return _described(inputs.real(frames))
   about = feature_sets.read_about(path)

@@ -13,6 +13,7 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import requests as evaluation_requests
+from walt_jax.evaluation import set_info
 from walt_jax.media import samples
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -223,6 +224,15 @@ class DrawnClips:
   def length(self) -> int:
     """Frames of a clip."""
     return self._drawer.pipeline.plan().num_frames
+
+  def clip_info(self, index: int) -> set_info.ClipInfo:
+    """What is known of a sample before it is drawn."""
+    del index  # All are alike.
+    pipeline = self._drawer.pipeline
+    size, rate = pipeline.size(-1), pipeline.trained_rate
+    return set_info.ClipInfo(
+        size.height, size.width, self.length(), rate,
+        rate and self.length() / rate, lossless=True)
 
   def stack(self) -> np.ndarray:
     """All clips at once, uint8 [N, T, H, W, 3]."""

@@ -15,7 +15,9 @@ from walt_jax.core import run_files
 from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
+from walt_jax.evaluation import real_draws
 from walt_jax.evaluation import requests as requests_lib
+from walt_jax.metrics import protocols
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as sampling_requests
@@ -69,8 +71,13 @@ class Inputs:
       return pathlib.Path(self.request.workdirs[-1]) / run_files.EVALUATION
     return None
 
+  @property
+  def protocol(self) -> protocols.Protocol:
+    """The protocol that the request names."""
+    return protocols.get(self.request.protocol)
+
   def real(self, frames: int | None = None) -> clip_sets.ClipSet:
-    """Opens the real clips.
+    """Opens the real clips; of a protocol that draws them, those of set 0.
 
     Args:
       frames: First frames of each; by default what the request says.
@@ -80,11 +87,38 @@ class Inputs:
     """
     frames = frames or self.request.frames
     if self.model is None:
+      if self.protocol.draw is not None:
+        return self.drawn_real(frames or self.protocol.frames)
       return self._open('real', self.request.real, frames)
     if self.model.real is None:
       raise errors.UserError(
           f'{self.request.metric} needs real clips, but the data are latents')
     return clip_sets.of_array('held-out clips', self.model.real, frames)
+
+  def drawn_real(self, frames: int, repeat: int = 0) -> real_draws.DrawnReal:
+    """Opens the real clips that the protocol draws for a set of samples.
+
+    Args:
+      frames: Frames of each.
+      repeat: Number of the set.
+
+    Raises:
+      UserError: Not the videos that the protocol draws of.
+    """
+    protocol = self.protocol
+    assert protocol.draw is not None
+    size = rate = None
+    if protocol.draw.at_sample_rate:
+      if self.is_drawn:
+        pipeline, _ = self.pipeline()
+        found = pipeline.size(-1)
+        size, rate = (found.height, found.width), pipeline.trained_rate
+      else:
+        info = self.generated().clip_info(0)
+        size, rate = (info.height, info.width), info.rate
+    return real_draws.open_draws(
+        self.request.real, protocol, seed=self.request.seed, repeat=repeat,
+        frames=frames, size=size, rate=rate)
 
   def fingerprint(self) -> Any:
     """Changes when the real clips do; a JSON value."""
@@ -122,18 +156,21 @@ class Inputs:
     return drawer_lib.open_pipeline(self.request)
 
   def drawer(self, opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]
-             | None = None, real: clip_sets.ClipSet | None = None
+             | None = None, real: clip_sets.ClipSet | None = None,
+             requests: Sequence[sampling_requests.Request] = ()
              ) -> drawer_lib.Drawer:
     """Prepares to draw samples.
 
     Args:
       opened: What `pipeline` returned, if it was called already.
       real: Clips whose first frames may be given.
+      requests: What the samples show, in turn; by default what the request
+        says.
     """
     pipeline, mesh = opened or self.pipeline()
     return drawer_lib.Drawer.of(
         self.request, pipeline, mesh, real=real,
-        requests=self.model.requests if self.model else ())
+        requests=self.model.requests if self.model else requests)
 
   def codec(self) -> compiled_tokenizer.Codec:
     """The tokenizer to score, compiled.

@@ -101,7 +101,8 @@ class Plan:
     return self.request.network.split(',') if self.request.network else []
 
   def check(self, network, real: Any, *,
-            num_generated: int | None, repeats: int, frames: int) -> None:
+            num_generated: int | None, repeats: int, frames: int,
+            size: tuple[int, int]) -> None:
     """Refuses what the protocol or the network does not allow, before work."""
     self._check_outputs(network)
     self._check_given(frames)
@@ -116,7 +117,7 @@ class Plan:
         num_real=None if real is None else real.count,
         real_split=measure.real_split or known,
         frames=frames, given_frames=self.given.frames or 0,
-        network=network.info.name,
+        network=network.info.name, size=size,
         real_is_reference=bool(real and real.is_external)))
 
   @property

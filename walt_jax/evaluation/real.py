@@ -12,6 +12,7 @@ from walt_jax.core import errors
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import plan as plan_lib
+from walt_jax.evaluation import real_draws
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
 from walt_jax.parallel import multihost
@@ -41,7 +42,13 @@ class Real:
     path = inputs.request.real
     self._inputs, self.path = inputs, path
     self.clips = self.statistics = None
-    if inputs.model is None and path is not None and is_statistics(path):
+    self._is_drawn = inputs.model is None and inputs.protocol.draw is not None
+    if self._is_drawn and inputs.request.measure.save_statistics:
+      raise errors.UserError(
+          f'--save_statistics: protocol {inputs.request.protocol} draws other '
+          'real clips for every set; leave it out')
+    if (inputs.model is None and not self._is_drawn and path is not None
+        and is_statistics(path)):
       self.statistics = feature_sets.load(
           path, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
@@ -59,22 +66,50 @@ class Real:
       return len(self.clips)
     return None if self.is_external else self.statistics.count
 
-  def feature_set(self, plan: plan_lib.Plan, network, frames: int) -> Any:
-    """Its statistics, read again where they were computed before."""
+  def describe(self) -> dict[str, Any]:
+    """What a result says of how the real clips were drawn, if they were."""
+    if not isinstance(self.clips, real_draws.DrawnReal):
+      return {}
+    return dict(real_draws=dict(
+        dataclasses.asdict(self._inputs.protocol.draw),
+        seed=self._inputs.request.seed, left_out=self.clips.left_out))
+
+  def feature_sets(self, plan: plan_lib.Plan, network, frames: int,
+                   repeats: int) -> list[Any]:
+    """Its statistics, read again where they were computed before.
+
+    Returns:
+      One set for all repeats, or one a repeat where the protocol draws them.
+    """
     if self.statistics is not None:
-      return self._of_file(plan, network, frames)
-    plan_lib.check_lengths(network, self.clips, frames)
-    cached = self._cache_file(network, frames)
+      return [self._of_file(plan, network, frames)]
+    if not self._is_drawn:
+      return [self._of_clips(plan, network, frames, self.clips, [], 'real')]
+    draw = dataclasses.asdict(plan.protocol.draw)
+    found = []
+    for repeat in range(repeats):
+      clips = self._inputs.drawn_real(frames, repeat)
+      key = [draw, plan.request.seed, repeat,
+             dataclasses.asdict(clips.clip_info(0))]
+      found.append(self._of_clips(
+          plan, network, frames, clips, key,
+          f'real, set {repeat + 1} of {repeats}'))
+    return found
+
+  def _of_clips(self, plan: plan_lib.Plan, network, frames: int, clips: Any,
+                key: list[Any], label: str) -> Any:
+    plan_lib.check_lengths(network, clips, frames)
+    cached = self._cache_file(network, frames, key)
     known = cached and cached.is_file() and not plan.keep
     if known:
       found = feature_sets.load(
           cached, network=dataclasses.asdict(network.info),
           preprocessing=network.preprocessing)
     else:
-      found = plan.collect(self.clips, network, frames, 'real')
+      found = plan.collect(clips, network, frames, label)
     saved = plan.request.measure.save_statistics
     if saved:
-      found = dataclasses.replace(found, about=self.clips.info().record())
+      found = dataclasses.replace(found, about=clips.info().record())
     for path in (None if known else cached, saved):
       if path and multihost.is_main():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +135,14 @@ class Real:
     return dataclasses.replace(found, kept=plan.collect(
         images, network, frames, 'reference').kept)
 
-  def _cache_file(self, network, frames: int) -> pathlib.Path | None:
+  def _cache_file(self, network, frames: int,
+                  draw: list[Any]) -> pathlib.Path | None:
     folder = self._inputs.cache
     if folder is None:
       return None
     key = json.dumps([
         self._inputs.fingerprint(), frames, network.info.name,
-        network.info.sha256, network.preprocessing])
+        network.info.sha256, network.preprocessing, *draw])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     return folder / f'real_{name}.npz'
 

@@ -12,6 +12,7 @@ from walt_jax.evaluation import metric
 from walt_jax.evaluation import plan as plan_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.metrics import fvd
+from walt_jax.metrics import protocols
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
 from walt_jax.sampling import compiled_tokenizer
@@ -23,14 +24,17 @@ class Reconstruction:
 
   def evaluate(self, inputs: inputs_lib.Inputs) -> dict[str, Any]:
     """Scores pairs of clips, or clips and what a tokenizer makes of them."""
-    request = inputs.request
+    request, protocol = inputs.request, inputs.protocol
+    _check_protocol(inputs)
     pairs = reconstruction.load_networks(request.lpips)
-    real: Any = inputs.real()
+    codec = inputs.codec() if inputs.is_drawn else None
+    real: Any = inputs.real(_clip_frames(protocol, codec))
+    first = real[0]
     if request.lpips:
-      _check_size(real[0])
+      _check_size(first)
+    network = _rfvd_network(request, protocol, len(real), first)
     result: dict[str, Any] = {}
-    if inputs.is_drawn:
-      codec = inputs.codec()
+    if codec is not None:
       other: Any = list(reconstructions(codec, real, request.batch_size or 8))
       result |= dict(tokenizer_sha256=codec.sha256, **codec.describe())
       real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
@@ -44,8 +48,30 @@ class Reconstruction:
         metric='reconstruction', value=result['psnr'],
         values=[result['psnr']], num_real=len(real), num_generated=len(other),
         frames=len(real[0]), network=result.pop('perceptual_network'),
-        preprocessing='none', covariance=None, protocol=request.protocol,
-        comparable_to=[], rfvd=_rfvd(request, real, other), **result)
+        preprocessing='none', covariance=None,
+        **protocols.describe(protocol),
+        rfvd=network and _rfvd(network, protocol, real, other), **result)
+
+
+def _check_protocol(inputs: inputs_lib.Inputs) -> None:
+  """Refuses a protocol of another metric, or pairs that it cannot know."""
+  protocol = inputs.protocol
+  if protocol.metric not in (None, 'reconstruction'):
+    raise errors.UserError(
+        f'protocol {protocol.name} is for {protocol.metric}, not '
+        'reconstruction; use --protocol quick')
+  if protocol.draw is not None and not inputs.is_drawn:
+    raise errors.UserError(
+        f'protocol {protocol.name} draws the clips that the tokenizer '
+        'reconstructs; give its --workdir, not --generated')
+
+
+def _clip_frames(protocol: protocols.Protocol,
+                 codec: compiled_tokenizer.Codec | None) -> int | None:
+  """Frames to read of each clip: what is scored, up to a whole latent frame."""
+  if protocol.frames is None or codec is None:
+    return None
+  return 1 + -(-(protocol.frames - 1) // codec.f_t) * codec.f_t
 
 
 def _check_size(clip: np.ndarray) -> None:
@@ -68,17 +94,35 @@ def _check_pairs(real: clip_sets.ClipSet, other: Any) -> None:
         f'--generated of {plan_lib.size_of(other[0])}; they must be equal')
 
 
-def _rfvd(request: requests_lib.EvaluationRequest, real: Any,
-          other: Any) -> dict[str, Any] | None:
-  """FVD of the pairs; None where they have too few frames."""
-  frames = video_features.scored_frames(len(real[0]))
+def _rfvd_network(
+    request: requests_lib.EvaluationRequest, protocol: protocols.Protocol,
+    count: int, clip: np.ndarray) -> video_features.VideoNetwork | None:
+  """I3D; None where the clips have too few frames for it.
+
+  Raises:
+    errors.UserError: The clips or the weights are not the protocol's.
+  """
+  frames = protocol.frames or video_features.scored_frames(len(clip))
   if frames < video_features.MIN_FRAMES:
     return None
   network = video_features.load_network(
-      request.network, **plan_lib.video_form(request))
+      request.network, **plan_lib.video_form(request),
+      preprocessing=protocol.preprocessing or video_features.PREPROCESSING)
+  if protocol.draw is not None:
+    height, width = clip.shape[1:3]
+    protocols.check(protocol, protocols.Conditions(
+        'reconstruction', count, 1, None, protocol.real_split, frames, 0,
+        network.info.name, (height, width)))
+  return network
+
+
+def _rfvd(network: video_features.VideoNetwork, protocol: protocols.Protocol,
+          real: Any, other: Any) -> dict[str, Any]:
+  """FVD of the pairs."""
   return fvd.compare(*(
-      fvd.feature_set(clips, network, label=name)
-      for name, clips in (('real', real), ('reconstructed', other))))
+      fvd.feature_set(clips, network, frames=protocol.frames, label=name)
+      for name, clips in (('real', real), ('reconstructed', other))),
+                     protocol=protocol.name)
 
 
 def _check_whole(request: requests_lib.EvaluationRequest) -> None:

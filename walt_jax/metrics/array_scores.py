@@ -45,7 +45,7 @@ def fid(real: np.ndarray, generated: np.ndarray, *, network: Path) -> float:
           for label, images in (('real', real), ('generated', generated))]
   options = scores.Options(protocols.get('quick'))
   return float(scores.frechet_result(
-      'fid', sets[0], sets[1:], options)['value'])
+      'fid', sets[:1], sets[1:], options)['value'])
 
 
 def reconstruction_scores(real: np.ndarray, other: np.ndarray

@@ -212,6 +212,15 @@ def content_of(clips: Iterable[np.ndarray]) -> int:
              for clip in clips)
 
 
+def joint_content(sets: Sequence[FeatureSet]) -> str:
+  """The `content` of sets together; that of one where they are the same."""
+  contents = list(dict.fromkeys(each.content for each in sets))
+  if len(contents) == 1:
+    return contents[0]
+  joint = sum(int(content, 16) for content in contents)
+  return f'{joint % 2 ** (8 * _CONTENT_BYTES):0{2 * _CONTENT_BYTES}x}'
+
+
 def collect(
     clips: Iterable[np.ndarray], network: feature_network.FeatureNetwork, *,
     frames: int | None = None, keep: Sequence[str] = (),

@@ -27,7 +27,7 @@ def compare(real: FeatureSet, generated: FeatureSet, *,
     ValueError: The sets are of unlike frames, networks or preprocessing.
   """
   options = scores.Options(protocols.get(protocol))
-  return scores.frechet_result('fvd', real, [generated], options)
+  return scores.frechet_result('fvd', [real], [generated], options)
 
 
 def fvd(

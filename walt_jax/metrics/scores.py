@@ -54,14 +54,24 @@ class Options:
 
 
 def frechet_result(
-    metric: str, real: FeatureSet, generated: Sequence[FeatureSet],
+    metric: str, reals: Sequence[FeatureSet], generated: Sequence[FeatureSet],
     options: Options) -> dict[str, Any]:
-  """Frechet distance of each repeat's set to the real one, and their mean.
+  """Frechet distance of each repeat's set to its real one, and their mean.
+
+  Args:
+    metric: Name of the score.
+    reals: The real set of each repeat, or one for all.
+    generated: A set a repeat.
+    options: How they are scored.
 
   Raises:
-    ValueError: The sets are of unlike frames, networks or preprocessing.
+    ValueError: The sets are of unlike frames, networks or preprocessing, or
+      not as many.
   """
-  for other in generated:
+  if len(reals) == 1:
+    reals = [reals[0]] * len(generated)
+  real = reals[0]
+  for other in (*reals, *generated):
     for name in ('frames', 'network', 'preprocessing'):
       if getattr(real, name) != getattr(other, name):
         raise ValueError(
@@ -74,7 +84,8 @@ def frechet_result(
     return frechet.frechet_distance(
         a, b, covariance=protocol.covariance, root=protocol.root)
 
-  values = [distance(real.moments, other.moments) for other in generated]
+  values = [distance(own.moments, other.moments)
+            for own, other in zip(reals, generated, strict=True)]
   result = dict(
       metric=metric, value=float(np.mean(values)), values=values,
       std=float(np.std(values)),
@@ -82,7 +93,8 @@ def frechet_result(
       num_generated=generated[0].count, frames=real.frames,
       network=real.network, preprocessing=real.preprocessing,
       rounding=ROUNDING, covariance=protocol.covariance, root=protocol.root,
-      **protocols.describe(protocol), real_content=real.content)
+      **protocols.describe(protocol),
+      real_content=feature_sets.joint_content(reals))
   first = generated[0]
   for name in options.also:
     result |= _BESIDE[name](real, first, options, distance)
