@@ -12,12 +12,12 @@ from walt_jax.sampling import requests
 
 class RequestsTest(parameterized.TestCase):
 
-  def read(self, *lines, seed=7):
+  def read(self, *lines, seed=7, encoding='utf-8'):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     path = pathlib.Path(folder) / 'r.jsonl'
     path.write_text(''.join(
         (line if isinstance(line, str) else json.dumps(line)) + '\n'
-        for line in lines))
+        for line in lines), encoding=encoding)
     return requests.read(str(path), seed)
 
   def test_lines(self):
@@ -36,6 +36,11 @@ class RequestsTest(parameterized.TestCase):
     self.assertEqual([read[2].prompt_at(f) for f in (0, 16.5, 17, 28, 99)],
                      ['d', 'd', '', '', 'e'])
     self.assertEqual(read[0].prompt_at(50), 'a')
+
+  @parameterized.parameters('utf-8-sig', 'utf-16', 'utf-32')
+  def test_byte_order_marks(self, encoding):
+    read, = self.read('{"prompt": "caf\u00e9"}', encoding=encoding)
+    self.assertEqual(read.prompt, 'caf\u00e9')
 
   @parameterized.parameters(
       ({'conditions': {'speed': 'fast'}}, "'speed' must be a number"),

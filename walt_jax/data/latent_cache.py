@@ -51,7 +51,7 @@ class TextStates:
 
   Attributes:
     embed: Texts to their states and mask.
-    limit: By which captions are counted that it cuts; None counts none.
+    limit: What it reads, to count captions that it cuts; None counts none.
   """
   embed: EmbedText
   limit: caption_counts.CaptionLimit | None = None

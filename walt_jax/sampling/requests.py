@@ -7,6 +7,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import seeds
+from walt_jax.core import text_files
 
 _KEYS = ('prompt', 'label', 'image', 'video', 'seed', 'conditions')
 _KINDS: dict[str, type] = dict(seed=int, conditions=dict)
@@ -85,11 +86,11 @@ def read(path: str, seed: int) -> list[Request]:
     UserError: On a file or line that is not such; the message names the line.
   """
   try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+    lines = text_files.decode(pathlib.Path(path).read_bytes()).splitlines()
   except OSError as e:
     raise errors.UserError(
         f'--requests {path!r} cannot be read: {e.strerror}') from e
-  except UnicodeDecodeError as e:
+  except ValueError as e:
     raise errors.UserError(
         f'--requests {path!r} is no text in UTF-8: {e}') from e
   requests = []

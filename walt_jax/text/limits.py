@@ -24,10 +24,10 @@ def describe(count: int, total: int, max_tokens: int, what: str,
   """Says how many texts are cut.
 
   Args:
-    count: How many are cut.
-    total: Of how many.
+    count: Number of texts that are cut.
+    total: Number of all.
     max_tokens: What the text encoder reads, special tokens included.
-    what: What they are: 'captions' or 'prompts'.
+    what: Their name: 'captions' or 'prompts'.
     example: What is kept of one of them.
   """
   tail = ' '.join(example.split()[-_TAIL_WORDS:])

@@ -184,6 +184,54 @@ class TablesTest(parameterized.TestCase):
     (self.input / 'metadata.csv').unlink()
     self.assertEqual(self._captions(), {'x.mkv': ('a',)})
 
+  def test_an_error_of_a_table_that_was_found_says_so(self):
+    self._touch('x.mkv')
+    self._write('more/metadata.csv', 'id,price\n1,2\n')
+    with self.assertRaisesRegex(
+        errors.UserError, "more/metadata.csv has no .*'id', 'price'.*rename"):
+      self._list()
+
+  def test_tables_in_the_input_give_way_to_those_that_are_named(self):
+    self._touch('x.mkv', 'y.mkv')
+    self._write('captions.csv', 'file,caption\nx.mkv,a\n')
+    self._write('a.tsv', 'file\tcaption\ny.mkv\tb\n')
+    found = self._list(self.input / 'a.tsv')
+    self.assertEqual([file.captions for file in found.files], [('b',)])
+    self.assertEqual(
+        [(r.file, r.reason) for r in found.rejected],
+        [('captions.csv', 'not read: a.tsv describes the files'),
+         ('x.mkv', 'not named in a.tsv')])
+
+  def test_parquet_of_lists_beside_columns_that_are_not_read(self):
+    self._touch('x.mkv', 'y.mkv')
+    parquet.write_table(pyarrow.table({
+        'Video': ['x.mkv', 'y.mkv'], 'captions': [['one', 'two'], ['three']],
+        'bytes': [b'1' * 9, b'2' * 9],
+        'label': pyarrow.array([1.0, None])}), self.input / 'captions.parquet')
+    found = self._list()
+    self.assertEqual({file.path: (file.captions, file.label)
+                      for file in found.files}, {
+                          'x.mkv': (('one', 'two'), '1'),
+                          'y.mkv': (('three',), 'unlabelled')})
+    (self.input / 'captions.parquet').write_bytes(b'words')
+    with self.assertRaisesRegex(errors.UserError, 'cannot read .*parquet'):
+      self._list()
+
+  def test_part_of_ucf101_may_be_there(self):
+    self._touch('v_Biking_g08_c01.avi')
+    lists = self.root / 'lists'
+    lists.mkdir()
+    (lists / 'classInd.txt').write_bytes(b'\xef\xbb\xbf1 Biking\r\n')
+    (lists / 'trainlist01.txt').write_text('Biking\\v_Biking_g08_c01.avi 1\n')
+    (lists / 'testlist01.txt').write_text('Biking/v_Biking_g01_c01.avi\n')
+    found = self._list(lists)
+    self.assertEqual([(file.label, file.split) for file in found.files],
+                     [('Biking', 'train')])
+    self.assertLen(found.missing, 1)
+    (self.input / 'v_Biking_g08_c01.avi').rename(self.input / 'other.avi')
+    with self.assertRaisesRegex(errors.UserError, '2 lines of lists'):
+      self._list(lists)
+
   def test_a_list_of_files_alone_chooses_them(self):
     self._touch('x.mkv', 'y.mkv')
     self._write('captions.csv', 'file\nx.mkv\n')

@@ -214,7 +214,7 @@ class PrepareTest(parameterized.TestCase):
     flags = ['data', 'prepare', '--input', str(self.input), '--output',
              str(self.output), '--num_frames', '5', '--clip_frames', '12',
              '--size', '64', '--codec', 'png', '--num_shards', '2',
-             '--workers', '1']
+             '--workers', '1', '--text', 'none']
     done = subprocess.run([sys.executable, '-c', code, *flags], text=True,
                           capture_output=True)
     self.assertEqual(done.returncode, 2, done.stderr)

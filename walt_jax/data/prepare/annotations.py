@@ -55,11 +55,12 @@ class Annotations:
 
   Attributes:
     origin: What they were read from, for messages.
-    lines: In their order.
+    lines: What is said, in its order.
     match_lines: How lines find their files.
     bad: Lines that could not be understood.
     known_classes: Class names in official order, or None.
     sources: Files that were read; they are not data.
+    is_one: Whether what they were read from counts as one table.
   """
   origin: str
   lines: tuple[Annotation, ...]
@@ -67,6 +68,7 @@ class Annotations:
   bad: tuple[listing.Rejection, ...]
   known_classes: tuple[str, ...] | None = None
   sources: tuple[pathlib.Path, ...] = ()
+  is_one: bool = False
 
   def match(self, paths: Sequence[str], folder: pathlib.Path) -> Matched:
     """Finds what is said of each file.
@@ -94,10 +96,10 @@ class Annotations:
   def _check_used(self, found: dict[str, list[Annotation]],
                   paths: Sequence[str], folder: pathlib.Path) -> None:
     """Raises UserError for a table that is about none of the files."""
-    used = {_table(line) for lines in found.values() for line in lines}
-    counts = collections.Counter(map(_table, self.lines))
+    used = {self._table(line) for lines in found.values() for line in lines}
+    counts = collections.Counter(map(self._table, self.lines))
     for line in self.lines:
-      table = _table(line)
+      table = self._table(line)
       if table not in used:
         held = f'such as {paths[0]!r}' if paths else 'none that it could name'
         raise errors.UserError(
@@ -106,9 +108,8 @@ class Annotations:
             f'files there are {held}; correct the names, or choose the table '
             'by --annotations')
 
-
-def _table(line: Annotation) -> str:
-  return line.where.rpartition(':')[0]
+  def _table(self, line: Annotation) -> str:
+    return self.origin if self.is_one else line.where.rpartition(':')[0]
 
 
 def _are_classes(lines: Iterable[Annotation],
@@ -143,8 +144,29 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
     seen.add((status.st_dev, status.st_ino))
     folders[:] = sorted(name for name in folders if not name.startswith('.'))
     found += [pathlib.Path(top, name) for name in sorted(names)
-              if name.lower() in CAPTION_FILES]
+              if is_table(name)]
   return found
+
+
+def is_table(path: str) -> bool:
+  """Whether a file is found to be a table without being named."""
+  return path.rpartition('/')[2].lower() in CAPTION_FILES
+
+
+def read_found(folder: pathlib.Path) -> Annotations | None:
+  """Reads the caption files in an input folder; None if there are none.
+
+  Raises:
+    errors.UserError: One of them cannot be used.
+  """
+  found = find(folder)
+  try:
+    return read(found, folder=folder) if found else None
+  except errors.UserError as error:
+    raise errors.UserError(
+        f'{error}; it lies in --input {str(folder)!r} under a name of caption '
+        'files: rename it if it is none, or choose others by --annotations'
+    ) from error
 
 
 def read(paths: list[pathlib.Path], ucf_split: int = 1, *,
@@ -164,7 +186,7 @@ def read(paths: list[pathlib.Path], ucf_split: int = 1, *,
   if len(paths) == 1 and paths[0].is_dir():
     split = ucf101.read(paths[0], ucf_split)
     return Annotations(paths[0].name, split.lines, _by_name, split.bad,
-                       split.classes, split.sources)
+                       split.classes, split.sources, is_one=True)
   shown = _shown(paths, folder)
   origin = ', '.join(shown)
   bad: list[listing.Rejection] = []
@@ -242,10 +264,8 @@ def _check_columns(where: str, names: set[str], usable: bool,
                    bad: Sequence[listing.Rejection]) -> None:
   """Raises UserError for a table that says nothing."""
   roles = set(map(columns.role_of, names))
-  if names and 'file' not in roles and columns.KINETICS_ID not in names:
-    raise errors.UserError(
-        f'{where} has no column of file names, but {_quoted(names)}; it must '
-        f'have one ({columns.looked_for("file")})')
+  if names:
+    columns.check_names(sorted(names), where)
   if not usable:
     reason = f' ({bad[0].file}: {bad[0].reason})' if bad else ''
     raise errors.UserError(
@@ -253,8 +273,5 @@ def _check_columns(where: str, names: set[str], usable: bool,
   if len(names) > 1 and not roles.intersection(_DESCRIBING):
     raise errors.UserError(
         f'{where} says nothing of its files: none of its columns '
-        f'{_quoted(names)} is known ({columns.looked_for(*_DESCRIBING)})')
-
-
-def _quoted(names: Iterable[str]) -> str:
-  return ', '.join(map(repr, sorted(names)))
+        f'{", ".join(map(repr, sorted(names)))} is known '
+        f'({columns.looked_for(*_DESCRIBING)})')

@@ -2,7 +2,7 @@
 
 Names of columns count without case, and with blanks or hyphens for `_`.
 """
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import decimal
 import functools
 import math
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from walt_jax.core import errors
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import segments
 from walt_jax.data.storage import names as names_lib
@@ -60,6 +61,15 @@ def looked_for(*roles: str) -> str:
   """The names of some roles' columns, for messages."""
   return '; '.join(f'for the {role}: {", ".join(NAMES[role])}'
                    for role in roles)
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+  """Raises UserError for columns, by normalised name, that name no files."""
+  if KINETICS_ID not in names and 'file' not in map(role_of, names):
+    raise errors.UserError(
+        f'{where} has no column of file names, but '
+        f'{", ".join(map(repr, names))}; it must have one '
+        f'({looked_for("file")})')
 
 
 def captions(row: Row) -> tuple[str, ...]:

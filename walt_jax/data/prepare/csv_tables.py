@@ -42,7 +42,7 @@ def read(lines: Iterable[str], where: str, bad: list[listing.Rejection]
   hold it.
 
   Args:
-    lines: With their ends, the header first.
+    lines: Lines with their ends, the header first.
     where: Name of the table, for messages.
     bad: Gets rows that cannot be read, by line.
 
@@ -88,14 +88,12 @@ def _header(line: str, where: str) -> tuple[str, list[str]]:
     record = next(_records([line], delimiter, 1))
     found[delimiter] = list(map(columns_lib.normalised, record.fields))
   for delimiter, names in found.items():
-    roles = set(map(columns_lib.role_of, names))
-    if 'file' in roles or columns_lib.KINETICS_ID in names:
+    if 'file' in map(columns_lib.role_of, names) or (
+        columns_lib.KINETICS_ID in names):
       return delimiter, names
-  names = max(found.values(), key=len)
-  raise errors.UserError(
-      f'{where} has no column of file names: its first line is '
-      f'{", ".join(map(repr, names))}, but must name the columns '
-      f'({columns_lib.looked_for("file")})')
+  delimiter, names = max(found.items(), key=lambda item: len(item[1]))
+  columns_lib.check_names(names, f'the first line of {where}')
+  return delimiter, names
 
 
 def _cells(names: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
@@ -115,9 +113,9 @@ def _records(lines: Iterable[str], delimiter: str,
   """Parses row by row; after one that cannot be, at the line below its first.
 
   Args:
-    lines: With their ends.
+    lines: Lines with their ends.
     delimiter: Between fields.
-    number: Of the first line.
+    number: Number of the first line.
   """
   feed = _Feed(lines)
   reader = csv.reader(feed, delimiter=delimiter, strict=True,

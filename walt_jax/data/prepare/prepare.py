@@ -85,8 +85,8 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
     settings: How clips are cut and stored.
     annotations: What is known of the files, if not in the folder itself.
     split_folders: Folders named train, val, test, .. are the splits.
-    limit: By which captions are counted that a text encoder will cut; they
-      are stored whole.
+    limit: What a text encoder reads, to count captions that it will cut;
+      they are stored whole.
     on: Where the work is done; it changes no byte.
 
   Raises:

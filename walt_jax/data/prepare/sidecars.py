@@ -14,8 +14,8 @@ import dataclasses
 import json
 import posixpath
 
+from walt_jax.core import text_files
 from walt_jax.data.prepare import columns
-from walt_jax.data.prepare import text_files
 
 MAX_BYTES = 1 << 20
 _SUFFIXES = ('.txt', '.cls', '.json')  # Earlier ones count.

@@ -6,10 +6,10 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import extras
+from walt_jax.core import text_files
 from walt_jax.data.prepare import columns
 from walt_jax.data.prepare import csv_tables
 from walt_jax.data.prepare import listing
-from walt_jax.data.prepare import text_files
 
 SUFFIXES = ('.jsonl', '.csv', '.tsv', '.parquet')
 
@@ -28,7 +28,7 @@ def rows(path: pathlib.Path, where: str, bad: list[listing.Rejection]
   """
   suffix = path.suffix.lower()
   if suffix == '.parquet':
-    yield from enumerate(map(_normalised, _parquet(path)), start=1)
+    yield from enumerate(map(_normalised, _parquet(path, where)), start=1)
   elif suffix in ('.csv', '.tsv'):
     with text_files.opened(path) as file:
       yield from csv_tables.read(file, where, bad)
@@ -38,6 +38,10 @@ def rows(path: pathlib.Path, where: str, bad: list[listing.Rejection]
     raise errors.UserError(
         f'annotations {str(path)!r} are not {", ".join(SUFFIXES)}, nor a '
         'folder of UCF-101 lists')
+
+
+def _is_known(name: str) -> bool:
+  return columns.role_of(name) is not None or name == columns.KINETICS_ID
 
 
 def _normalised(row: dict[str, Any]) -> dict[str, Any]:
@@ -62,13 +66,18 @@ def _json_lines(path: pathlib.Path, where: str,
       yield number, _normalised(row)
 
 
-def _parquet(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: pathlib.Path, where: str) -> Iterator[dict[str, Any]]:
   with extras.needed('data', f'reading {path.name}', 'PyArrow'):
     import pyarrow
     from pyarrow import parquet
   try:
     file = parquet.ParquetFile(path)
-    for group in file.iter_batches():
-      yield from group.to_pylist()
+    names = file.schema_arrow.names
+    columns.check_names(list(map(columns.normalised, names)), where)
+    known = [name for name in names if _is_known(columns.normalised(name))]
+    unknown = dict.fromkeys(names)  # Not read: they may hold the clips.
+    for group in file.iter_batches(columns=known):
+      for row in group.to_pylist():
+        yield unknown | row
   except (pyarrow.ArrowException, OSError) as error:
     raise errors.UserError(f'cannot read {str(path)!r}: {error}') from error

@@ -3,10 +3,10 @@ import dataclasses
 import pathlib
 
 from walt_jax.core import errors
+from walt_jax.core import text_files
 from walt_jax.data.prepare import columns
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import segments
-from walt_jax.data.prepare import text_files
 from walt_jax.data.storage import names as names_lib
 
 
@@ -43,7 +43,7 @@ def read(folder: pathlib.Path, number: int) -> OfficialSplit:
       raise errors.UserError(
           f'cannot read the UCF-101 list {str(path)!r}: {error}') from error
     for place, line in enumerate(text.splitlines(), start=1):
-      words = line.split()
+      words = line.replace('\\', '/').split()
       where = f'{path.name}:{place}'
       if not words:
         continue

@@ -39,9 +39,7 @@ def list_folder(folder: pathlib.Path, *,
   if not folder.is_dir():
     raise errors.UserError(f'--input {str(folder)!r} is not a folder')
   if annotations is None:
-    found = annotations_lib.find(folder)
-    annotations = annotations_lib.read(
-        found, folder=folder) if found else None
+    annotations = annotations_lib.read_found(folder)
   walk = _Walk(folder, annotations, split_folders, frame_folders)
   walk.run()
   if not walk.files and not walk.tars and not walk.rejected:
@@ -85,7 +83,7 @@ class _Walk:
       if own and full.resolve() in own:
         self.sources.append(path)
         continue
-      if sidecars.is_one(path):
+      if sidecars.is_one(path) or annotations_lib.is_table(path):
         texts.append(path)
         continue
       self._media.append(path)

@@ -179,7 +179,7 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
     target: File of the shard.
     index_target: File of the table.
     tell: Called with the number of files that have been read.
-    limit: By which captions are counted that are cut; None counts none.
+    limit: What a text encoder reads, to count captions that it will cut.
   """
   inputs, rejections = expand(part, folder)
   tried: list[accounts.Account] = []

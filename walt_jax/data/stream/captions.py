@@ -9,7 +9,7 @@ def choose(example: dict, seed: Sequence[int] | None) -> dict:
 
   Args:
     example: See `sources/source.py`; one without `captions` stays as it is.
-    seed: Of the draw, which is uniform; None takes the first caption.
+    seed: Seed of the uniform draw; None takes the first caption.
 
   Returns:
     The example with that one `caption` and, of a latent cache, its `text` and
