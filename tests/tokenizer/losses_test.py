@@ -71,6 +71,14 @@ class LossesTest(parameterized.TestCase):
     self.assertEqual(
         float(losses.lecam(2 * jnp.ones(3), -jnp.ones(3), zero, zero)), 5.0)
 
+  def test_lecam_of_unlike_anchors(self):
+    # Reals from the fakes' -0.5: 3.5, 1.5; fakes from the reals' 1: 1, 3.
+    found = losses.lecam(
+        jnp.asarray([3., 1.]), jnp.asarray([0., -2.]), jnp.asarray(1.),
+        jnp.asarray(-0.5))
+    self.assertEqual(
+        float(found), (3.5**2 + 1.5**2) / 2 + (1**2 + 3**2) / 2)
+
   def test_r1_of_a_linear_critic_is_half_its_squared_weights(self):
     weight = jax.random.normal(jax.random.key(0), (3, 4, 4, 3))
     critic = lambda x: jnp.stack([(x * weight).sum((1, 2, 3, 4))] * 2, axis=1)

@@ -36,6 +36,9 @@ DISCRIMINATORS = {
 OPTIMIZER = optax.sgd(1.0)
 KEY = jax.random.key(0)
 WEIGHT = 0.1
+LECAM = 0.5
+# Moving averages of the logits before the step.
+ANCHORS = {'real': 0.6, 'fake': -0.9}
 
 
 def _jit(function):
@@ -64,7 +67,12 @@ def _random_state(module=MODULE, discriminators=None, step=0):
   draw = lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32)
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
   params = jax.tree.map(draw, state.params)
-  return zeros.replace(step=jnp.asarray(step), params=params,
+  extra = dict(zeros.extra)
+  if discriminators:
+    extra['lecam'] = {kind: {side: np.float32(mean)
+                             for side, mean in ANCHORS.items()}
+                      for kind in discriminators}
+  return zeros.replace(step=jnp.asarray(step), params=params, extra=extra,
                        ema={'0.9': params['autoencoder']})
 
 
@@ -78,7 +86,7 @@ def _plain_step():
 def _gan_step():
   """Videos and images."""
   losses = tokenizer_step.TokenizerLosses(
-      adversarial_weight=WEIGHT, lecam_weight=0.0)
+      adversarial_weight=WEIGHT, lecam_weight=LECAM)
   return _jit(tokenizer_step.make_tokenizer_step(
       MODULE, losses, OPTIMIZER, discriminators=DISCRIMINATORS,
       discriminator_optimizer=OPTIMIZER))
@@ -93,6 +101,18 @@ def _clips():
   scale = lambda x: jnp.asarray(x, jnp.float32) / 127.5 - 1.0
   return {'videos': scale(_pixels(2, 5, 8, 8, 3)),
           'images': scale(_pixels(1, 2, 8, 8, 3)).reshape(2, 1, 8, 8, 3)}
+
+
+def _moved(side, logits):
+  """The moving average after a step that saw these logits."""
+  return 0.999 * ANCHORS[side] + 0.001 * jax.lax.stop_gradient(logits.mean())
+
+
+def _lecam(real, fake):
+  """Each side may leave the other's average behind, not run away from it."""
+  above = jnp.maximum(real - _moved('fake', fake), 0)
+  below = jnp.maximum(_moved('real', real) - fake, 0)
+  return jnp.mean(above ** 2) + jnp.mean(below ** 2)
 
 
 def _logits(params, clips):
@@ -118,7 +138,8 @@ def _reference_gradients(params):
     fake = _logits(discriminator_params, {
         k: _decode(params['autoencoder'], x) for k, x in clips.items()})
     return sum(jax.nn.softplus(-real[k]).mean() +
-               jax.nn.softplus(fake[k]).mean() for k in clips)
+               jax.nn.softplus(fake[k]).mean() +
+               LECAM * _lecam(real[k], fake[k]) for k in clips)
 
   return {'autoencoder': jax.grad(generator)(params['autoencoder']),
           'discriminator': jax.grad(critic)(params['discriminator'])}
@@ -151,8 +172,16 @@ class TokenizerStepTest(parameterized.TestCase):
                  'image_psnr', 'grad_norm', 'loss'):
       self.assertTrue(np.isfinite(metrics[name]), name)
     self.assertAlmostEqual(float(metrics['adversarial_weight']), WEIGHT)
-    for side in ('real', 'fake'):
-      self.assertNotEqual(float(after.extra['lecam']['videos'][side]), 0.0)
+    clips = _clips()
+    judged = dict(
+        real=_logits(state.params['discriminator'], clips),
+        fake=_logits(state.params['discriminator'], {
+            kind: _decode(state.params['autoencoder'], clip)
+            for kind, clip in clips.items()}))
+    for kind, sides in after.extra['lecam'].items():
+      for side, mean in sides.items():
+        self.assertAlmostEqual(
+            float(mean), float(_moved(side, judged[side][kind])), 5)
 
   @pytest.mark.slow
   def test_a_step_without_discriminators_leaves_those_of_the_state(self):

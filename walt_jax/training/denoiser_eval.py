@@ -162,7 +162,7 @@ class DenoiserEvaluation:
             draw(give(jnp.zeros_like(mask))), captions),
         f'samples{GIVEN}': contact_sheet.contact_sheet(
             draw(give(mask)), [
-                f'{caption}, {number} latent frames given' for caption, number
+                f'{caption}; latent frames given: {number}' for caption, number
                 in zip(captions, counts, strict=True)])}
 
   def _captions(self, batch) -> list[str]:
