@@ -64,6 +64,11 @@ class ByPathTest(parameterized.TestCase):
       ('two_names', ['/u/x.mp4', '/v/x.mp4'], ['x.mp4'],
        {'/u/x.mp4': "'x.mp4' could be that or '/v/x.mp4'",
         '/v/x.mp4': "'x.mp4' could be that or '/u/x.mp4'"}),
+      ('two_names_beside_one_that_fits', ['/u/x.mp4', '/v/x.mp4', 'x.mp4'],
+       ['a/x.mp4'],
+       {'/u/x.mp4': "could be that or '/v/x.mp4'",
+        '/v/x.mp4': "could be that or '/u/x.mp4'",
+        'x.mp4': "could be that or '/v/x.mp4'"}),
       ('another_suffix', ['x.avi'], ['x.mp4'], {'x.avi': 'no such file'}),
       ('a_partial_download', ['x.mp4'], ['x.mp4.part'],
        {'x.mp4': 'no such file'}),
@@ -88,6 +93,8 @@ class ByPathTest(parameterized.TestCase):
     self.assertEqual(found, {'a/x.mp4': names})
     names = ['/u/x.mp4', r'\u\x.mp4']
     self.assertEqual(_match(names, ['x.mp4'])[0], {'x.mp4': names})
+    names = ['x.mp4', '/u/a/x.mp4', 'A/x.mp4']  # Each ends the second.
+    self.assertEqual(_match(names, ['b/a/x.mp4'])[0], {'b/a/x.mp4': names})
 
   def test_names_that_are_not_utf8(self):
     name = b'a/caf\xe9.mp4'.decode('utf-8', 'surrogateescape')

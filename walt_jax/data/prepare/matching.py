@@ -163,13 +163,21 @@ def _match_ends(names: dict[str, str], paths: Iterable[str],
       problems[name] = f'{len(best)} files could be meant: {shown}' + (
           ', ..' if len(best) > _MOST_NAMED else '')
   for path, claiming in claims.items():
-    if len({names[name] for name in claiming}) == 1:
+    parts = {name: _parts(names[name].casefold()) for name in claiming}
+    longest = max(claiming, key=lambda name: len(parts[name]))
+    other = next((name for name in claiming if _common_end(
+        parts[name], parts[longest]) < len(parts[name])), None)
+    if other is None:
       path_of.update(dict.fromkeys(claiming, path))
       continue
     for name in claiming:
-      other = next(one for one in claiming if names[one] != names[name])
-      problems[name] = f'{path!r} could be that or {other!r}'
+      second = longest if name == other else other
+      problems[name] = f'{path!r} could be that or {second!r}'
   return problems
+
+
+def _parts(spelling: str) -> list[str]:
+  return [part for part in spelling.split('/') if part]
 
 
 def _folded(name: str) -> str:
@@ -178,7 +186,7 @@ def _folded(name: str) -> str:
 
 def _nearest(spelling: str, files: dict[str, list[str]]) -> list[str]:
   """The files that share the longest end with a name."""
-  wanted = [part for part in spelling.split('/') if part]
+  wanted = _parts(spelling)
   if not wanted:
     return []
   best = collections.defaultdict(list)
