@@ -81,7 +81,6 @@ class ParseTest(parameterized.TestCase):
       ('train --config c --work w', '--work'),
       ('train --config c --workdir w --config.seed 3', '--config.seed'),
       ('sample --workdir w --out o --config.seed=3', '--config.seed'),
-      ('sample --workdir w --out o --prompt a --label b', '--label'),
       ('sample --workdir w, --out o', 'empty'),
       ('sample --workdir w --out o --num_frames 0', '0'),
       ('sample --workdir w --out o --steps 50,x', 'x'),

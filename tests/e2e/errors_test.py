@@ -214,7 +214,8 @@ class SampleErrorsTest(ErrorsTestCase):
     base = [tiny.run('base')]
     self.refused(base, '--label', 'eleven left',
                  named=['eleven left', 'zero left'])
-    self.refused(base, '--prompt', 'seven ' * 20, named=['seven'])
+    self.refused(base, '--prompt', 'a', '--requests', 'r.jsonl',
+                 named=['--requests', '--prompt'])
     self.refused(base, '--steps', '5,5', named=['--steps', '2', '1'])
     self.refused(base, '--sampler', 'euler', named=['euler', 'ddim'])
     self.refused(base, '--steps', '2000', named=['2000'])

@@ -50,6 +50,15 @@ class GuidanceTest(absltest.TestCase):
     # Runs that are older than the key, and 'none', are not guided.
     np.testing.assert_array_equal(clips['none'], clips['old'])
     self.assertGreater(np.abs(clips['config'] - clips['old']).max(), 2)
+    # With nothing given the same program draws, and says so.
+    with self.assertLogs('walt_jax', 'WARNING') as told:
+      result = tiny.walt('sample', '--workdir', old, '--out', folder / 'bare',
+                         '--steps', 2)
+    self.assertEqual(result.code, 0, result.err)
+    self.assertLen(told.output, 1)
+    self.assertIn('1 of 1 samples are drawn unconditionally', told.output[0])
+    entry, = samples_lib.read_samples(folder / 'bare').entries
+    self.assertEqual((entry.caption, entry.label), ('', None))
     # `walt evaluate` draws in the same way.
     drawer = inputs.Inputs(evaluation_requests.EvaluationRequest(
         'fvd', workdirs=[str(new)])).drawer()

@@ -17,6 +17,7 @@ from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import request_checks
 from walt_jax.sampling import requests as requests_lib
 
 F_T = 4
@@ -194,7 +195,7 @@ class CascadeTest(parameterized.TestCase):
     """A window follows the prompt in force in its middle; 0 adds nothing."""
     pipeline = pipeline_of(('base', (1, 2)), text=Codes())
     changing = Request(prompt='0', prompts=((0, '0'), (16, '50'), (30, '0')))
-    pipeline_lib.check_requests(
+    request_checks.check_requests(
         pipeline, [changing], pipeline.plan(41))
     _, (base,) = self.draw(
         pipeline, requests_lib.number([changing, Request(prompt='50')]), 41)
@@ -206,7 +207,7 @@ class CascadeTest(parameterized.TestCase):
     pipeline = pipeline_of(('base', ()), text=Codes())
     requests = [Request(prompt=prompt) for prompt in ('1', '2 3', '2 3')]
     with self.assertLogs('walt_jax', 'WARNING') as logs:
-      pipeline_lib.check_requests(pipeline, requests)
+      request_checks.check_requests(pipeline, requests)
     self.assertRegex(logs.output[0], '1 of 2 prompts .* 1 tokens .*after "..2')
 
   def test_no_prompt_means_no_token(self):
@@ -223,9 +224,9 @@ class CascadeTest(parameterized.TestCase):
          "'2'.*never be followed")):
       pipeline = pipeline_of(('base', lengths), text=Codes())
       with self.assertRaisesRegex(errors.UserError, said):
-        pipeline_lib.check_requests(pipeline, [request],
+        request_checks.check_requests(pipeline, [request],
                                     pipeline.plan(frames))
-    pipeline_lib.check_requests(pipeline, [Request()], pipeline.plan(9))
+    request_checks.check_requests(pipeline, [Request()], pipeline.plan(9))
 
   def test_parameters_are_given_back(self):
     read = []

@@ -57,6 +57,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
           f'({tokenizer.sha256[:12]}) than {workdirs[0]!r} '
           f'({loaded[0].sha256[:12]}); train it on the same one')
   _check_latents(workdirs, configs)
+  _check_texts(workdirs, configs)
   if not low_res_given:
     _check_base(workdirs[0], configs[0])
   _check_chain(workdirs, configs)
@@ -112,6 +113,21 @@ def _check_latents(workdirs: Sequence[str],
           f'{workdir!r} was trained with tokenizer.normalise='
           f'{config.tokenizer.normalise} and {workdirs[0]!r} with {first}; '
           'give stages that were trained for each other')
+
+
+def _check_texts(workdirs: Sequence[str],
+                 configs: Sequence[schema.DenoiserExperiment]) -> None:
+  """Stages that take text must take the same states: they are encoded once."""
+  users = [(workdir, config.text) for workdir, config in
+           zip(workdirs, configs, strict=True) if config.text.name]
+  for workdir, text in users[1:]:
+    first, known = users[0]
+    for key in ('name', 'width', 'max_tokens'):
+      if getattr(text, key) != getattr(known, key):
+        raise errors.UserError(
+            f'{workdir!r} was trained with text.{key}={getattr(text, key)!r} '
+            f'and {first!r} with {getattr(known, key)!r}; give stages that '
+            'were trained for each other')
 
 
 def _check_base(workdir: str, config: schema.DenoiserExperiment) -> None:
@@ -172,7 +188,10 @@ def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,
       uses_text=bool(config.text.name),
       frame_lengths=objectives.frame_lengths(config),
       can_factorize=objectives.can_factorize(config),
-      defaults=objectives.stage_settings(config))
+      defaults=objectives.stage_settings(config),
+      never_without=frozenset(
+          name for name, is_left_out in
+          objectives.learnt_conditions(config).items() if not is_left_out))
 
 
 def pipeline_in_training(

@@ -19,6 +19,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import request_checks
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import settings as settings_lib
@@ -103,7 +104,7 @@ class Drawer:
     requests = requests or [
         requests_lib.Request(label=name) for name in classes] or [
             requests_lib.Request()]
-    pipeline_lib.check_requests(model, requests)
+    request_checks.check_requests(model, requests)
     given_frames = request.measure.given_frames or 0
     if given_frames:
       _check_given(given_frames, model, real, requests)
@@ -181,7 +182,7 @@ def _check_given(given: int, pipeline: pipeline_lib.Pipeline,
   if given not in lengths:
     raise errors.UserError(
         f'{asked}: a clip continues from 1 or {plan.context_frames} frames')
-  pipeline_lib.check_continues(
+  request_checks.check_continues(
       pipeline.stages[0], lengths[given], asked, plan.window_frames)
 
 

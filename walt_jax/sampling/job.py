@@ -6,6 +6,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import request_checks
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import settings as settings_lib
@@ -19,7 +20,8 @@ class SamplingJob:
 
   Attributes:
     prompt: Caption, or '' for none.
-    label: Class name, 'all' for every class, or '' for none.
+    label: Class name, 'all' for every class, or '' for none; it may stand
+      beside a caption.
     image: File of each clip's first frame, or ''.
     video: File whose last frames each clip continues, or ''.
     conditions: (name, numbers) of conditions of the user's own.
@@ -47,13 +49,21 @@ class SamplingJob:
     """One request a sample.
 
     Raises:
-      UserError: On a file that cannot be read, or 'all' labels of none.
+      UserError: On a file that cannot be read, 'all' labels of none, or what
+        would not be used.
     """
+    if self.image and self.video:
+      raise errors.UserError(
+          f'--image {self.image} with --video {self.video}: a clip begins with '
+          'one of them; leave the other out')
     if self.requests_file:
-      if self.image or self.video or self.conditions:
+      given = dict(prompt=self.prompt, label=self.label, image=self.image,
+                   video=self.video, condition=self.conditions)
+      flags = [f'--{name}' for name, value in given.items() if value]
+      if flags:
         raise errors.UserError(
-            f'--requests {self.requests_file}: give image, video or '
-            'conditions in its lines, not as a flag')
+            f'--requests {self.requests_file} with {", ".join(flags)}: give '
+            'them in its lines, not as a flag')
       requests = requests_lib.read(self.requests_file, self.seed)
       return requests_lib.number(
           [r for r in requests for _ in range(self.num_samples)])
@@ -98,7 +108,7 @@ def prepare(job: SamplingJob, pipeline: pipeline_lib.Pipeline) -> PreparedJob:
   """
   requests = job.requests(pipeline)
   plan = settings_lib.plan_of(pipeline, job.num_frames)
-  pipeline_lib.check_requests(pipeline, requests, plan)
+  request_checks.check_requests(pipeline, requests, plan)
   settings = settings_lib.stage_settings(job.choice, pipeline)
   return PreparedJob(
       requests, plan, settings, pipeline_lib.read_given(pipeline, requests),

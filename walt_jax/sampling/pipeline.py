@@ -1,4 +1,4 @@
-"""A tokenizer and trained stages, and what may be asked of them."""
+"""A tokenizer and trained stages that draw clips together."""
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import given_frames
-from walt_jax.sampling import own_conditions
 from walt_jax.sampling import requests as requests_lib
 from walt_jax.sampling import rollout
 from walt_jax.sampling import stage_sampler
 from walt_jax.text import encoder as text_encoder
-from walt_jax.text import limits
 from walt_jax.tokenizer import inference
 
 Request = requests_lib.Request
@@ -99,6 +96,8 @@ class TrainedStage:
     can_factorize: Whether it learnt to draw an image first, and to continue
       from that (`SamplerOptions.factorized`).
     defaults: How it draws unless a request says otherwise, by its config.
+    never_without: Conditions that training never left out: it does not know
+      how to draw without them, so that it cannot be guided by them.
   """
   name: str
   workdir: str
@@ -111,6 +110,7 @@ class TrainedStage:
   frame_lengths: tuple[int, ...]
   can_factorize: bool
   defaults: StageSettings
+  never_without: frozenset[str] = frozenset()
 
   @property
   def conditions(self) -> frozenset[str]:
@@ -180,92 +180,3 @@ def read_given(pipeline: Pipeline, requests: Sequence[Request]
       files[name] = given_frames.read(
           request, size, shared, pipeline.trained_rate)
   return [files[request.image, request.video] for request in requests]
-
-
-def check_requests(pipeline: Pipeline, requests: Sequence[Request],
-                   plan: rollout.Plan | None = None) -> None:
-  """Raises UserError for what the pipeline's stages cannot do.
-
-  Prompts that the text encoder cuts are told as a warning.
-
-  Args:
-    pipeline: Loaded stages.
-    requests: One a sample.
-    plan: Windows of the clips; one by default.
-  """
-  base, plan = pipeline.stages[0], plan or pipeline.plan()
-  prompts = [prompt for r in requests for prompt in r.all_prompts]
-  if prompts and not base.uses_text:
-    raise errors.UserError(
-        f'prompt {prompts[0]!r}: {base.workdir} was trained without text; '
-        'give --label')
-  for request in requests:
-    if request.label and request.label not in base.classes:
-      known = ', '.join(base.classes[:12]) or 'none'
-      more = ', ..' if len(base.classes) > 12 else ''
-      raise errors.UserError(
-          f'label {request.label!r} is no class of {base.workdir}; '
-          f'known: {known}{more}')
-    _check_changes(request, plan)
-  if prompts:
-    limits.warn(pipeline.text.tokenizer, list(dict.fromkeys(prompts)),
-                'prompts')
-  _check_frames(base, requests, plan)
-  own_conditions.check(
-      [own for stage in pipeline.stages
-       for own in stage.sampler.denoiser.conditions], requests)
-
-
-def _check_changes(request: Request, plan: rollout.Plan) -> None:
-  """Every prompt of one that changes must be in force in some window."""
-  followed = {request.prompt_at(plan.middle(window))
-              for window in range(plan.num_windows)}
-  for frame, prompt in request.prompts:
-    if prompt not in followed:
-      starts = [plan.first_new(w) for w in range(plan.num_windows)]
-      raise errors.UserError(
-          f'prompt {prompt!r} from frame {frame} on would never be followed: '
-          f'of {plan.num_frames} frames, new windows begin at frames '
-          f'{", ".join(map(str, starts))}; ask for more --num_frames or move '
-          'it')
-
-
-def _check_frames(base: TrainedStage, requests: Sequence[Request],
-                  plan: rollout.Plan) -> None:
-  """The base must have learnt to continue from what it is given."""
-  needs = {1: next((r.image for r in requests if r.image), ''),
-           rollout.CONTEXT_LATENTS: next(
-               (r.video for r in requests if r.video), '')}
-  if plan.num_windows > 1 and not needs[rollout.CONTEXT_LATENTS]:
-    needs[rollout.CONTEXT_LATENTS] = f'--num_frames {plan.num_frames}'
-  for length, asked in needs.items():
-    if asked:
-      check_continues(base, length, asked, plan.window_frames)
-
-
-def check_continues(base: TrainedStage, length: int, asked: str,
-                    window_frames: int) -> None:
-  """Refuses given frames that a base did not learn to continue from.
-
-  The sampler would leave them out, and what was asked for would not be used.
-
-  Args:
-    base: The first stage.
-    length: Latent frames to be given.
-    asked: What asks for that, for the message.
-    window_frames: Frames that the base draws at once.
-
-  Raises:
-    UserError: The base was trained without them, with probability 0, or with
-      other lengths.
-  """
-  if length in base.frame_lengths:
-    return
-  known = ' or '.join(map(str, base.frame_lengths)) or 'no'
-  raise errors.UserError(
-      f'{asked}: that takes a base that continues from {length} latent '
-      f'frames, but {base.workdir} was trained to continue from {known}; '
-      'train one with model.frame_condition=True, '
-      'diffusion.frame_condition_probability above 0 and '
-      f'diffusion.frame_condition_lengths with {length} in it (a window '
-      f'alone has {window_frames} frames)')

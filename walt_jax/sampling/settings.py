@@ -104,6 +104,11 @@ def _known_scales(stage: pipeline_lib.TrainedStage,
       raise errors.UserError(
           f'--guidance {name}={scales[name]:g}: stage {stage.name} '
           f'({stage.workdir}) is conditioned on {known}')
+    if name in stage.never_without and scales[name] != 1:
+      raise errors.UserError(
+          f'--guidance {name}={scales[name]:g}: training of stage {stage.name} '
+          f'({stage.workdir}) never left {name} out, and guidance compares '
+          'with samples without it; leave the scale out')
   return {k: v for k, v in scales.items() if k in stage.conditions}
 
 

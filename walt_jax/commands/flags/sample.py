@@ -16,12 +16,13 @@ def add(commands: Any) -> None:
   parser.add_argument('--workdir', required=True,
                       type=values.separated(str), metavar='BASE[,SR1,SR2]')
   parser.add_argument('--out', required=True, metavar='DIR')
-  what = parser.add_mutually_exclusive_group()
-  what.add_argument('--prompt', metavar='TEXT')
-  what.add_argument('--label', metavar='NAME', help="a class, or 'all'")
-  what.add_argument('--requests', metavar='FILE.jsonl', help='one request a '
-                    'line: prompt (or [[frame, prompt], ..]), label, image, '
-                    'video, seed, conditions')
+  parser.add_argument('--prompt', metavar='TEXT')
+  parser.add_argument('--label', metavar='NAME', help="a class, or 'all'; "
+                      'with a prompt, both; with neither, samples are drawn '
+                      'unconditionally')
+  parser.add_argument('--requests', metavar='FILE.jsonl', help='instead, one '
+                      'request a line: prompt (or [[frame, prompt], ..]), '
+                      'label, image, video, seed, conditions')
   given = parser.add_mutually_exclusive_group()
   given.add_argument('--image', metavar='FILE', help='the first frame')
   given.add_argument('--video', metavar='FILE',
