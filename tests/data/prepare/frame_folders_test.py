@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.data import video_files
 from walt_jax.core import errors
+from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import prepare
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
@@ -87,6 +88,23 @@ class FrameFoldersTest(absltest.TestCase):
     self.assertEqual(clips['walk/b@0.32-#0'][2], [9, 10, 11, 12])
     self.assertEqual(self.accounts['walk/a']['reason'],
                      'not named in captions.csv')
+
+  def test_ucf101_lists_name_folders_by_their_videos(self):
+    (self.input / 'walk' / 'a').rename(self.input / 'v_Biking_g08_c01')
+    (self.input / 'walk' / 'b').rename(self.input / 'v_Archery_g01_c01')
+    lists = self.root / 'ucfTrainTestlist'
+    lists.mkdir()
+    (lists / 'classInd.txt').write_text('1 Archery\n2 Biking\n')
+    (lists / 'trainlist01.txt').write_text('Biking/v_Biking_g08_c01.avi 2\n')
+    (lists / 'testlist01.txt').write_text('Archery/v_Archery_g01_c01.avi\n')
+    prepare.prepare(
+        self.input, self.root / 'out', prepare.Settings(
+            size=16, codec='png', min_frames=3),
+        annotations=annotations.read([lists]))
+    for split, found in (('train', ('v_Biking_g08_c01#0', 1)),
+                         ('heldout', ('v_Archery_g01_c01#0', 0))):
+      example = dataset_lib.PreparedDataset(self.root / 'out', split)[0]
+      self.assertEqual((example['key'], example['label']), found)
 
   def test_a_folder_of_which_nothing_can_be_read(self):
     for path in (self.input / 'walk').rglob('*.png'):

@@ -66,13 +66,22 @@ def by_path(lines: Iterable[segments.Annotation], paths: Sequence[str],
 
 def by_name(lines: Iterable[segments.Annotation],
             paths: Sequence[str]) -> Found:
-  """Matches lines by the last part of their paths, as UCF-101's lists do."""
+  """Matches lines by the last part of their paths, as UCF-101's lists do.
+
+  A folder of frames has the name of its video without the suffix.
+  """
   own: dict[str, list[segments.Annotation]] = {}
   for line in lines:
     own.setdefault(posixpath.basename(line.name), []).append(line)
-  found = {path: own[posixpath.basename(path)] for path in paths
-           if posixpath.basename(path) in own}
-  names = set(map(posixpath.basename, found))
+  stems = {posixpath.splitext(name)[0]: name for name in own}
+  names_of = {}
+  for path in paths:
+    base = posixpath.basename(path)
+    name = base if _suffix(base) in _SUFFIXES else stems.get(base, base)
+    if name in own:
+      names_of[path] = name
+  found = {path: own[name] for path, name in names_of.items()}
+  names = set(names_of.values())
   return found, [_missing(line) for name, about in own.items()
                  if name not in names for line in about]
 
