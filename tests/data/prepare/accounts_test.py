@@ -1,8 +1,10 @@
 """Every input is accounted for, by name; no clip crosses a cut."""
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import tarfile
 import tempfile
 
 from absl.testing import absltest
@@ -128,6 +130,49 @@ class AccountsTest(parameterized.TestCase):
     for line in lines:
       if line['outcome'] in ('rejected', 'missing'):
         self.assertNotEmpty(line['reason'])
+
+  def test_every_member_of_a_tar_shard_is_in_the_list(self):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    (root / 'in').mkdir()
+    video_files.write_video(root / 'v.mp4', 12)
+    video = (root / 'v.mp4').read_bytes()
+    with tarfile.open(root / 'in' / 'a.tar', 'w') as tar:
+      def add(name, data=b'', **fields):
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        for field, value in fields.items():
+          setattr(info, field, value)
+        tar.addfile(info, io.BytesIO(data))
+      add('./0.mp4', video)
+      add('./0.txt', b'a wall')
+      add('./0.mp4', video)
+      add('._0.mp4', b'what a Mac leaves beside')
+      add('.git/1.mp4', video)
+      add('d', type=tarfile.DIRTYPE)
+      add('2.mp4', type=tarfile.SYMTYPE, linkname='0.mp4')
+      add('3.jpg', b'no image')
+    tarfile.open(root / 'in' / 'empty.tar', 'w').close()
+    manifest = prepare.prepare(root / 'in', root / 'out', work_items.Settings(
+        size=16, min_frames=5))
+    counts = manifest['counts']
+    self.assertEqual(
+        (counts['files'], counts['used'], counts['rejected'],
+         counts['hidden'], counts['clips']), (5, 1, 4, 2, 1))
+    lines = [json.loads(line) for line in
+             (root / 'out' / 'inputs.jsonl').read_bytes().splitlines()]
+    self.assertEqual(
+        [(line['file'].removeprefix('a.tar/'), line['outcome'])
+         for line in lines],
+        [('./0.mp4', 'used'), ('./0.mp4', 'rejected'),
+         ('./0.txt', 'annotations'), ('._0.mp4', 'hidden'),
+         ('.git/1.mp4', 'hidden'), ('2.mp4', 'rejected'),
+         ('3.jpg', 'rejected'), ('empty.tar', 'rejected')])
+    reasons = [line['reason'] for line in lines if 'reason' in line]
+    for reason, wanted in zip(reasons, (
+        'a second member', 'not a regular', 'unknown format', 'holds no'),
+                              strict=True):
+      self.assertIn(wanted, reason)
+    self.assertNotIn('object at', ' '.join(reasons))
 
 
 if __name__ == '__main__':

@@ -69,11 +69,10 @@ class SidecarsTest(parameterized.TestCase):
 
   def _tar(self, members):
     _write_tar(self.root / 'a.tar', members)
-    files, rejected = tar_shards.scan(self.root,
-                                      listing.TarFile('a.tar', 1))
-    return ({file.path.removeprefix('a.tar/'): file for file in files},
+    found = tar_shards.scan(self.root, listing.TarFile('a.tar', 1))
+    return ({file.path.removeprefix('a.tar/'): file for file in found.files},
             {entry.file.removeprefix('a.tar/'): entry.reason
-             for entry in rejected})
+             for entry in found.rejected})
 
   @parameterized.named_parameters(*_NAMED)
   def test_in_a_tar_shard(self, members, wanted, alone):

@@ -60,21 +60,24 @@ def of_file(key: str, *, clips: int, frames: int, reason: str,
   return account
 
 
-def rejected(entries: Iterable[listing.Rejection]) -> list[Account]:
-  """Accounts of what could not even be tried."""
-  return [dict(file=entry.file, outcome=_REJECTED, reason=entry.reason)
-          for entry in entries]
+def untried(rejected: Iterable[listing.Rejection],
+            hidden: Iterable[str] = (), annotations: Iterable[str] = ()
+            ) -> list[Account]:
+  """Accounts of what could not be tried, and of what is no data."""
+  return [
+      *(dict(file=entry.file, outcome=_REJECTED, reason=entry.reason)
+        for entry in rejected),
+      *(dict(file=name, outcome='hidden') for name in hidden),
+      *(dict(file=name, outcome='annotations') for name in annotations)]
 
 
 def complete(found: listing.Listing, tried: Iterable[Account]
              ) -> list[Account]:
   """All accounts of an input, in the order of names."""
   accounts = [
-      *tried, *rejected(found.rejected),
+      *tried, *untried(found.rejected, found.hidden, found.annotations),
       *(dict(file=entry.file, outcome=_MISSING, reason=entry.reason)
-        for entry in found.missing),
-      *(dict(file=name, outcome='hidden') for name in found.hidden),
-      *(dict(file=name, outcome='annotations') for name in found.annotations)]
+        for entry in found.missing)]
   return sorted(accounts, key=lambda account: (
       os.fsencode(account['file']), account.get('reason', '')))
 

@@ -252,7 +252,7 @@ def _tar_schemas(unfinished: shards.Unfinished, folder: pathlib.Path,
 
 def _scan(unfinished: shards.Unfinished, folder: pathlib.Path,
           part: work_items.Part) -> None:
-  members, _ = work_items.expand(part, folder)
+  members = work_items.expand(part, folder).files
   files.write_json(unfinished.part_file(part.number, _SCAN),
                    dataclasses.asdict(work_items.schema_of(members)))
 

@@ -12,23 +12,45 @@ from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import sidecars
 
 
-def scan(folder: pathlib.Path, tar: listing.TarFile
-         ) -> tuple[list[listing.InputFile], list[listing.Rejection]]:
-  """Lists the clips of a shard in their order, and what is unusable.
+@dataclasses.dataclass(frozen=True)
+class Contents:
+  """What a shard holds; names are 'SHARD.tar/MEMBER'.
 
-  `path` of a file found is 'SHARD.tar/MEMBER'.
+  Attributes:
+    files: Clips that can be tried, in their order.
+    rejected: What cannot be tried.
+    hidden: Members that are passed over.
+    texts: Members that describe clips.
   """
+  files: tuple[listing.InputFile, ...]
+  rejected: tuple[listing.Rejection, ...] = ()
+  hidden: tuple[str, ...] = ()
+  texts: tuple[str, ...] = ()
+
+
+def scan(folder: pathlib.Path, tar: listing.TarFile) -> Contents:
+  """Lists a shard."""
   clips: dict[str, listing.InputFile] = {}
-  media: list[str] = []  # All that texts may be beside of.
+  media: dict[str, None] = {}  # All that texts may be beside of.
   texts: dict[str, bytes] = {}
-  rejected = []
+  rejected, hidden = [], []
   try:
     for member, text in _members(folder / tar.path):
       path = f'{tar.path}/{member.name}'
+      if _is_hidden(member.name):
+        hidden.append(path)
+        continue
+      if not member.isreg() or member.issparse():
+        rejected.append(listing.Rejection(path, 'not a regular file'))
+        continue
+      if path in texts or path in media:
+        rejected.append(listing.Rejection(
+            path, 'a second member of this name; the first one is used'))
+        continue
       if text is not None:
         texts[path] = text
         continue
-      media.append(path)
+      media[path] = None
       if '.' not in member.name.rpartition('/')[2]:
         rejected.append(listing.Rejection(path, 'a name without a suffix'))
       elif not member.size:
@@ -54,7 +76,11 @@ def scan(folder: pathlib.Path, tar: listing.TarFile
         file, label=said.label or listing.UNLABELLED, captions=said.captions))
   rejected += [listing.Rejection(path, 'a text without a video or an image')
                for path in alone]
-  return files, rejected
+  if not clips and not rejected:
+    rejected.append(listing.Rejection(tar.path, 'holds no video or image'))
+  used = {text for own in texts_of.values() for text in own}
+  return Contents(tuple(files), tuple(rejected), tuple(hidden),
+                  tuple(sorted(used)))
 
 
 def read_member(folder: pathlib.Path, tar: str,
@@ -67,20 +93,26 @@ def read_member(folder: pathlib.Path, tar: str,
 
 def _members(path: pathlib.Path
              ) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
-  """Yields regular members, with the bytes of texts."""
+  """Yields members but for folders, with the bytes of texts."""
   # 'r:' takes no compression: members must be found without reading it all.
   size = path.stat().st_size
   with tarfile.open(path, 'r:', errors='surrogateescape') as tar:
     for member in tar:
-      if not member.isfile():
+      if member.isdir():
         continue
       if member.offset_data + member.size > size:
         raise EOFError(f'{member.name} runs past the end of the file')
       text = None
-      if sidecars.is_one(member.name):
+      if member.isreg() and sidecars.is_one(member.name):
         opened = tar.extractfile(member)
         # One that is too long is read so far that it shows.
         text = opened.read(sidecars.MAX_BYTES + 1) if opened else b''
       yield member, text
       # Else the list of a large shard stays in memory.
       tar.members = []  # type: ignore[attr-defined]
+
+
+def _is_hidden(name: str) -> bool:
+  """Whether a name, or a folder in it, begins with a dot; './a' does not."""
+  return any(part.startswith('.') and part not in ('.', '..')
+             for part in name.split('/'))

@@ -181,14 +181,14 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
     tell: Called with the number of files that have been read.
     limit: What a text encoder reads, to count captions that it will cut.
   """
-  inputs, rejections = expand(part, folder)
+  contents = expand(part, folder)
   tried: list[accounts.Account] = []
   rows: list[tuple] = []
   said = caption_counts.CaptionCounts(limit)
   watch = _Stopwatch()
 
   def records():
-    for number, file in enumerate(inputs):
+    for number, file in enumerate(contents.files):
       tell(number)
       reader, reason, good, before = None, '', 0, watch.frames
       try:
@@ -210,19 +210,18 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
   files.write_bytes(index_target, example_index.to_bytes(rows))
   return dict(
       split=part.split, counts=dict(records=count),
-      accounts=tried + accounts.rejected(rejections),
+      accounts=tried + accounts.untried(
+          contents.rejected, contents.hidden, contents.texts),
       captions=said.report(), frames=sum(row[0] for row in rows),
       decoded=watch.frames, decode_seconds=watch.seconds,
       seconds=time.perf_counter() - start)
 
 
-def expand(part: Part, folder: pathlib.Path
-           ) -> tuple[tuple[listing.InputFile, ...], list[listing.Rejection]]:
-  """The files of a part, and what of a tar shard cannot be tried."""
+def expand(part: Part, folder: pathlib.Path) -> tar_shards.Contents:
+  """The files of a part, or all that its tar shard holds."""
   if part.tar is None:
-    return part.files, []
-  inputs, rejected = tar_shards.scan(folder, part.tar)
-  return tuple(inputs), rejected
+    return tar_shards.Contents(part.files)
+  return tar_shards.scan(folder, part.tar)
 
 
 def _open(part: Part, folder: pathlib.Path, file: listing.InputFile,
