@@ -86,13 +86,15 @@ class _Sets:
       np.save(path / f'{i}.npy', clip)
     return path
 
-  def samples(self, name, rate=25, given=0, source=None, **shape):
+  def samples(self, name, rate=25, given=0, source=None, origin='run',
+              **shape):
     clips = self.clips(**shape)
     given = given if isinstance(given, tuple) else (given, given)
     samples.write_samples(
         self._folder / name, clips, [
             samples.Entry(f'{i}', source=source, given_frames=frames)
-            for i, frames in enumerate(given)], rate, mp4=False)
+            for i, frames in enumerate(given)], rate, mp4=False,
+        settings=dict(fps_origin=origin))
     return self._folder / name
 
   def prepared(self, name, rate=25, frames=8, side=32):
@@ -157,6 +159,9 @@ class ComparisonTest(parameterized.TestCase):
        [['size', [32, 32], [48, 48]]]),
       (('ffv1', dict(rate=25)), ('samples', dict(rate=8)),
        [['rate', 25, 8], ['duration', 8 / 25, 1]]),
+      # Of a model that does not know the rate of what it was trained on.
+      (('ffv1', dict(rate=25)), ('samples', dict(rate=8, origin='default')),
+       []),
       (('prepared', dict(rate=25)), ('samples', dict(rate=25)),
        [['compression', 'lossy (jpeg)', 'lossless (raw)']]),
       (('prepared', dict(rate=10)), ('mp4', dict(rate=25)),

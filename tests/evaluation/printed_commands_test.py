@@ -43,6 +43,7 @@ from walt_jax.sampling import pipeline as pipeline_lib
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 _SAMPLES = 8
+_RATE = 10  # Frames a second of the real clips.
 
 
 def commands(config: str) -> list[list[str]]:
@@ -96,7 +97,8 @@ class _Noise:
     return draw
 
 
-def _pipeline(config: schema.DenoiserExperiment) -> pipeline_lib.Pipeline:
+def _pipeline(config: schema.DenoiserExperiment,
+              rate: float) -> pipeline_lib.Pipeline:
   """What a model of a config draws: frames that it learnt to continue from."""
   classes = tuple(f'class{i}' for i in range(config.model.num_classes))
   size = config.data.height
@@ -109,16 +111,18 @@ def _pipeline(config: schema.DenoiserExperiment) -> pipeline_lib.Pipeline:
       frame_lengths=objectives.frame_lengths(config), can_factorize=False,
       defaults=cascade_test.SETTINGS)
   pipeline = pipeline_lib.Pipeline(
-      types.SimpleNamespace(sha256=''), (stage,), None, 8.0)
+      types.SimpleNamespace(sha256=''), (stage,), None, rate)
   pipeline.__dict__['codec'] = cascade_test.ExactCodec()
   return pipeline
 
 
 def _make_clips(folder: pathlib.Path) -> None:
-  """data/k600: two kinds of clips, of which some are held out."""
+  """data/k600: clips that brighten, of which some are held out."""
   for i in range(2 * _SAMPLES):
-    video_files.write_video(
-        folder / 'videos' / f'{i}.mp4', 20, (32, 32), value=10 + 14 * i)
+    frames = (np.full((32, 32, 3), 10 * k + 3 * i, np.uint8)
+              for k in range(20))
+    video_files.write_frames(
+        folder / 'videos' / f'{i}.mp4', frames, (32, 32), rate=_RATE)
   prepare.prepare(folder / 'videos', folder / 'data' / 'k600',
                   prepare.Settings(size=32, min_frames=17, heldout=0.5))
 
@@ -164,13 +168,14 @@ class PrintedCommandsTest(parameterized.TestCase):
       with self.subTest(argv=argv):
         cli.parse(argv)
 
-  def score(self, config, *more, code=0, **changed):
+  def score(self, config, *more, code=0, rate=_RATE, **changed):
     """Runs a config's command of `walt evaluate` at the size of `smoke`.
 
     Args:
       config: Its name.
       *more: Flags beside those printed.
       code: Exit code expected.
+      rate: Frames a second of the clips that the model was trained on.
       **changed: Config values of the smoke variant, `__` for dots.
 
     Returns:
@@ -183,7 +188,7 @@ class PrintedCommandsTest(parameterized.TestCase):
     size = f'{loaded.data.height}x{loaded.data.height}'
     argv = [a.replace(f'{full.data.height}x{full.data.width}', size)
             for a in argv]
-    opened = _pipeline(loaded), mesh_lib.make_mesh(devices=jax.devices()[:1])
+    opened = _pipeline(loaded, rate), mesh_lib.make_mesh(devices=jax.devices()[:1])
     with mock.patch.object(drawer_lib, 'open_pipeline', lambda _: opened):
       result = tiny.walt(*argv, *more)
     self.assertEqual(result.code, code, result.err)
@@ -209,6 +214,7 @@ class PrintedCommandsTest(parameterized.TestCase):
     real = clip_sets.open_clips('data/k600:heldout:32x32', frames=16)
     for i in range(_SAMPLES):
       np.testing.assert_array_equal(drawn[i][:5], real[i % len(real)][:5])
+    self.assertIn('10 and 8 frames/s', self.score('k600', code=2, rate=8))
     # What was never trained cannot be claimed.
     for changed in (dict(diffusion__frame_condition_probability='0.0'),
                     dict(diffusion__frame_condition_lengths='(1,)'),

@@ -123,7 +123,7 @@ def _drawn(inputs: inputs_lib.Inputs) -> set_info.SetInfo:
   """One of the samples that are yet to be drawn."""
   pipeline, _ = inputs.pipeline()
   size, plan = pipeline.size(-1), pipeline.plan()
-  rate = pipeline.trained_rate
+  rate = pipeline.rate
   return set_info.SetInfo.of(pipeline.stages[-1].workdir, [set_info.ClipInfo(
       size.height, size.width, plan.num_frames, rate,
       rate and plan.num_frames / rate, lossless=True)])

@@ -144,6 +144,11 @@ class Pipeline:
   rate_origin: str = 'run'
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
 
+  @property
+  def rate(self) -> float | None:
+    """`frame_rate`, or None where nothing said at what rate the clips play."""
+    return self.frame_rate if self.rate_origin != 'default' else None
+
   @functools.cached_property
   def programs(self) -> dict[Any, Any]:
     """Compiled samplers by stage and settings (`cascade`)."""
