@@ -43,6 +43,7 @@ from walt_jax.sampling import pipeline as pipeline_lib
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 _SAMPLES = 8
+_SIZE = 32  # Rows and columns of what the smoke variants draw.
 _RATE = 10  # Frames a second of the real clips.
 
 
@@ -145,7 +146,7 @@ class PrintedCommandsTest(parameterized.TestCase):
     self.enterContext(contextlib.chdir(self.folder))
     small = {
         name: dataclasses.replace(
-            protocol, num_generated=_SAMPLES,
+            protocol, num_generated=_SAMPLES, size=protocol.size and _SIZE,
             num_real=min(protocol.num_real or 0, 2) or None,
             split_size=protocol.split_size and _SAMPLES // 2)
         for name, protocol in protocols.PROTOCOLS.items()
@@ -188,7 +189,8 @@ class PrintedCommandsTest(parameterized.TestCase):
     size = f'{loaded.data.height}x{loaded.data.height}'
     argv = [a.replace(f'{full.data.height}x{full.data.width}', size)
             for a in argv]
-    opened = _pipeline(loaded, rate), mesh_lib.make_mesh(devices=jax.devices()[:1])
+    opened = (_pipeline(loaded, rate),
+              mesh_lib.make_mesh(devices=jax.devices()[:1]))
     with mock.patch.object(drawer_lib, 'open_pipeline', lambda _: opened):
       result = tiny.walt(*argv, *more)
     self.assertEqual(result.code, code, result.err)

@@ -9,6 +9,7 @@ import warnings
 from walt_jax.core import errors
 from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
+from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import metric as metric_lib
 from walt_jax.evaluation import real as real_lib
@@ -39,7 +40,7 @@ def check(inputs: inputs_lib.Inputs, takes: Sequence[metric_lib.Kind]
   """
   if inputs.model is not None:
     return {}
-  request, protocol = inputs.request, protocols.get(inputs.request.protocol)
+  request, protocol = inputs.request, inputs.protocol
   _check_used(request)
   frames = request.frames or protocol.frames
   sets: dict[str, set_info.SetInfo] = {}
@@ -48,9 +49,7 @@ def check(inputs: inputs_lib.Inputs, takes: Sequence[metric_lib.Kind]
   if request.generated is not None:
     sets['generated'] = _described(inputs.generated(frames))
   elif 'generated' in takes:
-    sets['generated'] = dataclasses.replace(
-        _drawn(inputs), count=request.drawing.num_samples
-        or protocol.num_generated or inputs_lib.DEFAULT_SAMPLES)
+    sets['generated'] = _drawn(inputs)
   found: list[set_info.Difference] = []
   if len(sets) == 2:
     found = set_info.differences(sets['real'], sets['generated'], frames)
@@ -120,10 +119,10 @@ def _described_once(path: str, frames: int | None, fingerprint: str
 
 
 def _drawn(inputs: inputs_lib.Inputs) -> set_info.SetInfo:
-  """One of the samples that are yet to be drawn."""
-  pipeline, _ = inputs.pipeline()
-  size, plan = pipeline.size(-1), pipeline.plan()
-  rate = pipeline.rate
-  return set_info.SetInfo.of(pipeline.stages[-1].workdir, [set_info.ClipInfo(
-      size.height, size.width, plan.num_frames, rate,
-      rate and plan.num_frames / rate, lossless=True)])
+  """Of samples that are yet to be drawn, all alike."""
+  request, (pipeline, _) = inputs.request, inputs.pipeline()
+  count = (request.drawing.num_samples or inputs.protocol.num_generated
+           or inputs_lib.DEFAULT_SAMPLES)
+  info = set_info.SetInfo.of(
+      pipeline.stages[-1].workdir, [drawer_lib.clip_info(pipeline)])
+  return dataclasses.replace(info, count=count)

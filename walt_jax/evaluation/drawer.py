@@ -186,6 +186,14 @@ def _check_given(given: int, pipeline: pipeline_lib.Pipeline,
       pipeline.stages[0], lengths[given], asked, plan.window_frames)
 
 
+def clip_info(pipeline: pipeline_lib.Pipeline) -> set_info.ClipInfo:
+  """What is known of a pipeline's clips before they are drawn."""
+  size, frames = pipeline.size(-1), pipeline.plan().num_frames
+  rate = pipeline.rate
+  return set_info.ClipInfo(size.height, size.width, frames, rate,
+                           rate and frames / rate, lossless=True)
+
+
 class DrawnClips:
   """Samples 0 .. N - 1 of a seed as a set of clips, drawn a chunk at a time.
 
@@ -229,11 +237,7 @@ class DrawnClips:
   def clip_info(self, index: int) -> set_info.ClipInfo:
     """What is known of a sample before it is drawn."""
     del index  # All are alike.
-    pipeline = self._drawer.pipeline
-    size, rate = pipeline.size(-1), pipeline.trained_rate
-    return set_info.ClipInfo(
-        size.height, size.width, self.length(), rate,
-        rate and self.length() / rate, lossless=True)
+    return clip_info(self._drawer.pipeline)
 
   def stack(self) -> np.ndarray:
     """All clips at once, uint8 [N, T, H, W, 3]."""

@@ -110,12 +110,10 @@ class Inputs:
     size = rate = None
     if protocol.draw.at_sample_rate:
       if self.is_drawn:
-        pipeline, _ = self.pipeline()
-        found = pipeline.size(-1)
-        size, rate = (found.height, found.width), pipeline.trained_rate
+        info = drawer_lib.clip_info(self.pipeline()[0])
       else:
         info = self.generated().clip_info(0)
-        size, rate = (info.height, info.width), info.rate
+      size, rate = (info.height, info.width), info.rate
     return real_draws.open_draws(
         self.request.real, protocol, seed=self.request.seed, repeat=repeat,
         frames=frames, size=size, rate=rate)
