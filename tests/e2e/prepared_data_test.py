@@ -32,7 +32,8 @@ class PreparedDataTest(absltest.TestCase):
     for number, size in enumerate(sizes):
       file = self.root / f'{name}_in' / f'{number}.avi'
       video_files.write_video(file, 8, size=size, value=10 * number)
-      lines.append(json.dumps(dict(file=file.name, caption=f'light {number}')))
+      caption = f'light {number}' + ' and more' * number
+      lines.append(json.dumps(dict(file=file.name, caption=caption)))
     (self.root / f'{name}_in' / 'captions.jsonl').write_text('\n'.join(lines))
     data = self.root / name
     done = tiny.walt('data', 'prepare', '--input', self.root / f'{name}_in',
@@ -48,10 +49,12 @@ class PreparedDataTest(absltest.TestCase):
     self.assertRegex(shown.out, 'train: 9 clips')
     self.assertTrue((data / 'contact_sheet.png').is_file())
     run = self.root / 'run'
-    tiny.train('base', run, 2, data__name='clips', data__path=data,
-               data__batch_size=8, train__eval_every=0)
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      tiny.train('base', run, 2, data__name='clips', data__path=data,
+                 data__batch_size=8, train__eval_every=0)
+    self.assertRegex(logs.output[0], 'captions read so far .* 8 tokens')
     saved = json.loads((run / 'config.json').read_text())
-    self.assertIn('light 3', saved['derived']['classes'])
+    self.assertIn('light 1 and more', saved['derived']['classes'])
     self.assertLen(tiny.losses(run), 2)
 
   def test_a_tokenizer_trains_on_two_shapes_and_resumes(self):
