@@ -1,10 +1,11 @@
 """The causal video tokenizer, 17 x 128 x 128 to 5 x 16 x 16 x 8 (Table 8).
 
-  walt data prepare --input UCF-101 --output data/ucf101
+  walt data prepare --input UCF-101 --annotations ucfTrainTestlist \
+    --clip_frames 2000 --output data/ucf101
   walt train --config configs/tokenizer_video.py:ucf101 \
     --workdir runs/tokenizer --config.data.path=data/ucf101
-  walt evaluate reconstruction --workdir runs/tokenizer --real REAL_CLIPS \
-    --json reconstruction.json
+  walt evaluate reconstruction --workdir runs/tokenizer \
+    --protocol ucf101-rfvd --real data/ucf101 --json reconstruction.json
 
 Reconstruction FVD on UCF-101 by --config.model.latent_channels (Table 3f):
 4 -> 37.7, 8 -> 17.1 (the default), 16 -> 8.2, 32 -> 3.5.

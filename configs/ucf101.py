@@ -1,12 +1,16 @@
 """Class-conditional UCF-101, 17 x 128 x 128 (Table 8).
 
   walt data prepare --input UCF-101 --annotations ucfTrainTestlist \
-    --output data/ucf101
+    --clip_frames 2000 --output data/ucf101
   walt train --config configs/tokenizer_video.py --workdir runs/tokenizer \
     --config.data.path=data/ucf101
   walt train --config configs/ucf101.py:VARIANT --workdir runs/VARIANT \
     --config.data.path=data/ucf101 --config.tokenizer.workdir=runs/tokenizer
-  walt evaluate fvd --workdir runs/VARIANT --real REAL_CLIPS --json fvd.json
+  walt evaluate fvd --workdir runs/VARIANT --protocol ucf101-magvit \
+    --real data/ucf101 --json fvd.json
+
+Its videos stay whole (none has 2,000 frames): the protocol draws clips of them
+as training does.
 
 Variants and the paper's FVD: `xl` (default) 36 +- 2, `l` 46 +- 2, and the
 ablations of Table 3, each L for 35,000 steps:

@@ -29,6 +29,7 @@ from walt_jax.builders import objectives
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.data.prepare import prepare
+from walt_jax.data.storage import manifest
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.metrics import feature_network
@@ -117,15 +118,17 @@ def _pipeline(config: schema.DenoiserExperiment,
   return pipeline
 
 
-def _make_clips(folder: pathlib.Path) -> None:
-  """data/k600: clips that brighten, of which some are held out."""
+def _make_clips(folder: pathlib.Path) -> pathlib.Path:
+  """Prepares clips of two classes that brighten, of which half are held out."""
   for i in range(2 * _SAMPLES):
     frames = (np.full((32, 32, 3), 10 * k + 3 * i, np.uint8)
               for k in range(20))
     video_files.write_frames(
-        folder / 'videos' / f'{i}.mp4', frames, (32, 32), rate=_RATE)
-  prepare.prepare(folder / 'videos', folder / 'data' / 'k600',
+        folder / 'videos' / f'class{i % 2}' / f'{i}.mp4', frames, (32, 32),
+        rate=_RATE)
+  prepare.prepare(folder / 'videos', folder / 'data',
                   prepare.Settings(size=32, min_frames=17, heldout=0.5))
+  return folder / 'data'
 
 
 def _make_statistics(folder: pathlib.Path) -> None:
@@ -139,10 +142,19 @@ def _make_statistics(folder: pathlib.Path) -> None:
 
 class PrintedCommandsTest(parameterized.TestCase):
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.data = _make_clips(pathlib.Path(
+        cls.enterClassContext(tempfile.TemporaryDirectory())))
+
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory()))
+    (self.folder / 'data').mkdir()
+    for name in ('k600', 'ucf101'):
+      (self.folder / 'data' / name).symlink_to(self.data)
     self.enterContext(contextlib.chdir(self.folder))
     small = {
         name: dataclasses.replace(
@@ -183,6 +195,7 @@ class PrintedCommandsTest(parameterized.TestCase):
       The result, or the error of a refusal.
     """
     argv, = (argv for argv in commands(config) if argv[0] == 'evaluate')
+    argv = [a.replace('VARIANT', config) for a in argv]
     full = config_lib.load(config)
     loaded = schema.of(config_lib.load(f'{config}:smoke', [
         (key.replace('__', '.'), value) for key, value in changed.items()]))
@@ -199,7 +212,6 @@ class PrintedCommandsTest(parameterized.TestCase):
     return json.loads((self.folder / argv[-1]).read_text())
 
   def test_k600_predicts_frames(self):
-    _make_clips(self.folder)
     found = self.score('k600', '--save_samples', 'drawn.npz')
     self.assertEqual(
         {name: found[name] for name in (
@@ -224,6 +236,24 @@ class PrintedCommandsTest(parameterized.TestCase):
                          diffusion__frame_condition_probability='0.0')):
       self.assertRegex(self.score('k600', code=2, **changed),
                        '--given_frames 5: that takes a base that continues')
+
+  def test_ucf101_is_compared_as_magvit_does(self):
+    protocol = protocols.PROTOCOLS['ucf101-magvit']
+    train = manifest.read_manifest(self.data)['splits']['train']
+    whole = dataclasses.replace(
+        protocol.draw, num_videos=train['num_examples'])
+    with mock.patch.dict(protocols.PROTOCOLS, {
+        protocol.name: dataclasses.replace(protocol, draw=whole)}):
+      found = self.score('ucf101')
+    self.assertEqual(
+        {name: found[name] for name in (
+            'metric', 'protocol', 'given_frames', 'frames', 'real_split',
+            'num_real', 'num_generated')},
+        dict(metric='fvd', protocol='ucf101-magvit', given_frames=0,
+             frames=16, real_split='train', num_real=_SAMPLES,
+             num_generated=_SAMPLES))
+    self.assertLen(found['values'], 4)
+    self.assertIn('W.A.L.T', ' '.join(found['comparable_to']))
 
   def test_imagenet_compares_with_the_reference_file(self):
     _make_statistics(self.folder)
