@@ -106,7 +106,7 @@ class ReadTest(parameterized.TestCase):
     self.assertEqual(segments, [(0.0, [1, 2]), (0.2, [4, 5])])
     damage, = reader.info.damage
     self.assertEqual((damage.time, damage.frame), (0.2, 2))
-    self.assertRegex(damage.reason, '00003.png: .*unknown format')
+    self.assertRegex(damage.reason, '00003.png: .*format that is not read')
     self.assertEqual(reader.info.cuts, ())
     for options in ({}, dict(last=2), dict(first=2)):
       with self.assertRaisesRegex(errors.UserError, '00003.png: .*format'):

@@ -147,8 +147,11 @@ class StillTest(parameterized.TestCase):
       (image_files.tiff(np.full((4, 4), np.nan, np.float32)), 'nan'),
       (image_files.tiff(_RAMP.astype(np.int16)), 'pixels down to -327.*no col'),
       (image_files.tiff(_DEEP, planes=True), '16-bit colours stored in planes'),
-      (image_files.tiff(np.stack([_FLOATS] * 3, -1)), 'unknown format'),
-      (b'no image', 'unknown format'))
+      (image_files.tiff(np.stack([_FLOATS] * 3, -1)), 'not read, as HEIC'),
+      # Pillow would run a PostScript program on it.
+      (image_files.encoded(Image.fromarray(PICTURE), 'EPS'),
+       'not read, as HEIC'),
+      (b'no image', 'not read, as HEIC'))
   def test_pixels_that_mean_nothing_are_refused(self, data, message):
     with self.assertRaisesRegex(decode.ClipError, message) as caught:
       _read(data, 'a.tif')

@@ -15,14 +15,20 @@ from walt_jax.media import image_pixels
 from walt_jax.media import video_info
 
 SUFFIXES = frozenset(
-    ('.apng', '.avif', '.bmp', '.jfif', '.jpeg', '.jpg', '.pbm', '.pgm',
-     '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'))
+    ('.apng', '.avif', '.bmp', '.heic', '.heif', '.jfif', '.jpeg', '.jpg',
+     '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'))
 
 # Suffixes of files that keep every pixel; others may.
 LOSSLESS = frozenset(('apng', 'bmp', 'pbm', 'pgm', 'png', 'pnm', 'ppm'))
 
 Size = Callable[[int, int], tuple[int, int]]
 
+# What Pillow may take a file for, whatever its name; it would also run other
+# programs on what a file holds. AVIF is not in all of its builds.
+Image.init()
+_FORMATS = tuple(name for name in (
+    'AVIF', 'BMP', 'GIF', 'JPEG', 'MPO', 'PNG', 'PPM', 'TIFF', 'WEBP')
+                 if name in Image.OPEN)
 # What Pillow raises on files that are damaged, or no images at all.
 _ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError,
@@ -51,7 +57,8 @@ class ImageFile:
     """
     self._stack = contextlib.ExitStack()
     with self._reading():
-      self._image: Any = self._stack.enter_context(Image.open(file))
+      self._image: Any = self._stack.enter_context(
+          Image.open(file, formats=_FORMATS))
       video_info.check_size(self._image.height, self._image.width)
       self.kind = self._image.format.lower()
       self._pages = _pages(self._image)
@@ -169,5 +176,5 @@ def _reason(error: Exception) -> str:
   """What is wrong; Pillow names the object in memory, where it is one."""
   text = str(error)
   if isinstance(error, PIL.UnidentifiedImageError):
-    text = 'no image, or one of an unknown format'
+    text = 'no image, or of a format that is not read, as HEIC is not'
   return f'{type(error).__name__}: {" ".join(text.split())}'

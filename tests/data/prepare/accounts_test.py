@@ -169,7 +169,7 @@ class AccountsTest(parameterized.TestCase):
          ('3.jpg', 'rejected'), ('empty.tar', 'rejected')])
     reasons = [line['reason'] for line in lines if 'reason' in line]
     for reason, wanted in zip(reasons, (
-        'a second member', 'not a regular', 'unknown format', 'holds no'),
+        'a second member', 'not a regular', 'as HEIC is not', 'holds no'),
                               strict=True):
       self.assertIn(wanted, reason)
     self.assertNotIn('object at', ' '.join(reasons))
