@@ -67,6 +67,18 @@ class InspectTest(absltest.TestCase):
       self.assertEqual((numbers[0], numbers[-1]), (0, frames - 1))
       self.assertLen(numbers, len(clip))
 
+  def test_what_was_not_plain_is_said(self):
+    for number in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11):
+      path = self.root / 'frames' / 'a' / f'{number}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.new('RGB', (20, 16)).save(path)
+    prepare.prepare(self.root / 'frames', self.root / 'clips',
+                    prepare.Settings(size=16, min_frames=5, fps=12.5))
+    text = '\n'.join(inspect.inspect(self.root / 'clips'))
+    for pattern in (r"cuts: in 1 files \(such as 'a'\)", 'with_cuts 1',
+                    '1 files are folders of .*to have 12.5 frames/s'):
+      self.assertRegex(text, pattern)
+
   def test_latent_cache(self):
     settings = latent_cache.CacheSettings(
         tokenizer_sha256='ab' * 32, num_frames=13, size=16)

@@ -102,6 +102,10 @@ def _reasons(manifest: dict) -> Iterator[str]:
                                 key=lambda item: -len(item[1])
                                 )[:_MOST_REASONS]:
       yield f'  {what}: {len(files)} x {reason} (such as {files[0]!r})'
+  frames = manifest.get('frame_folders', {})
+  if frames.get('count'):
+    yield (f'  {frames["count"]} files are folders of numbered images, taken '
+           f'to have {frames["fps"]:g} frames/s')
   for what in ('cuts', 'deinterlaced'):
     entries = manifest.get(what, [])
     if entries:
