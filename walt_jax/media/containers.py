@@ -1,5 +1,7 @@
 """Opening video files, and which of their streams is read."""
+import dataclasses
 import io
+import logging
 import os
 from typing import Any, BinaryIO
 
@@ -24,43 +26,78 @@ _FORMATS = ','.join((
     'nut', 'wtv', 'mxf', 'swf', 'yuv4mpegpipe', 'av1', 'obu', '3dostr',
     'wav', 'mp3', 'flac', 'aac'))  # The last row for a better message.
 
+UNKNOWN_RATE = 25.0  # Frames a second of a file that tells none.
 TIME_BASE = av.time_base  # Units of a container's duration in a second.
 
 
-def open_video(path: str | os.PathLike, data: bytes | None = None):
-  """Opens a file, which `choose_stream` may find to hold no video.
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """An open file, and which of its streams is read.
+
+  Attributes:
+    container: PyAV's container, for the caller to close.
+    stream: One of its video streams.
+    is_doubtful: Whether FFmpeg found the file damaged as it looked at it.
+  """
+  container: Any
+  stream: video.VideoStream
+  is_doubtful: bool
+
+
+def open_video(path: str | os.PathLike, data: bytes | None = None) -> Source:
+  """Opens a file and chooses its video stream.
 
   Args:
     path: The file.
     data: Its bytes, where they are not in `path`.
 
-  Returns:
-    PyAV's container, for the caller to close.
-
   Raises:
     video_info.ClipError: Not a video.
   """
+  # FFmpeg's messages reach who asks for them (`av.logging.Capture`), no others.
+  logging.getLogger('libav').setLevel(logging.CRITICAL)
+  av.logging.set_level(av.logging.WARNING)
+  av.logging.set_skip_repeated(False)
   file: str | BinaryIO = str(path)
   if data is not None:
     file = io.BytesIO(data)
   try:
-    container = av.open(file, **_OPENING, options=dict(
-        format_whitelist=_FORMATS, protocol_whitelist='file'))
+    with av.logging.Capture() as messages:
+      container = av.open(file, **_OPENING, options=dict(
+          format_whitelist=_FORMATS, protocol_whitelist='file'))
   except av.error.ArgumentError as error:
     raise video_info.ClipError(
         'not a format of videos that is read, as a playlist is not') from error
   except (av.error.FFmpegError, OSError, ValueError) as error:
     raise video_info.ClipError(reason(error)) from error
-  return container
+  try:
+    stream = _choose(container)
+  except video_info.ClipError:
+    container.close()
+    raise
+  # Workers run in parallel; and threads would differ on damaged files.
+  stream.thread_type = 'NONE'
+  stream.codec_context.thread_count = 1
+  is_doubtful = any(
+      level <= av.logging.ERROR and name == container.format.name
+      for level, name, _ in messages)
+  return Source(container, stream, is_doubtful)
 
 
-def choose_stream(container) -> video.VideoStream:
+def has_marks(messages, stream: video.VideoStream) -> bool:
+  """Whether FFmpeg warned of a damaged packet of a stream."""
+  marks = (f'Packet corrupt (stream = {stream.index},',
+           f'Invalid timestamps stream={stream.index},')
+  return any(text.startswith(marks) for *_, text in messages)
+
+
+def _choose(container) -> video.VideoStream:
   """The video stream that players take: the default one, else the largest.
 
   Pictures that come along, such as the cover of an album, are no videos.
 
   Raises:
-    video_info.ClipError: There is none; the container is closed.
+    video_info.ClipError: There is none.
   """
   picture = (av_stream.Disposition.attached_pic
              | av_stream.Disposition.timed_thumbnails)
@@ -70,10 +107,8 @@ def choose_stream(container) -> video.VideoStream:
     return max(streams, key=lambda stream: (
         bool(stream.disposition & av_stream.Disposition.default),
         stream.width * stream.height))
-  pictures = len(container.streams.video)
-  container.close()
   raise video_info.ClipError(
-      'no video stream, only a cover picture' if pictures else
+      'no video stream, only a cover picture' if container.streams.video else
       'no video stream')
 
 

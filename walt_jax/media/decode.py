@@ -3,14 +3,9 @@
 Decoding is PyAV (FFmpeg), and Pillow for images. Frames are uint8
 [T, H, W, 3], RGB.
 """
-import collections
-from collections.abc import Callable, Iterator
-import dataclasses
-import io
-import itertools
+from collections.abc import Iterator
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -18,14 +13,10 @@ from walt_jax.core import errors
 from walt_jax.core import pixels
 from walt_jax.media import containers
 from walt_jax.media import frame_folders
-from walt_jax.media import image_clips
 from walt_jax.media import images
-from walt_jax.media import rgb
-from walt_jax.media import timeline
+from walt_jax.media import probing
+from walt_jax.media import reader as reader_lib
 from walt_jax.media import video_info
-
-# Maps height and width of a frame to those wanted.
-Size = Callable[[int, int], tuple[int, int]]
 
 # Changes when a file comes to give other pixels, so that what was computed from
 # earlier ones is not taken for what it gives now.
@@ -35,98 +26,11 @@ VIDEO_SUFFIXES = containers.SUFFIXES
 IMAGE_SUFFIXES = images.SUFFIXES
 
 ClipError = video_info.ClipError
+Reader = reader_lib.Reader
 Segment = video_info.Segment
+Size = reader_lib.Size
 VideoInfo = video_info.VideoInfo
 is_image = images.is_image
-
-_UNKNOWN_RATE = 25.0  # Of a file that tells none.
-
-
-class Reader:
-  """A file being read, segment by segment.
-
-  Attributes:
-    info: What is known of the file; `cuts`, `damage` and `deinterlaced` tell
-      of what has been read so far.
-  """
-
-  def __init__(self, path: str | os.PathLike, *, fps: float | None = None,
-               size: Size | None = None, start: float | None = None,
-               end: float | None = None, data: bytes | None = None):
-    """Opens a file; arguments and errors are those of `read_frames`."""
-    self._fps = fps
-    self._frames: Iterator[Any]  # As decoded, for `_to_rgb`.
-    self._to_rgb: Callable[[Any], np.ndarray]
-    if is_image(str(path)):
-      self.info, self._frames = image_clips.open_file(
-          path if data is None else io.BytesIO(data), fps=fps, size=size,
-          start=start, end=end)
-      self._to_rgb = lambda image: image
-    else:
-      self._open_video(path, size, start, end, data)
-
-  def segments(self) -> Iterator[Segment]:
-    """Yields the segments of the file, once.
-
-    Raises:
-      ClipError: Nothing more can be had from the file. Also from the frames of
-        a segment.
-    """
-    yield Segment(0.0, map(self._to_rgb, self._frames))
-
-  def first(self, count: int | None, *, rest: bool = True
-            ) -> list[np.ndarray]:
-    """The first frames, or all; decodes the rest, too, for damage.
-
-    Args:
-      count: How many, or None for all.
-      rest: False leaves the rest unread.
-    """
-    kept = [self._to_rgb(frame)
-            for frame in itertools.islice(self._frames, count)]
-    if rest:
-      collections.deque(self._frames, 0)
-    return kept
-
-  def last(self, count: int) -> list[np.ndarray]:
-    """The last frames, or all of fewer."""
-    return [self._to_rgb(frame)
-            for frame in collections.deque(self._frames, count)]
-
-  def close(self) -> None:
-    """Closes the file; for one that is not read to its end."""
-    close = getattr(self._frames, 'close', None)
-    if close is not None:
-      close()
-
-  def _open_video(self, path, size: Size | None, start: float | None,
-                  end: float | None, data: bytes | None) -> None:
-    container = containers.open_video(path, data)
-    stream = containers.choose_stream(container)
-    info = _describe(container, stream)
-    aspect = float(stream.sample_aspect_ratio or 1)
-    decoded = timeline.decode(container, stream, start, end)
-    first = next(decoded, None)
-    if first is None:
-      container.close()
-      raise ClipError('no frame could be decoded')
-    try:
-      rgb.check_range(first.color_trc)
-      shown = rgb.layout(first, aspect)
-      video_info.check_size(shown.height, shown.width)
-    except ClipError:
-      container.close()
-      raise
-    rate = info.fps or self._fps or _UNKNOWN_RATE
-    height, width = shown.height, shown.width
-    if size is not None:
-      height, width = size(height, width)
-    self.info = dataclasses.replace(
-        info, fps=self._fps or rate, height=height, width=width)
-    self._frames = timeline.resample(first, decoded, self._fps, 1 / rate)
-    self._to_rgb = lambda frame: rgb.convert(
-        frame, rgb.layout(frame, aspect), height, width)
-
 
 AnyReader = Reader | frame_folders.FolderReader
 
@@ -148,30 +52,15 @@ def open_clip(path: str | os.PathLike, *, fps: float | None = None,
 def probe(path: str | os.PathLike) -> VideoInfo:
   """What a file holds, without decoding more than its first frame.
 
+  Frames are counted and timed by their packets, which are all read; `damage` is
+  what these tell, and `deinterlaced` is not known.
+
   Raises:
     ClipError: The file holds no video or image that can be read.
   """
-  reader = open_clip(path)
-  reader.close()
-  return reader.info
-
-
-def _describe(container, stream) -> VideoInfo:
-  """What the headers of a video say."""
-  rate = float(stream.average_rate or stream.guessed_rate or 0)
-  if not np.isfinite(rate):
-    rate = 0.0
-  codec = stream.codec_context.codec
-  seconds = None
-  if stream.duration:
-    seconds = float(stream.duration * stream.time_base)
-  elif container.duration:
-    seconds = container.duration / containers.TIME_BASE
-  return VideoInfo(
-      rate, stream.height, stream.width, duration=seconds,
-      frames=stream.frames or None,
-      container=containers.short_name(container), codec=codec.canonical_name,
-      lossless=containers.is_lossless(stream))
+  if is_image(str(path)) or os.path.isdir(path):
+    return open_clip(path).info
+  return probing.probe_video(path)
 
 
 def read_frames(path: str | os.PathLike, *, fps: float | None = None,
@@ -179,6 +68,8 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
                 end: float | None = None, data: bytes | None = None
                 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
   """Opens a video and returns its description and an iterator of its frames.
+
+  The file must be whole; `open_clip` also gives what is sound of others.
 
   Args:
     path: A file that FFmpeg or Pillow can open, or a folder of numbered images.
@@ -193,12 +84,19 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
 
   Raises:
     ClipError: The file holds no video, or nothing of it can be decoded. Also
-      from the iterator, when the file is damaged further on.
+      from the iterator, when the file is damaged further on, or time jumps.
   """
   reader = open_clip(path, fps=fps, size=size, start=start, end=end,
                      data=data)
-  return reader.info, itertools.chain.from_iterable(
-      segment.frames for segment in reader.segments())
+  return reader.info, _whole(reader)
+
+
+def _whole(reader: AnyReader) -> Iterator[np.ndarray]:
+  """Yields the frames of a file that must be whole."""
+  for segment in reader.segments():
+    yield from segment.frames
+    for place in (*reader.info.damage, *reader.info.cuts):
+      raise ClipError(f'damaged, or not one clip: {place}')
 
 
 def read_clip(path: str | os.PathLike, *, fps: float | None = None,

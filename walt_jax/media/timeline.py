@@ -1,92 +1,149 @@
-"""Frames of a video stream in time: all, a segment, or those at even times."""
-from collections.abc import Iterator
+"""Decoded frames in time: stretches without a gap, and frames at even times."""
+from collections.abc import Callable, Hashable, Iterator
+import dataclasses
+from typing import Any
 
 import av
 
-from walt_jax.media import containers
+from walt_jax.media import decoding
 from walt_jax.media import video_info
 
-_MAY_LACK = 0.02  # Part of the frames promised that nobody misses.
+# A longer time without a new frame is a gap, not a picture that stands still.
+_LONGEST_STILL = 2.0  # Seconds.
+_MOST_MISSING = 10  # Frames, where frames are far apart as a rule.
+_TOLERANCE = 1e-4  # Seconds; stamps are rounded.
 
 
-def decode(container, stream, start: float | None = None,
-           end: float | None = None) -> Iterator[av.VideoFrame]:
-  """Yields frames as decoded; closes the container.
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A frame and when it is shown.
+
+  Attributes:
+    frame: Decoded frame, or whatever else stands for it.
+    time: Seconds from the first frame of its stretch.
+  """
+  frame: Any
+  time: float
+
+
+class Timeline:
+  """Cuts a stream of events where time jumps, or frames are missing.
+
+  Attributes:
+    cuts: Places, so far, where time jumps or frames change their size.
+    damage: Places, so far, where frames are missing.
+    frames: Number of frames so far.
+    clock: Seconds that they last, gaps left out.
+  """
+
+  def __init__(self, events: Iterator[Any], interval: float,
+               look: Callable[[Any], Hashable], clock: float = 0.0):
+    """Takes the first frame.
+
+    Args:
+      events: Frames, or whatever has a `time`, and `decoding.Damage`.
+      interval: Seconds from a frame to the next one, as a rule.
+      look: Size of a frame, which must not change within a stretch.
+      clock: Seconds of the file before the first frame.
+    """
+    self.cuts: list[video_info.Place] = []
+    self.damage: list[video_info.Place] = []
+    self.frames, self.clock = 0, clock
+    self._interval, self._look = interval, look
+    self._placed = self._place(events)
+    self._head = next(self._placed, None)
+
+  def stretches(self) -> Iterator[tuple[float, Iterator[Shown]]]:
+    """Yields where each stretch begins, in seconds, and its frames.
+
+    What the caller leaves of a stretch is skipped.
+    """
+    while self._head is not None:
+      begin, first = self._head
+      assert begin is not None
+      stretch = self._stretch(first)
+      yield begin, stretch
+      for _ in stretch:
+        pass
+
+  def _stretch(self, first: Shown) -> Iterator[Shown]:
+    shown: Shown | None = first
+    while shown is not None:
+      # What comes next is known before a frame is passed on, so that places are
+      # told no later than the frame before them.
+      self._head = next(self._placed, None)
+      yield shown
+      begin, shown = self._head or (None, None)
+      if begin is not None:
+        return
+
+  def _place(self, events: Iterator[Any]
+             ) -> Iterator[tuple[float | None, Shown]]:
+    """Yields frames, the first of a stretch with its place in the file."""
+    begin, first, last, look = 0.0, 0.0, 0.0, None
+    is_new, is_damaged = True, False
+    for event in events:
+      if isinstance(event, decoding.Damage):
+        self.damage.append(
+            video_info.Place(self.clock, self.frames, event.reason))
+        is_new = is_damaged = True
+        continue
+      stamp = event.time
+      if stamp is None:
+        stamp = last + self._interval if self.frames else 0.0
+      new_look = self._look(event)
+      if self.frames and not is_damaged:
+        reason = self._jump(stamp - last)
+        if not reason and new_look != look:
+          reason = f'frames change their size from {look} to {new_look}'
+        if reason:
+          is_new = True
+          self.cuts.append(
+              video_info.Place(self.clock, self.frames, reason))
+      if is_new:
+        begin, first = self.clock, stamp
+        if self.frames and is_damaged:  # The clock runs on.
+          lost = stamp - last - self._interval
+          begin += lost if 0 < lost <= self._longest() else 0.0
+      time = max(stamp, last) - first if not is_new else 0.0
+      last, look = max(stamp, last) if not is_new else stamp, new_look
+      self.clock = begin + time + self._interval
+      self.frames += 1
+      yield begin if is_new else None, Shown(event, time)
+      is_new = is_damaged = False
+
+  def _longest(self) -> float:
+    return max(_LONGEST_STILL, _MOST_MISSING * self._interval)
+
+  def _jump(self, step: float) -> str:
+    """Why a step in time is a gap, or ''."""
+    if step > self._longest():
+      return f'nothing new is shown for {step:.2f} s'
+    if step < -1.5 * self._interval:
+      return f'timestamps go back by {-step:.2f} s'
+    return ''
+
+
+def resample(shown: Iterator[Shown], fps: float | None,
+             interval: float) -> Iterator[av.VideoFrame]:
+  """Yields the frame on show at each tick of `fps`, or all without it.
 
   Args:
-    container: Open file, from `containers.open_video`.
-    stream: One of its video streams.
-    start: Seconds to skip.
-    end: Seconds from the file's start where the clip ends.
-
-  Raises:
-    video_info.ClipError: Damaged, after the frames before the damage.
+    shown: Frames of one stretch.
+    fps: Frames a second wanted.
+    interval: Seconds that the last one lasts.
   """
-  # Workers run in parallel; and threads would differ on damaged files.
-  stream.thread_type = 'NONE'
-  try:
-    if start is None and end is None:
-      yield from _whole(container, stream)
-    else:
-      yield from _segment(container, stream, start or 0.0, end)
-  except av.error.EOFError:
-    return
-  except (av.error.FFmpegError, ValueError) as error:
-    raise video_info.ClipError(
-        f'damaged: {containers.reason(error)}') from error
-  finally:
-    container.close()
-
-
-def _whole(container, stream) -> Iterator[av.VideoFrame]:
-  """Yields all frames; FFmpeg is silent when a file ends too early."""
-  count = 0
-  for frame in container.decode(stream):
-    yield frame
-    count += 1
-  if count + max(2, _MAY_LACK * stream.frames) < stream.frames:
-    raise video_info.ClipError(
-        f'damaged: ends after {count} of {stream.frames} frames')
-  length = container.duration  # In microseconds.
-  if count and not stream.frames and length and len(container.streams) == 1:
-    last = frame.time or 0.0
-    if (1 - _MAY_LACK) * length / av.time_base > last + 1.0:
-      raise video_info.ClipError(
-          f'damaged: ends after {last:.1f} of '
-          f'{length / av.time_base:.1f} seconds')
-
-
-def _segment(container, stream, start: float,
-             end: float | None) -> Iterator[av.VideoFrame]:
-  """Yields the frames on show from `start` until before `end`."""
-  origin = float((stream.start_time or 0) * stream.time_base)
-  if start > 0:
-    container.seek(int((origin + start) * av.time_base))
-  for frame in container.decode(stream):
-    time = (frame.time or 0.0) - origin
-    if end is not None and time >= end - 1e-4:
-      return
-    if time >= start - 1e-4:
-      yield frame
-
-
-def resample(first: av.VideoFrame, rest: Iterator[av.VideoFrame],
-             fps: float | None, duration: float) -> Iterator[av.VideoFrame]:
-  """Yields the frame on show at each tick of `fps`."""
   if fps is None:
-    yield first
-    yield from rest
+    for each in shown:
+      yield each.frame
     return
-  start = first.time or 0.0
-  shown, ticks, time = first, 0, 0.0
-  for count, frame in enumerate(rest, start=1):
-    known = frame.time
-    time = count * duration if known is None else known - start
+  ticks, last = 0, None
+  for each in shown:
     # A small tolerance keeps equal rates from dropping frames to rounding.
-    while ticks / fps < time - 1e-4:
-      yield shown
+    while last is not None and ticks / fps < each.time - _TOLERANCE:
+      yield last.frame
       ticks += 1
-    shown = frame
-  while ticks / fps < time + duration - 1e-4:  # The last frame lasts, too.
-    yield shown
+    last = each
+  while last is not None and ticks / fps < last.time + interval - _TOLERANCE:
+    yield last.frame
     ticks += 1

@@ -17,13 +17,16 @@ class Place:
   """Where in a file something is.
 
   Attributes:
-    time: Seconds from the first frame.
-    frame: Frames before it.
+    time: Seconds of the file before it, gaps left out.
+    frame: Number of frames read before it.
     reason: What is there, for messages.
   """
   time: float
   frame: int
   reason: str
+
+  def __str__(self) -> str:
+    return f'{self.reason}, at {self.time:.2f} s (frame {self.frame})'
 
 
 @dataclasses.dataclass(frozen=True)
