@@ -98,7 +98,7 @@ class TorchI3D(nn.Module):
     return self.logits(F.avg_pool3d(x, (2, 7, 7), 1)).mean((2, 3, 4))
 
 
-def _randomise(model):
+def randomise(model):
   """Weights that keep activations of order one, norms that matter."""
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
@@ -136,7 +136,7 @@ class EvaluationParityTest(parameterized.TestCase):
   @parameterized.parameters(
       ('stacked', False), ('stacked', True), ('native', False))
   def test_i3d(self, form, script):
-    model = _randomise(TorchI3D())
+    model = randomise(TorchI3D())
     path = self.folder / 'i3d.pt'
     clips = self.rng.uniform(-1, 1, (2, 11, 224, 224, 3)).astype(np.float32)
     x = torch.from_numpy(clips).permute(0, 4, 1, 2, 3)
@@ -153,7 +153,7 @@ class EvaluationParityTest(parameterized.TestCase):
 
   def test_inception(self):
     module = pytest.importorskip('pytorch_fid.inception')
-    model = _randomise(_fid_inception(module))
+    model = randomise(_fid_inception(module))
     path = self.folder / 'pt_inception.pth'
     torch.save(model.state_dict(), path)
     images = self.rng.integers(0, 256, (2, 64, 80, 3)).astype(np.uint8)
@@ -179,42 +179,63 @@ class EvaluationParityTest(parameterized.TestCase):
         ..., :7].flatten(1))
 
   def test_c3d(self):
-    layers = collections.OrderedDict()
-    widths = dict(conv1a=(3, 64), conv2a=(64, 128), conv3a=(128, 256),
-                  conv3b=(256, 256), conv4a=(256, 512), conv4b=(512, 512),
-                  conv5a=(512, 512), conv5b=(512, 512))
-    for name, (inputs, outputs) in widths.items():
-      layers[name] = nn.Conv3d(inputs, outputs, 3, padding=1)
-    for name, sizes in dict(fc6=(8192, 4096), fc7=(4096, 4096),
-                            fc8=(4096, 101)).items():
-      layers[name] = nn.Linear(*sizes)
-    model = _randomise(nn.ModuleDict(layers))
+    model = random_c3d()
     mean = self.rng.uniform(80, 120, (3, 16, 128, 171)).astype(np.float32)
-    weights, means = self.folder / 'c3d.npz', self.folder / 'mean2.npz'
-    state = {name.replace('.weight', '/W').replace('.bias', '/b'): v.numpy()
-             for name, v in model.state_dict().items()}
-    np.savez(weights, **state)
-    np.savez(means, mean=mean)
     clips = self.rng.integers(0, 256, (2, 16, 40, 50, 3)).astype(np.uint8)
-    # TGAN-v2's C3DVersion1UCF101, with its x in [-1, 1].
-    x = torch.from_numpy(clips).float() / 127.5 - 1
-    x = x.flip(-1).permute(0, 1, 4, 2, 3).reshape(32, 3, 40, 50) * 127.5
-    x = F.interpolate(x, size=(112, 112), mode='bilinear', align_corners=True)
-    x = x.reshape(2, 16, 3, 112, 112).transpose(1, 2)
-    x = x + 127.5 - torch.from_numpy(mean[None, :, :, 8:120, 8:120])
     with torch.no_grad():
-      for name in widths:
-        x = F.relu(model[name](x))
-        if name == 'conv1a':
-          x = F.max_pool3d(x, (1, 2, 2))
-        elif name in ('conv2a', 'conv3b', 'conv4b', 'conv5b'):
-          x = F.max_pool3d(x, 2, ceil_mode=True)
-      x = F.relu(model['fc6'](x.flatten(1)))
-      theirs = model['fc8'](F.relu(model['fc7'](x)))
-    params, _ = c3d.load(weights, means)
+      theirs = c3d_logits(model, mean, clips)
+    params, _ = c3d.load(*save_c3d(self.folder, model, mean))
     ours = jax.jit(c3d.logits)(params, resizing.resize(
         clips.astype(np.float32), 112, grid='corners'))
     self.close(ours, theirs)
+
+
+C3D_CONVS = dict(
+    conv1a=(3, 64), conv2a=(64, 128), conv3a=(128, 256), conv3b=(256, 256),
+    conv4a=(256, 512), conv4b=(512, 512), conv5a=(512, 512),
+    conv5b=(512, 512))
+C3D_DENSE = dict(fc6=(8192, 4096), fc7=(4096, 4096), fc8=(4096, 101))
+
+
+def random_c3d() -> nn.ModuleDict:
+  """C3D's layers with random weights."""
+  layers = collections.OrderedDict()
+  for name, (inputs, outputs) in C3D_CONVS.items():
+    layers[name] = nn.Conv3d(inputs, outputs, 3, padding=1)
+  for name, sizes in C3D_DENSE.items():
+    layers[name] = nn.Linear(*sizes)
+  return randomise(nn.ModuleDict(layers))
+
+
+def save_c3d(folder: pathlib.Path, model: nn.ModuleDict,
+             mean: np.ndarray) -> tuple[pathlib.Path, pathlib.Path]:
+  """Writes the weights and the mean clip as TGAN names them."""
+  weights, means = folder / 'conv3d_deepnetA_ucf.npz', folder / 'mean2.npz'
+  state = {name.replace('.weight', '/W').replace('.bias', '/b'): v.numpy()
+           for name, v in model.state_dict().items()}
+  np.savez(weights, **state)
+  np.savez(means, mean=mean)
+  return weights, means
+
+
+def c3d_logits(model: nn.ModuleDict, mean: np.ndarray,
+               clips: np.ndarray) -> torch.Tensor:
+  """TGAN-v2's C3DVersion1UCF101 of clips uint8 [N, 16, H, W, 3]."""
+  count, frames, height, width, _ = clips.shape
+  x = torch.from_numpy(clips).float() / 127.5 - 1  # Its x is in [-1, 1].
+  x = x.flip(-1).permute(0, 1, 4, 2, 3).reshape(
+      count * frames, 3, height, width) * 127.5
+  x = F.interpolate(x, size=(112, 112), mode='bilinear', align_corners=True)
+  x = x.reshape(count, frames, 3, 112, 112).transpose(1, 2)
+  x = x + 127.5 - torch.from_numpy(mean[None, :, :, 8:120, 8:120])
+  for name in C3D_CONVS:
+    x = F.relu(model[name](x))
+    if name == 'conv1a':
+      x = F.max_pool3d(x, (1, 2, 2))
+    elif name in ('conv2a', 'conv3b', 'conv4b', 'conv5b'):
+      x = F.max_pool3d(x, 2, ceil_mode=True)
+  x = F.relu(model['fc6'](x.flatten(1)))
+  return model['fc8'](F.relu(model['fc7'](x)))
 
 
 def _fid_inception(module):
