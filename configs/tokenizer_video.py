@@ -16,7 +16,7 @@ Variants: `ucf101` (default; 2000 epochs of 9,537 training clips), `k600`
 small GAN on 5 x 64 x 64 pixels for two cores, with `ucf101_small_no_gan`, the
 same without discriminator (benchmarks/tokenizer_gan.py compares the two).
 Losses and discriminator follow MAGVIT-v2, with deep features of
-EfficientNet-Lite0 (ours).
+EfficientNet-Lite0 and weights that are ours (docs/training.md has MAGVIT's).
 """
 from ml_collections import config_dict
 

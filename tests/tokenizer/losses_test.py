@@ -86,6 +86,22 @@ class LossesTest(parameterized.TestCase):
     np.testing.assert_allclose(
         losses.r1(critic, _clips(shape=(5, 3, 4, 4, 3))), expected, rtol=1e-5)
 
+  def test_weights_in_magvits_units(self):
+    """docs/training.md: its pixels are in [0, 1], a clip's logit a number."""
+    weight = jax.random.normal(jax.random.key(0), (3, 4, 4, 3))
+    critic = lambda x: jnp.square(x * weight).sum((1, 2, 3, 4))
+    ours, made = _clips(shape=(5, 3, 4, 4, 3)), _clips(1, (5, 3, 4, 4, 3))
+    theirs = (ours + 1) / 2
+    # MAGVIT's `r1_gradient_penalty`, of cost 10.
+    gradient = jax.grad(lambda x: critic(2 * x - 1).sum())(theirs)
+    penalty = 10.0 * jnp.square(gradient.reshape(5, -1)).sum(-1).mean()
+    np.testing.assert_allclose(
+        80.0 * losses.r1(lambda x: critic(x)[:, None], ours), penalty,
+        rtol=1e-5)
+    error = jnp.square(theirs - (made + 1) / 2).mean()
+    np.testing.assert_allclose(
+        losses.reconstruction(made, ours, 'l2') / 4, error, rtol=1e-5)
+
   def test_adaptive_weight_balances_gradients(self):
     a, b = {'x': jnp.full(4, 3.0)}, {'x': jnp.full(4, 0.5)}
     np.testing.assert_allclose(losses.adaptive_weight(a, b), 6.0, rtol=1e-3)

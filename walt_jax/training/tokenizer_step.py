@@ -32,20 +32,24 @@ class TokenizerLosses:
   """What the tokenizer minimises.
 
   Attributes:
-    reconstruction: Error of pixels: 'l1' (absolute) or 'l2' (squared).
+    reconstruction: Error of pixels in [-1, 1], of weight 1: 'l1' (absolute) or
+      'l2' (squared). MAGVIT's are in [0, 1], where the squared error is a
+      quarter: its weights, times 4, are these.
     kl_weight: Weight of the KL divergence ('kl' bottleneck).
     perceptual_weight: Weight of the perceptual distance; 0 for none.
     perceptual_frames: Frames of each clip that the perceptual distance is
       measured on, drawn anew each step.
     adversarial: Form of the adversarial loss: 'hinge' or 'non_saturating'.
-    adversarial_weight: Weight of the adversarial loss.
+    adversarial_weight: Weight of the adversarial loss (MAGVIT's 0.1 is 0.4
+      here).
     adaptive_weight: Whether `adversarial_weight` is multiplied further, so that
       the adversarial gradient at the decoded pixels is as long as that of the
       reconstruction.
     adversarial_start: First step with discriminators in play; up to it, runs
       train by a step that is made without them (`Stage.opening`).
     lecam_weight: Weight of LeCam regularisation; 0 for none.
-    r1_weight: Weight of the gradient penalty at real clips; 0 for none.
+    r1_weight: Weight of the gradient penalty at real clips, half of its
+      squared norm; 0 for none (MAGVIT's cost of 10 is 80 here).
   """
   reconstruction: str = 'l1'
   kl_weight: float = 1e-6
