@@ -1,4 +1,6 @@
 """`walt data`: what each action leaves behind, and its one-line refusals."""
+import contextlib
+import io
 import json
 import pathlib
 import tempfile
@@ -6,6 +8,7 @@ import tempfile
 from absl.testing import absltest
 import jax
 import numpy as np
+from PIL import Image
 
 from tests.data import video_files
 from walt_jax.builders import networks
@@ -109,6 +112,29 @@ class DataCommandTest(absltest.TestCase):
         manifest_lib.read_manifest(self.root / 'none')['captions'], counts)
     with self.assertRaisesRegex(errors.UserError, 't5 needs'):
       _data(*flags, self.root / 't5', '--text', 't5')
+
+  def test_prepare_says_which_folders_it_takes_for_clips(self):
+    for number in range(6):
+      path = self.root / 'in' / 'a' / f'{number}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.new('RGB', (16, 16)).save(path)
+    flags = ('prepare', '--input', self.root / 'in', '--output',
+             self.root / 'out', '--num_frames', 5, '--size', 16,
+             '--text', 'none')
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+      _data(*flags)
+    self.assertRegex(said.getvalue(), r'(?s)1 clips of 1 files.*0 cut where '
+                     r'time.*1 of the files are folders of numbered images, '
+                     r'taken as clips of 25 frames/s \(--fps')
+    # A rerun does nothing, also of a set from before there were such counts.
+    file = self.root / 'out' / 'manifest.json'
+    manifest = json.loads(file.read_text())
+    del manifest['frame_folders'], manifest['counts']['with_cuts']
+    file.write_text(json.dumps(manifest))
+    with contextlib.redirect_stdout(said):
+      _data(*flags)
+    self.assertEqual(json.loads(file.read_text()), manifest)
 
   def test_caches_latents_of_all_splits(self):
     dataset = self._render('data', '--split', 'train', '--num', 5,

@@ -54,12 +54,12 @@ def _prepare(args: argparse.Namespace) -> None:
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
         f'rejected, {counts["missing"]} named but missing, '
-        f'{counts["damaged"]} used in part, {counts["with_cuts"]} cut where '
-        f'time jumps, {counts["deinterlaced"]} deinterlaced '
+        f'{counts["damaged"]} used in part, {counts.get("with_cuts", 0)} cut '
+        f'where time jumps, {counts.get("deinterlaced", 0)} deinterlaced '
         f'(see {output / manifest_lib.MANIFEST})')
   _tell_captions(manifest)
-  frames = manifest['frame_folders']
-  if frames['count']:
+  frames = manifest.get('frame_folders', {})  # Sets of 0.1.0 have none.
+  if frames.get('count'):
     print(f'{frames["count"]} of the files are folders of numbered images, '
           f'taken as clips of {frames["fps"]:g} frames/s'
           + ('' if args.fps else ' (--fps gives another rate; --num_frames 1 '

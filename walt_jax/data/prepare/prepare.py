@@ -38,7 +38,6 @@ Settings = work_items.Settings
 # files read until now.
 _SCAN, _BEGUN = 'members', 'begun'
 _TELL_SECONDS = 2.0
-_RAW_SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES | {'.tar'}
 _FILES_PER_WORKER = 16  # Fewer are not worth another process.
 _BENCHMARK_CLIPS, _BENCHMARK_SECONDS = 32, 2.0
 
@@ -132,22 +131,13 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
 
 
 def _check_output(folder: pathlib.Path, output: pathlib.Path) -> None:
-  """Refuses to write prepared data among raw files."""
+  """Refuses to write prepared data into the input."""
   source, target = folder.resolve(), output.resolve()
   if target.is_relative_to(source) and not any(
       part.startswith('.') for part in target.relative_to(source).parts):
     raise errors.UserError(
         f'--output {str(output)!r} lies in --input {str(folder)!r}: prepared '
         'data would be taken for input; choose a folder outside of it')
-  if any((output / own).exists()
-         for own in (manifest_lib.MANIFEST, shards.UNFINISHED)):
-    return
-  raw = next((path for path in output.rglob('*')
-              if path.suffix.lower() in _RAW_SUFFIXES), None)
-  if raw is not None:
-    raise errors.UserError(
-        f'--output {str(output)!r} holds raw files, such as '
-        f'{str(raw.relative_to(output))!r}: choose a new folder')
 
 
 def finish(unfinished: shards.Unfinished, manifest: dict,

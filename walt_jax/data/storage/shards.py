@@ -14,8 +14,10 @@ import shutil
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.media import decode
 
 UNFINISHED = '.unfinished'
+_RAW_SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES | {'.tar'}
 _TASK = 'task.json'
 # Entries of a task that finished work may differ in: its records do not.
 _NO_IDENTITY = ('versions', 'caption_limit')
@@ -91,6 +93,8 @@ class Unfinished:
             f'{str(output)!r} holds an unfinished data set made from other '
             'input or with other settings: remove it or choose another '
             '--output')
+    else:
+      _refuse_raw(output)
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,6 +160,16 @@ class Unfinished:
     """Writes the manifest and forgets the parts."""
     files.write_json(self.output / manifest_lib.MANIFEST, manifest)
     shutil.rmtree(self.directory)
+
+
+def _refuse_raw(output: pathlib.Path) -> None:
+  """Refuses to write a set among videos, images or tar files."""
+  raw = next((path for path in output.rglob('*')
+              if path.suffix.lower() in _RAW_SUFFIXES), None)
+  if raw is not None:
+    raise errors.UserError(
+        f'{str(output)!r} holds raw files, such as '
+        f'{str(raw.relative_to(output))!r}: choose a new folder as --output')
 
 
 def finished_manifest(output: pathlib.Path, task: dict) -> dict | None:
