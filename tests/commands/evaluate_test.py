@@ -227,6 +227,25 @@ class EvaluateTest(parameterized.TestCase):
                                kind='image', num_frames=1, min_frames=1)):
       self.refused('fid', '1.png', generated=str(sizes), real=str(sizes))
 
+  @parameterized.parameters((None, 'lite0'), ('efficientnet-lite2', 'lite2'))
+  def test_the_stand_in_of_images_is_called_so(self, flag, variant):
+    name = f'efficientnet-{variant}'
+    real = self.array('real', self.clips(count=8, frames=1, size=4)[:, 0])
+    loaded = []
+
+    def load(name=name, **form):
+      loaded.append(name)
+      return feature_sets_test.make_network(
+          name=name, size=(1, 4), kind='image', num_frames=1, min_frames=1)
+
+    out = self.folder / 'fid.json'
+    with mock.patch.object(image_features, 'load_efficientnet', load):
+      evaluate.run(_args('fid', real=real, generated=real, network=flag,
+                         json=str(out)))
+    result = json.loads(out.read_text())
+    self.assertEqual(result['metric'], f'fid-{name}')
+    self.assertEqual(loaded, [name])
+
   def test_reading_an_npz_maps_it(self):
     clips = self.clips()[:, 0]
     for save in (np.savez, np.savez_compressed):

@@ -16,9 +16,12 @@ def load_network(plan: plan_lib.Plan, devices: Sequence[Any]
   """Loads InceptionV3, or says that it is not there and what stands in."""
   form: dict[str, Any] = dict(
       devices=devices, batch_size=plan_lib.batch_size(plan.request))
-  if plan.network_files:
+  name = plan.network_files[0] if plan.network_files else ''
+  if name in image_features.STAND_INS:
+    return image_features.load_efficientnet(name=name, **form)
+  if name:
     return image_features.load_inception(
-        plan.network_files[0],
+        name,
         preprocessing=plan.preprocessing or image_features.TF1_299, **form)
   if plan.protocol.network:
     raise errors.UserError(
@@ -27,7 +30,8 @@ def load_network(plan: plan_lib.Plan, devices: Sequence[Any]
   warnings.warn(
       'no InceptionV3 weights (--network): scored with EfficientNet-Lite0 '
       'and called so; it is no FID or IS and stands beside no published '
-      'number', stacklevel=2)
+      'number (--network efficientnet-lite2 for a model whose tokenizer was '
+      'trained with Lite0)', stacklevel=2)
   return image_features.load_efficientnet(**form)
 
 

@@ -13,6 +13,7 @@ from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import feature_sets
+from walt_jax.metrics import image_features
 from walt_jax.metrics import protocols
 from walt_jax.metrics import scores
 from walt_jax.parallel import mesh as mesh_lib
@@ -166,7 +167,7 @@ class Plan:
   def result(self, real, generated, network) -> dict[str, Any]:
     """The finished result."""
     name = self.score.name
-    if network.info.name == 'efficientnet-lite0':
+    if network.info.name in image_features.STAND_INS:
       name = f'{name}-{network.info.name}'
     result = self.score.result(name, real, generated, self.options)
     return result | self.given.describe()

@@ -54,7 +54,8 @@ def reconstruction_scores(real: np.ndarray, other: np.ndarray
 
   Returns:
     psnr (dB, at most 100), ssim, perceptual (distance of EfficientNet-Lite0's
-    features), flicker and l1 (shares of the pixel range).
+    features), perceptual_lite2 (of a network that trained nothing), flicker
+    and l1 (shares of the pixel range).
 
   Raises:
     ValueError: The arrays are no such clips, or of unlike shapes.

@@ -18,7 +18,7 @@ TF1_299 = 'tf1-bilinear-299'
 # pytorch-fid: half-pixel centres, and 2 x / 255 - 1.
 TORCH_299 = 'half-pixel-bilinear-299'
 PREPROCESSINGS = (TF1_299, TORCH_299)
-LITE_224 = 'half-pixel-bilinear-224'
+STAND_INS = tuple(efficientnet.VARIANTS)
 CHAINER_112 = 'corner-bilinear-112'
 
 _NUM_LITE_CLASSES = 1000
@@ -55,13 +55,20 @@ def load_inception(
 
 
 def load_efficientnet(
-    *, batch_size: int = 1, devices: Sequence[Any] | None = None
-) -> feature_network.FeatureNetwork:
-  """The offline stand-in; scores from it carry its name."""
-  params, info = efficientnet.load()
+    *, name: str = efficientnet.LITE0, batch_size: int = 1,
+    devices: Sequence[Any] | None = None) -> feature_network.FeatureNetwork:
+  """The offline stand-in; scores from it carry its name.
+
+  Args:
+    name: One of `STAND_INS`; Lite2 judges what Lite0 trained.
+    batch_size: Images a device computes at once.
+    devices: Share the images; None is JAX's default device.
+  """
+  params, info = efficientnet.load(name=name)
+  size = efficientnet.VARIANTS[name].image_size
 
   def apply(params, clips):
-    images = resizing.resize(_images(clips), efficientnet.IMAGE_SIZE,
+    images = resizing.resize(_images(clips), size,
                              grid='half-pixel') * (2.0 / 255.0) - 1.0
     pooled = efficientnet.pooled(params, images)
     last = params['logits']
@@ -70,7 +77,7 @@ def load_efficientnet(
     return {feature_network.FEATURES: pooled, feature_network.LOGITS: logits}
 
   return feature_network.FeatureNetwork(
-      params, info, LITE_224, apply,
+      params, info, f'half-pixel-bilinear-{size}', apply,
       {feature_network.FEATURES: efficientnet.NUM_POOLED,
        feature_network.LOGITS: _NUM_LITE_CLASSES},
       kind='image', num_frames=1, batch_size=batch_size, devices=devices)

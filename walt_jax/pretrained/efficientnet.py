@@ -25,7 +25,6 @@ Params = dict[str, Any]
 # scaled copies (faster on CPUs, backward too). 'native': a grouped convolution.
 DepthwiseForm = Literal['taps', 'native']
 
-IMAGE_SIZE = 224  # Of Lite0's classifier; the convolutions take any size.
 NUM_POOLED = 1280
 
 _BATCH_NORM_EPSILON = 1e-3
@@ -40,10 +39,12 @@ class Variant:
   """One of the networks, and the package that carries its weights.
 
   Attributes:
+    image_size: Side of the classifier's images; the convolutions take any.
     blocks: Number of blocks of each stage.
     stem: Beginning of its file's name, such as '57934424'.
     sha256: Digest of that file.
   """
+  image_size: int
   blocks: tuple[int, ...]
   stem: str
   sha256: str
@@ -66,10 +67,10 @@ class Variant:
 LITE0, LITE2 = 'efficientnet-lite0', 'efficientnet-lite2'
 VARIANTS: Mapping[str, Variant] = {
     LITE0: Variant(
-        (1, 2, 2, 3, 3, 4, 1), '57934424',
+        224, (1, 2, 2, 3, 3, 4, 1), '57934424',
         '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'),
     LITE2: Variant(
-        (1, 3, 3, 4, 4, 5, 1), '9656183e',
+        260, (1, 3, 3, 4, 4, 5, 1), '9656183e',
         '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d')}
 
 

@@ -76,7 +76,8 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
   add_('--frames', type=values.positive_int, metavar='N',
        help='score the first N frames')
   add_('--network', metavar='FILE[,FILE]',
-       help='weights of the feature network')
+       help='weights of the feature network; of images also '
+       'efficientnet-lite0 or efficientnet-lite2')
   add_('--batch_size', type=values.positive_int, metavar='N',
        help='clips computed at once; changes no result')
   add_('--seed', type=values.seed, default=0, metavar='S')
