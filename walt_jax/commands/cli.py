@@ -24,6 +24,7 @@ from walt_jax.commands.flags import show_config
 from walt_jax.commands.flags import train
 from walt_jax.core import errors
 from walt_jax.core import host_memory
+from walt_jax.core import program_cache
 
 EXIT_USER_ERROR = 2
 EXIT_FAULT = 1
@@ -31,6 +32,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 _OVERRIDE_PREFIX = '--config.'
+_COMPILING = ('train', 'sample', 'demo', 'evaluate', 'data')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     args = parse(sys.argv[1:] if argv is None else argv)
     host_memory.keep_freed()
+    if args.command in _COMPILING and (not_kept := program_cache.enable()):
+      _say(not_kept)
     _entry_point(args.module)(args)
     sys.stdout.flush()
     return 0
