@@ -12,31 +12,24 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import pytest
 
-from tests.e2e import tiny
+from tests.e2e import golden_worker
 from tests.golden import make
 
 _EXPECTED = json.loads(make.EXPECTED.read_text())
 # What was changed on purpose since, with the reason: use, keys -> value.
 _CHANGED: dict[tuple[Any, ...], Any] = {}
 # Where jaxlib and the processor are those of expected.json, every number is
-# equal to its last bit: on one core and on two, with one device in a process
-# of its own or with eight here (measured; the shapes are too small to be
-# divided among cores). Elsewhere sums round otherwise: programs for SSE 4.2
-# instead of AVX-512 were off by 2e-6, and one clip by 1 of 255.
+# equal to its last bit: on one core and on two, with one device or with eight
+# (measured; the shapes are too small to be divided among cores), with XLA's own
+# options, which are not those of other tests. Elsewhere sums round otherwise:
+# programs for SSE 4.2 instead of AVX-512 were off by 2e-6, and one clip by 1
+# of 255.
 _EXACT = make.machine() == _EXPECTED['machine']
 _RTOL = 1e-6 if _EXACT else 1e-5
 _PIXEL = 1  # Of 255.
 # Apart from these: LAPACK shares out the root of a covariance, and eight
 # samples leave it close to singular (5e-9 was seen).
 _NEVER_EXACT = ('evaluate_fid',)
-
-
-def walt(*argv: Any) -> str:
-  """Runs a command in this process and returns what it printed."""
-  result = tiny.walt(*argv)
-  if result.code:
-    raise AssertionError(f'exit code {result.code}:\n{result.err}')
-  return result.out
 
 
 def expected_of(name: str) -> Any:
@@ -61,11 +54,17 @@ def known(found: Any, expected: Any) -> Any:
 
 class GoldenTest(parameterized.TestCase):
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.worker = golden_worker.Worker()
+    cls.addClassCleanup(cls.worker.close)
+
   @pytest.mark.slow
   @parameterized.named_parameters((name, name) for name in make.USES)
   def test_as_before(self, name):
     expected = expected_of(name)
-    found = known(make.use_copy(name, walt), expected)
+    found = known(self.worker.use(name), expected)
     if _EXACT and name not in _NEVER_EXACT:
       self.assertEqual(found, expected)
     else:

@@ -14,6 +14,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
+from tests import xla_flags
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
 from walt_jax.core import run_files
@@ -61,9 +62,6 @@ class ProcessesTest(parameterized.TestCase):
 
   def start_two(self, argv):
     """Two processes of four devices; `argv(port, process)` of each."""
-    environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-        'JAX_PLATFORMS': 'cpu'}
     port = free_port()
     processes = []
     for process in range(2):
@@ -71,7 +69,8 @@ class ProcessesTest(parameterized.TestCase):
       self.addCleanup(log.close)
       processes.append(subprocess.Popen(
           [sys.executable, '-m', *argv(port, process)],
-          stdout=log, stderr=log, cwd=tiny.ROOT, env=environment))
+          stdout=log, stderr=log, cwd=tiny.ROOT,
+          env=xla_flags.environment(4)))
       self.addCleanup(processes[-1].wait)
       self.addCleanup(processes[-1].kill)
     return processes

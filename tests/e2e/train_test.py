@@ -14,6 +14,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+from tests import xla_flags
 from tests.e2e import tiny
 from walt_jax.core import run_files
 from walt_jax.training import workdir as workdir_lib
@@ -159,7 +160,7 @@ class InterruptionTest(TrainTestCase):
       The step of its last whole line.
     """
     # One device, as in the runs it is compared with.
-    environment = os.environ | {'XLA_FLAGS': ''}
+    environment = xla_flags.environment(1)
     log = self.enterContext(tempfile.TemporaryFile('w+'))
     process = subprocess.Popen(
         [sys.executable, '-m', 'walt_jax',

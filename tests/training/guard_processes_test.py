@@ -1,5 +1,4 @@
 """Two processes agree on a failed step and write one bundle together."""
-import os
 import pathlib
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import xla_flags
 from tests.training import guard_test
 from tests.training import toy_stage
 from walt_jax.core import run_files
@@ -55,9 +55,7 @@ class GuardProcessesTest(absltest.TestCase):
     with socket.socket() as free:
       free.bind(('localhost', 0))
       port = free.getsockname()[1]
-    environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
-        'PYTHONPATH': str(_ROOT), 'JAX_PLATFORMS': 'cpu'}
+    environment = xla_flags.environment(1) | {'PYTHONPATH': str(_ROOT)}
     command = [sys.executable, '-m', 'tests.training.guard_processes_test']
     workers = [subprocess.Popen(
         [*command, 'work', str(process), str(port), str(workdir)], cwd=_ROOT,
