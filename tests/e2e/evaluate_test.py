@@ -139,6 +139,9 @@ class EvaluateTest(absltest.TestCase):
     self.assertLen(set(result['values']), 3)
     self.assertAlmostEqual(result['value'], np.mean(result['values']))
     self.assertAlmostEqual(result['std'], np.std(result['values']))
+    refused = self.evaluate('--repeats', 3, '--seed', 2**64 - 2, code=2)
+    self.assertRegex(
+        refused, r'\nwalt: error: seed 3 of --repeats is \d+;.*\n\Z')
 
   def test_a_protocol_draws_real_clips_and_samples_show_their_labels(self):
     for number, label in enumerate(

@@ -1,4 +1,5 @@
 """Frames of real clips are given to models that learnt them, or refused."""
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -93,6 +94,31 @@ class GivenFramesTest(parameterized.TestCase):
         ('diffusion.frame_condition_lengths', lengths),
         ('model.frame_condition', has)])
     self.assertEqual(objectives.frame_lengths(schema.of(config)), learnt)
+
+
+class KeyTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # Whether the network has the input, whether it was trained with it.
+      (False, False, None), (True, True, None), (True, False, False))
+  def test_samples_of_own_estimates_are_told_from_others(
+      self, has_input, trained, expected):
+    """Features that were drawn with untrained input are not taken again."""
+    pipeline = cascade_test.pipeline_of(('base', ()))
+    sampler = types.SimpleNamespace(
+        self_condition=trained,
+        denoiser=types.SimpleNamespace(self_condition=has_input))
+    stage = dataclasses.replace(pipeline.stages[0], sampler=sampler)
+    drawer = drawer_lib.Drawer(
+        types.SimpleNamespace(
+            stages=(stage,), tokenizer=types.SimpleNamespace(sha256='')),
+        None, [cascade_test.SETTINGS], [sampling_requests.Request()], None, 0,
+        1)
+    self.assertEqual(
+        drawer.describe()['stages'][0]['self_condition'], trained)
+    self.assertEqual(
+        drawer.key()[0]['stages'][0].get('self_condition'), expected)
+
 
 if __name__ == '__main__':
   absltest.main()
