@@ -3,9 +3,13 @@ import dataclasses
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import moments
+from walt_jax.metrics import feature_sets
 from walt_jax.metrics import protocols
+from walt_jax.metrics import scores
 
 
 def conditions(name: str) -> protocols.Conditions:
@@ -16,6 +20,24 @@ def conditions(name: str) -> protocols.Conditions:
       protocol.num_real, protocol.real_split, protocol.frames or 1,
       protocol.given_frames, protocol.network, (protocol.size or 64,) * 2,
       real_is_reference=name == 'imagenet-adm')
+
+
+# Of seeded features and logits, by the formulas that
+# tests/parity/protocols_parity_test.py takes from the sources: TF-GAN's with a
+# real set a repeat and with one for all, StyleGAN-V's, and TGAN-v2's score.
+_OWN_REAL = (1.2033280760906047, 2.596925989902469, 2.8606917082061103,
+             1.9876755229943843)
+_ONE_REAL = (1.2033280760906047, 2.8314298042908455, 2.9479191408754137,
+             2.0704555873216752)
+_STYLEGANV = (1.1798891927054411,)
+_INCEPTION = (2.3034441197984785, 2.65734218683047, 2.9129471046415025,
+              2.665474570143068)
+
+
+def _feature_set(features: np.ndarray, **kept: np.ndarray):
+  return feature_sets.FeatureSet(
+      moments.Moments.of(features), 16, dict(name='x'), 'y', content='1',
+      kept=kept)
 
 
 class ProtocolsTest(parameterized.TestCase):
@@ -86,6 +108,35 @@ class ProtocolsTest(parameterized.TestCase):
     self.assertEqual((draw.splits, draw.num_videos, draw.order, draw.augment,
                       draw.asks), wanted)
     self.assertEqual(draw.at_sample_rate, 'zeroshot' in name)
+
+  @parameterized.parameters(
+      ('ucf101-magvit', _OWN_REAL), ('k600-magvit', _ONE_REAL),
+      ('ucf101-styleganv', _STYLEGANV), ('ucf101-rfvd', _OWN_REAL[:1]),
+      ('ucf101-zeroshot-fvd', _OWN_REAL[:1]))
+  def test_golden_distances(self, name, expected):
+    protocol = protocols.get(name)
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(4, 40, 5))
+    made = (1.5 * rng.normal(size=(4, 40, 5)) + 0.2)[:protocol.repeats]
+    if protocol.draw is None:
+      real = real[:1]
+    result = scores.frechet_result(
+        'fvd', list(map(_feature_set, real[:len(made)])),
+        list(map(_feature_set, made)), scores.Options(protocol))
+    np.testing.assert_allclose(result['values'], expected, rtol=1e-7)
+    self.assertAlmostEqual(result['value'], np.mean(expected))
+
+  @parameterized.parameters('ucf101-is', 'ucf101-is-magvit',
+                            'ucf101-zeroshot-is')
+  def test_golden_inception_scores(self, name):
+    """One split a set, as large as the set."""
+    protocol = protocols.get(name)
+    self.assertEqual(protocol.split_size, protocol.num_generated)
+    logits = 3 * np.random.default_rng(1).normal(size=(4, 30, 6))
+    result = scores.inception_result(
+        'is', [_feature_set(each, logits=each) for each in logits],
+        scores.Options(dataclasses.replace(protocol, split_size=30)))
+    np.testing.assert_allclose(result['values'], _INCEPTION, rtol=1e-9)
 
   def test_quick_is_comparable_to_nothing(self):
     self.assertEmpty(protocols.get('quick').comparable_to)
