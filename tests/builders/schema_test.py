@@ -66,6 +66,7 @@ BAD = (
     (_DENOISER, 'optimizer.name', 'sgd', 'config section optimizer'),
     (_DENOISER, 'sampler.clip', 'no', 'sampler.clip is'),
     (_DENOISER, 'train.log_every', 0, 'train.log_every is 0; give'),
+    (_DENOISER, 'train.keep_every', 7, 'keep_every=7 is no multiple of save'),
     (_TOKENIZER, 'losses.reconstruction', 'l3', 'l3'),
     (_TOKENIZER, 'discriminator.feature_maps', 0, 'feature_maps'),
     (_TOKENIZER, 'discriminator_optimizer.decay_steps', 0,

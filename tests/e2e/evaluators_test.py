@@ -15,6 +15,7 @@ from walt_jax.data.sources import moving_digits
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import video_features
 from walt_jax.pretrained import networks
+from walt_jax.training import workdir as workdir_lib
 
 METRIC = '''
 import numpy as np
@@ -61,14 +62,15 @@ class EvaluatorsTest(parameterized.TestCase):
         video_features, 'load_network',
         lambda path, devices, **form: _network(devices)))
 
-  def walt_train(self, workdir, num_steps, evaluators, stage):
+  def walt_train(self, workdir, num_steps, evaluators, stage, **changed):
     return tiny.walt(*tiny.flags(
-        stage, workdir, num_steps, train__eval_every=2, train__save_every=2,
-        train__evaluators=evaluators))
+        stage, workdir, num_steps, train__evaluators=evaluators,
+        **dict(train__eval_every=2, train__save_every=2) | changed))
 
-  def train(self, name, num_steps, evaluators=('fvd', OWN), stage='base'):
+  def train(self, name, num_steps, evaluators=('fvd', OWN), stage='base',
+            **changed):
     workdir = self.folder / name
-    result = self.walt_train(workdir, num_steps, evaluators, stage)
+    result = self.walt_train(workdir, num_steps, evaluators, stage, **changed)
     self.assertEqual(result.code, 0, result.err)
     return workdir
 
@@ -81,8 +83,10 @@ class EvaluatorsTest(parameterized.TestCase):
       found = lines(unbroken, name)
       self.assertEqual([step for step, _ in found], [0, 2, 4])
       self.assertLen({value for _, value in found}, 3)
-    # Nothing that is evaluated changes the training stream.
-    without = self.train('without', 4, ())
+    # Nothing that is evaluated or kept changes the training stream.
+    without = self.train('without', 4, (), train__save_every=1,
+                         train__keep_every=1)
+    self.assertEqual(workdir_lib.WorkDir(without).steps(), [1, 2, 3, 4])
     tiny.assert_same_checkpoint(unbroken, without, 4)
     tiny.assert_same_checkpoint(unbroken, resumed, 4)
 

@@ -5,6 +5,7 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.training import checkpoints
@@ -71,6 +72,17 @@ class CheckResumeTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'has no checkpoint'):
       checkpoints.restore_params(path)
     self.assertFalse(path.exists())
+
+  @parameterized.parameters(
+      (0, [7, 8]), (2, [2, 4, 6, 7, 8]), (3, [3, 6, 7, 8]))
+  def test_checkpoints_stay_after_a_restart_too(self, keep_every, stay):
+    workdir = self.enterContext(tempfile.TemporaryDirectory())
+    for first in (1, 5):
+      run = checkpoints.Checkpoints(workdir, {}, keep_every=keep_every)
+      for step in range(first, first + 4):
+        run.save(step, {'w': np.zeros(1)}, step)
+      run.close()
+    self.assertEqual(workdir_lib.WorkDir(workdir).steps(), stay)
 
 
 if __name__ == '__main__':

@@ -73,7 +73,8 @@ def _train(args: argparse.Namespace) -> None:
   mesh = _mesh(experiment)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
-      args.workdir, wanted | {config_lib.DERIVED: built.derived})
+      args.workdir, wanted | {config_lib.DERIVED: built.derived},
+      keep_every=experiment.train.keep_every)
   evaluators = [_of_average(evaluator, experiment.stage)
                 for evaluator in training.evaluators(
                     metrics, experiment, args.workdir, mesh,

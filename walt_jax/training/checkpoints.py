@@ -40,7 +40,7 @@ class Checkpoints:
       config: Mapping[str, Any],
       *,
       max_to_keep: int = 2,
-      keep_every: int | None = None,
+      keep_every: int = 0,
   ):
     """Opens a work directory, new or old; writes nothing yet.
 
@@ -48,7 +48,8 @@ class Checkpoints:
       workdir: Created by the first write.
       config: The config to train with, compared with the saved one.
       max_to_keep: Newest checkpoints that stay.
-      keep_every: Checkpoints at multiples of this step stay as well.
+      keep_every: Checkpoints at multiples of this step stay as well; 0: no
+        others stay.
 
     Raises:
       UserError: If the directory holds a run of another config.
@@ -61,7 +62,7 @@ class Checkpoints:
     if found.config_file.exists():
       check_resume(found.config(), self.config)
     self._options = ocp.CheckpointManagerOptions(
-        max_to_keep=max_to_keep, keep_period=keep_every,
+        max_to_keep=max_to_keep, keep_period=keep_every or None,
         cleanup_tmp_directories=True, enable_async_checkpointing=True)
     self._opened: ocp.CheckpointManager | None = None
 

@@ -110,6 +110,8 @@ class Train:
       initial state.
     log_every: Steps between lines of metrics.
     save_every: Steps between checkpoints; 0: only at the end.
+    keep_every: Steps between checkpoints that are never removed, a multiple
+      of `save_every`; 0: only the newest two stay.
     eval_every: Steps between evaluations on held-out data; 0: none.
     eval_batches: Held-out batches of an evaluation, always the same.
     eval_samples: Clips in an evaluation's picture; 0: no picture.
@@ -119,7 +121,16 @@ class Train:
   num_steps: Natural = 60_000
   log_every: Count = 100
   save_every: Natural = 5_000
+  keep_every: Natural = 0
   eval_every: Natural = 5_000
   eval_batches: Natural = 4
   eval_samples: Natural = 4
   evaluators: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if self.keep_every and (
+        not self.save_every or self.keep_every % self.save_every):
+      raise ValueError(
+          f'keep_every={self.keep_every} is no multiple of save_every='
+          f'{self.save_every}, at whose steps checkpoints are written; change '
+          'one of them')
