@@ -240,6 +240,9 @@ class ComparisonTest(parameterized.TestCase):
     video_files.write_video(twice / '1.avi', 8, (32, 32), 25)
     mixed = self.sets.npy('mixed')
     shutil.copy(good / '0.mp4', mixed)
+    gap = self.sets.mp4('gap')
+    times = [i / 25 + (3600 if i > 3 else 0) for i in range(8)]
+    video_files.write_video(gap / '1.mp4', 8, (32, 32), 25, times=times)
     sizes, short = self.sets.mp4('sizes'), self.sets.mp4('short')
     video_files.write_video(sizes / '1.mp4', 8, (48, 32), 25)
     video_files.write_video(short / '1.mp4', 7, (32, 32), 25)
@@ -250,6 +253,7 @@ class ComparisonTest(parameterized.TestCase):
     frames = ['--frames', 8]
     for bad, argv, said in (
         (damaged, frames, r'damaged/1.mp4 as a clip'),
+        (gap, frames, '1.mp4 .* cannot be scored: .*.frame 4'),
         (twice, frames, "'1.avi' and '1.mp4', the same clip twice"),
         (images, ['--frames', 1], "'a.bmp' and 'a.png', the same clip"),
         (mixed, frames, 'mixes 1 videos, 2 .npy files'),
@@ -268,7 +272,16 @@ class ComparisonTest(parameterized.TestCase):
       self.evaluate(real, generated, '--frames', 8)
     self.assertEqual(convert.call_count, 2 * 2 * 8)  # Sets, clips, frames.
     video_files.cut_video(real / '1.mp4', 0.8)  # Behind the eighth.
-    self.evaluate(real, generated, '--frames', 8)
+    result, err = self.evaluate(real, generated, '--frames', 8)
+    self.assertEqual(
+        [result['sets'][side]['flawed'] for side in ('real', 'generated')],
+        [1, 0])
+    self.assertIn('1 of 2 clips of', err)
+    self.out.unlink()
+    self.runs.reset_mock()
+    for argv in ([], ['--frames', 39]):
+      self.evaluate(real, generated, *argv, said=(
+          '1.mp4 .* cannot be scored: the file ends after'))
 
   def test_flags_of_sampling_are_not_for_clips_on_disk(self):
     clips = self.sets.array('clips')

@@ -82,11 +82,11 @@ class ClipSet:
     return np.stack(list(self))
 
   def info(self) -> set_info.SetInfo:
-    """Looks at every clip's header.
+    """Looks at every clip's header, packets and first frame.
 
     Raises:
-      errors.UserError: One is unreadable, too short, or of another size than
-        others.
+      errors.UserError: One is unreadable, too short, of another size than
+        others, or damaged in what is read of it.
     """
     found = []
     numbers: Any = range(len(self))
@@ -94,6 +94,7 @@ class ClipSet:
       numbers = progress.track(numbers, f'check {self.path}', 'clip', len(self))
     for index in numbers:
       clip = self._clips.info(index)
+      self._check_whole(index, clip)
       self._check(index, clip.frames, clip.height, clip.width)
       found.append(clip)
     return set_info.SetInfo.of(str(self.path), found)
@@ -107,6 +108,14 @@ class ClipSet:
     if self.frames is not None:
       return self.frames
     return self._clips.info(0).frames or len(self[0])
+
+  def _check_whole(self, index: int, clip: set_info.ClipInfo) -> None:
+    """Refuses damage and gaps in time between the frames that are read."""
+    for place in clip.flaws:
+      if self.frames is None or place.frame < self.frames:
+        raise errors.UserError(
+            f'clip {self.names[index]} of {self.path} cannot be scored: '
+            f'{place}; give an intact file')
 
   def _check(self, index: int, frames: int | None, height: int,
              width: int) -> None:
@@ -240,7 +249,7 @@ class _Files:
     return decode.read_clip(self._files[index], first=frames, rest=False)
 
   def info(self, index: int) -> set_info.ClipInfo:
-    """The file's header; of videos and images, the first frame's too."""
+    """What the file says; of videos and images, the first frame too."""
     file = self._files[index]
     suffix = file.suffix.lower()[1:]
     if suffix == 'npy':
@@ -248,7 +257,7 @@ class _Files:
       return set_info.ClipInfo(
           height, width, frames, self._rate,
           self._rate and frames / self._rate, 'npy', 'raw', True)
-    found = _first_frame(file)
+    found = _probe(file)
     if file.is_dir():  # Nothing says at what rate.
       found = dataclasses.replace(found, fps=0.0, duration=None)
     elif decode.is_image(file.name) and found.frames == 1:
@@ -258,13 +267,14 @@ class _Files:
           lossless=_LOSSLESS_IMAGES.get(codec))
     return set_info.ClipInfo(
         found.height, found.width, found.frames, found.fps or None,
-        found.duration, found.container, found.codec, found.lossless)
+        found.duration, found.container, found.codec, found.lossless,
+        (*found.damage, *found.cuts))
 
 
-def _first_frame(file: pathlib.Path) -> decode.VideoInfo:
-  """What a file holds; its first frame is decoded, upright."""
+def _probe(file: pathlib.Path) -> decode.VideoInfo:
+  """What a file holds."""
   try:
-    return decode.read_frames(file)[0]
+    return decode.probe(file)
   except (decode.ClipError, OSError) as error:
     raise errors.UserError(
         f'cannot read {file} as a clip ({error}); give an intact file'

@@ -50,6 +50,11 @@ def check(inputs: inputs_lib.Inputs, takes: Sequence[metric_lib.Kind]
     sets['generated'] = _described(inputs.generated(frames))
   elif 'generated' in takes:
     sets['generated'] = _drawn(inputs)
+  for info in sets.values():
+    if info.flawed:
+      warnings.warn(
+          f'{info.flawed} of {info.count} clips of {info.path} are damaged, or '
+          'have gaps in time, behind the frames that are scored', stacklevel=2)
   found: list[set_info.Difference] = []
   if len(sets) == 2:
     found = set_info.differences(sets['real'], sets['generated'], frames)

@@ -3,6 +3,8 @@ from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 from typing import Any
 
+from walt_jax.media import video_info
+
 _MAY_DIFFER = 0.05  # Part of a rate, a duration or a size.
 
 
@@ -19,6 +21,7 @@ class ClipInfo:
     container: 'mp4', 'npy', ..; None for what was never in a file.
     codec: 'h264', 'png', 'raw', .. or None.
     lossless: Whether the file keeps every pixel; None where nothing says so.
+    flaws: Places of damage, and of gaps in time.
   """
   height: int
   width: int
@@ -28,6 +31,7 @@ class ClipInfo:
   container: str | None = None
   codec: str | None = None
   lossless: bool | None = None
+  flaws: tuple[video_info.Place, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,7 @@ class SetInfo:
     container: Names of the containers, joined by commas.
     codec: Names of the codecs, likewise.
     lossless: Whether every clip's codec keeps every pixel.
+    flawed: Number of clips with damage or gaps in time behind what is scored.
   """
   path: str
   count: int | None
@@ -72,6 +77,7 @@ class SetInfo:
   container: str | None = None
   codec: str | None = None
   lossless: bool | None = None
+  flawed: int = 0
 
   @classmethod
   def of(cls, path: str, clips: Sequence[ClipInfo]) -> 'SetInfo':
@@ -84,7 +90,8 @@ class SetInfo:
         duration=Span.of(c.duration for c in clips),
         container=_names(c.container for c in clips),
         codec=_names(c.codec for c in clips),
-        lossless=all(known) if known else None)
+        lossless=all(known) if known else None,
+        flawed=sum(bool(c.flaws) for c in clips))
 
   def record(self) -> dict[str, Any]:
     """What a result says of the set."""
