@@ -178,6 +178,23 @@ class DamageTest(parameterized.TestCase):
         self.assertEqual(segment, list(range(segment[0], segment[-1] + 1)))
       self.assertEqual(segments[1][0], 36)  # The next key frame.
 
+  def test_packets_that_a_receiver_marked(self):
+    path = self.root / 'a.ts'
+    self._write(path)
+    with av.open(str(path)) as container:
+      places = [packet.pos for packet in container.demux(video=0)
+                if packet.size]
+    data = bytearray(path.read_bytes())
+    data[places[27] + 1] |= 0x80  # The transport error indicator.
+    path.write_bytes(data)
+    reader = decode.Reader(path)
+    segments = [timed_files.numbers(segment.frames)
+                for segment in reader.segments()]
+    place, = reader.info.damage
+    self.assertEqual(place.reason, 'a packet is damaged')
+    self.assertLess(abs(len(segments[0]) - 27), 4)
+    self.assertEqual(segments[1], list(range(36, _NUM_FRAMES)))
+
   def test_frames_that_ffmpeg_marks(self):
     path = self.root / 'a.mkv'
     self._write(path)

@@ -6,6 +6,7 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+from PIL import Image
 
 from tests.media import timed_files
 from walt_jax.core import errors
@@ -98,6 +99,14 @@ class TimelineTest(parameterized.TestCase):
     self.assertEqual(numbers, (
         np.searchsorted(times, ticks + 1e-4, side='right') - 1).tolist())
     self.assertEqual(info.cuts, ())
+
+  def test_the_last_picture_of_an_animation_lasts(self):
+    path = self.root / 'a.gif'
+    pictures = [Image.new('L', (16, 16), 30 + 2 * k) for k in range(3)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:],
+                     duration=[100, 200, 400])
+    (numbers,), _ = self._read(path, fps=10)
+    self.assertEqual(numbers, [0, 1, 1, 2, 2, 2, 2])
 
   @parameterized.product(
       name=('a.mp4', 'a.mkv', 'a.ts', 'a.h264'),

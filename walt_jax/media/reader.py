@@ -149,6 +149,7 @@ class _Video:
   def __init__(self, path, data: bytes | None, fps: float | None,
                size: Size | None, start: float | None, end: float | None):
     self._fps, self._size = fps, size
+    self._to_rgb = rgb.Converter()
     self._is_part = bool(start) or end is not None
     source = containers.open_video(path, data)
     self._container = source.container
@@ -184,7 +185,7 @@ class _Video:
   def segments(self) -> Iterator[tuple[float, Iterator[Any]]]:
     try:
       for time, shown in self._timeline.stretches():
-        yield time, timeline.resample(shown, self._fps, self._interval)
+        yield time, timeline.resample(shown, self._fps)
       if not self._is_part:  # What was counted stands over what headers say.
         self._info = dataclasses.replace(
             self._info, frames=self._timeline.frames,
@@ -194,7 +195,7 @@ class _Video:
 
   def to_rgb(self, frame: Any) -> np.ndarray:
     layout, height, width = self._shown(frame)
-    return rgb.convert(frame, layout, height, width)
+    return self._to_rgb(frame, layout, height, width)
 
   def close(self) -> None:
     self._container.close()

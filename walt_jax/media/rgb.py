@@ -24,6 +24,7 @@ _HDR = {reformatter.ColorTrc.SMPTE2084: 'PQ',
 _TO_SDR = ('ffmpeg -i IN -vf zscale=t=linear:npl=100,format=gbrpf32le,'
            'zscale=p=bt709,tonemap=hable,zscale=t=bt709:m=bt709:r=tv,'
            'format=yuv420p OUT.mp4')
+_WORTH_THREADS = 1 << 16  # Pixels; fewer are too little work to share.
 _SQUARE_ENOUGH = 0.005  # Encoders round; so little is not worth resampling.
 _WIDEST = 16  # A pixel wider or narrower than this is a mistake.
 
@@ -72,27 +73,35 @@ def layout(frame: av.VideoFrame, pixel_aspect: float = 1.0) -> Layout:
       f'frames turned by {frame.rotation} degrees, which is no right angle')
 
 
-def convert(frame: av.VideoFrame, shown: Layout, height: int,
-            width: int) -> np.ndarray:
-  """Turns a decoded frame into uint8 [height, width, 3].
+class Converter:
+  """Turns decoded frames into RGB; keeps what can be used again."""
 
-  Args:
-    frame: Decoded frame.
-    shown: Layout of the frame.
-    height: Rows of the upright frame.
-    width: Columns of the upright frame.
-  """
-  if shown.transposed:
-    height, width = width, height
-  image = frame.reformat(width=width, height=height, format='rgb24',
-                         interpolation=int(_FULL_CHROMA)).to_ndarray()
-  if not shown.transposed and not any(shown.mirrored):
-    return image
-  if shown.transposed:
-    image = image.swapaxes(0, 1)
-  rows, columns = (slice(None, None, -1 if mirrored else 1)
-                   for mirrored in shown.mirrored)
-  return np.ascontiguousarray(image[rows, columns])
+  def __init__(self):
+    self._reformatter = reformatter.VideoReformatter()
+
+  def __call__(self, frame: av.VideoFrame, shown: Layout, height: int,
+               width: int) -> np.ndarray:
+    """Turns a decoded frame into uint8 [height, width, 3].
+
+    Args:
+      frame: Decoded frame.
+      shown: Layout of the frame.
+      height: Rows of the upright frame.
+      width: Columns of the upright frame.
+    """
+    if shown.transposed:
+      height, width = width, height
+    image = self._reformatter.reformat(
+        frame, width=width, height=height, format='rgb24',
+        interpolation=int(_FULL_CHROMA),
+        threads=1 if height * width < _WORTH_THREADS else None).to_ndarray()
+    if not shown.transposed and not any(shown.mirrored):
+      return image
+    if shown.transposed:
+      image = image.swapaxes(0, 1)
+    rows, columns = (slice(None, None, -1 if mirrored else 1)
+                     for mirrored in shown.mirrored)
+    return np.ascontiguousarray(image[rows, columns])
 
 
 def check_range(transfer: int) -> None:

@@ -3,8 +3,6 @@ from collections.abc import Callable, Hashable, Iterator
 import dataclasses
 from typing import Any
 
-import av
-
 from walt_jax.media import decoding
 from walt_jax.media import video_info
 
@@ -21,9 +19,11 @@ class Shown:
   Attributes:
     frame: Decoded frame, or whatever else stands for it.
     time: Seconds from the first frame of its stretch.
+    duration: Seconds that it is shown, if none follows.
   """
   frame: Any
   time: float
+  duration: float
 
 
 class Timeline:
@@ -107,10 +107,18 @@ class Timeline:
           begin += lost if 0 < lost <= self._longest() else 0.0
       time = max(stamp, last) - first if not is_new else 0.0
       last, look = max(stamp, last) if not is_new else stamp, new_look
-      self.clock = begin + time + self._interval
+      shown = Shown(event, time, self._duration(event))
+      self.clock = begin + time + shown.duration
       self.frames += 1
-      yield begin if is_new else None, Shown(event, time)
+      yield begin if is_new else None, shown
       is_new = is_damaged = False
+
+  def _duration(self, event: Any) -> float:
+    """Seconds that a frame is shown, if none follows."""
+    told = getattr(event, 'duration', None) or 0
+    if told:
+      told = float(told * event.time_base)
+    return told if self._interval < told <= self._longest() else self._interval
 
   def _longest(self) -> float:
     return max(_LONGEST_STILL, _MOST_MISSING * self._interval)
@@ -124,14 +132,12 @@ class Timeline:
     return ''
 
 
-def resample(shown: Iterator[Shown], fps: float | None,
-             interval: float) -> Iterator[av.VideoFrame]:
+def resample(shown: Iterator[Shown], fps: float | None) -> Iterator[Any]:
   """Yields the frame on show at each tick of `fps`, or all without it.
 
   Args:
     shown: Frames of one stretch.
     fps: Frames a second wanted.
-    interval: Seconds that the last one lasts.
   """
   if fps is None:
     for each in shown:
@@ -144,6 +150,7 @@ def resample(shown: Iterator[Shown], fps: float | None,
       yield last.frame
       ticks += 1
     last = each
-  while last is not None and ticks / fps < last.time + interval - _TOLERANCE:
+  end = last.time + last.duration - _TOLERANCE if last is not None else 0.0
+  while last is not None and ticks / fps < end:
     yield last.frame
     ticks += 1
