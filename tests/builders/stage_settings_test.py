@@ -67,11 +67,23 @@ class StageSettingsTest(parameterized.TestCase):
       ('ucf101:smoke', 'guidance.interval', '(0.5, 0.2)', 'interval must lie'),
       ('ucf101:smoke', 'guidance.label', '1e999', 'must be finite'),
       ('ucf101:smoke', 'noise_level', '0.2', 'noise_level is 0.2, but a base'),
-      ('t2v_sr1:smoke', 'noise_level', '1.5', 'a number from 0 to 1'))
+      ('t2v_sr1:smoke', 'noise_level', '1.5', 'a number from 0 to 1'),
+      ('t2v_sr1:smoke', 'noise_level', '0.31', 'is 0.31, .* up to level 0.3 '))
   def test_refusals(self, spec, key, value, said):
     with self.assertRaisesRegex(errors.UserError, said) as raised:
       _settings(spec, (f'sampler.{key}', value))
     self.assertNotIn('\n', str(raised.exception))
+
+  @parameterized.parameters(
+      # The level of training; of samples where nothing is asked for.
+      ('0.0', 0.0), ('0.05', 0.05), ('0.1', 0.1), ('0.3', 0.1))
+  def test_no_more_noise_than_in_training(self, trained, level):
+    trained = ('diffusion.max_low_res_level', trained)
+    self.assertEqual(_settings('t2v_sr1:smoke', trained).noise_level, level)
+    self.assertEqual(
+        _settings('t2v_sr1:smoke', trained,
+                  ('sampler.noise_level', trained[1])).noise_level,
+        float(trained[1]))
 
   def test_without_a_condition_that_is_never_left_out(self):
     """Guidance compares with a pass that training must have seen."""

@@ -22,12 +22,13 @@ _SAYS = (
         0.3))
 
 
-def _chosen(**choice) -> list[pipeline_lib.StageSettings]:
+def _chosen(most_noise=0.3, **choice) -> list[pipeline_lib.StageSettings]:
   """Settings of a base and a stage on it, whose configs say `_SAYS`."""
   pipeline = cascade_test.pipeline_of(
       ('base', (1, 2)), ('add', ()), text=cascade_test.Codes())
   stages = tuple(
-      dataclasses.replace(stage, defaults=says, classes=classes)
+      dataclasses.replace(stage, defaults=says, classes=classes,
+                          most_noise=most_noise)
       for stage, says, classes in zip(
           pipeline.stages, _SAYS, (('seven',), ()), strict=True))
   with mock.patch.object(
@@ -63,6 +64,18 @@ class SettingsTest(parameterized.TestCase):
       self.assertEqual(
           (found.options.sampler, found.options.num_steps,
            found.guidance.scales, found.noise_level), wanted)
+
+  @parameterized.parameters((0.0, 0.1, False), (0.3, 0.3, True),
+                            (0.3, 0.31, False), (1.0, 1.0, True))
+  def test_noise_above_that_of_training_is_refused(self, trained, asked, ok):
+    if ok:
+      self.assertEqual(_chosen(trained, noise_level=[asked])[1].noise_level,
+                       asked)
+      return
+    with self.assertRaisesRegex(
+        errors.UserError, f'--noise_level {asked}: training of stage s1 .* '
+        f'up to level {trained:g} alone'):
+      _chosen(trained, noise_level=[asked])
 
   def test_scales_that_are_asked_keep_the_configs_schedule(self):
     base, _ = _chosen(guidance=[{'text': 2.0}])

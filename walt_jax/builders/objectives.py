@@ -11,7 +11,7 @@ from walt_jax.sampling import stage_sampler
 from walt_jax.training import denoiser_step
 
 # Of the low-resolution input: a little, so that a stage may fix what the one
-# before got wrong.
+# before got wrong; never more than it was trained with.
 DEFAULT_NOISE_LEVEL = 0.1
 _DROPS = {name: f'diffusion.drop_{name}' for name in conditions.CONDITIONS}
 
@@ -55,7 +55,8 @@ def stage_settings(
 
   Raises:
     UserError: What the denoiser does not learn: to be factorized, a condition
-      that is guided, or to be without it; or noise on an input that it lacks.
+      that is guided, or to be without it; noise on an input that it lacks, or
+      more of it than in training.
   """
   section = config.sampler
   if section.factorized and not can_factorize(config):
@@ -68,14 +69,27 @@ def stage_settings(
   guidance = (section.guidance or schema.Guidance()).build()
   for name, scale in guidance.scales.items():
     _check_guided(config, name, scale)
-  level = section.noise_level
+  level, most = section.noise_level, most_noise(config)
   if level is None:
-    level = DEFAULT_NOISE_LEVEL if config.model.low_res_factor else 0.0
+    level = min(DEFAULT_NOISE_LEVEL, most)
   elif not config.model.low_res_factor:
     raise errors.UserError(
         f'config key sampler.noise_level is {level:g}, but a base has no '
         'low-resolution input; leave it out')
+  elif level > most:
+    raise errors.UserError(
+        f'config key sampler.noise_level is {level:g}, but training adds '
+        f'noise up to level {most:g} alone (diffusion.max_low_res_level); '
+        'give at most that, or train with more')
   return pipeline_lib.StageSettings(section.options, guidance, level)
+
+
+def most_noise(config: schema.DenoiserExperiment) -> float:
+  """Highest noise level of the low-resolution input that a denoiser learns.
+  """
+  if not config.model.low_res_factor:
+    return 0.0
+  return config.diffusion.max_low_res_level
 
 
 def _check_guided(config: schema.DenoiserExperiment, name: str,

@@ -189,6 +189,7 @@ def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,
       frame_lengths=objectives.frame_lengths(config),
       can_factorize=objectives.can_factorize(config),
       defaults=objectives.stage_settings(config),
+      most_noise=objectives.most_noise(config),
       never_without=frozenset(
           name for name, is_left_out in
           objectives.learnt_conditions(config).items() if not is_left_out))

@@ -190,7 +190,7 @@ def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
           label=f'Guidance by {name}', elem_id=f'{stage.name}-{name}'))
     if stage.sampler.denoiser.low_res_factor:
       fields.append(gradio.Slider(
-          0, 1, value=defaults.noise_level, step=0.05,
+          0, stage.most_noise, value=defaults.noise_level, step=0.05,
           label='Noise on the low-resolution input',
           elem_id=f'{stage.name}-noise'))
   return fields

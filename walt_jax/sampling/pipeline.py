@@ -98,6 +98,8 @@ class TrainedStage:
     defaults: How it draws unless a request says otherwise, by its config.
     never_without: Conditions that training never left out: it does not know
       how to draw without them, so that it cannot be guided by them.
+    most_noise: Highest noise level of the low-resolution input that it was
+      trained with.
   """
   name: str
   workdir: str
@@ -111,6 +113,7 @@ class TrainedStage:
   can_factorize: bool
   defaults: StageSettings
   never_without: frozenset[str] = frozenset()
+  most_noise: float = 0.0
 
   @property
   def conditions(self) -> frozenset[str]:

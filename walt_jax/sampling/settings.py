@@ -67,6 +67,7 @@ def stage_settings(choice: SamplerChoice, pipeline: pipeline_lib.Pipeline
   _check_factorized(choice.factorized, stages[0])
   found = []
   for i, stage in enumerate(stages):
+    _check_noise(stage, levels[i])
     asked = dict(
         steps=steps[i], sampler=names[i], noise_level=levels[i],
         factorized=None if i else choice.factorized,
@@ -84,6 +85,16 @@ def _check_factorized(asked: bool | None,
         'continue from one latent frame; leave it out, or train a base with '
         'data.image_rows above 0, model.frame_condition=True and 1 in '
         'diffusion.frame_condition_lengths')
+
+
+def _check_noise(stage: pipeline_lib.TrainedStage,
+                 level: float | None) -> None:
+  """The network has no trained weights for a noise level above training's."""
+  if level is not None and level > stage.most_noise:
+    raise errors.UserError(
+        f'--noise_level {level:g}: training of stage {stage.name} '
+        f'({stage.workdir}) added noise up to level {stage.most_noise:g} '
+        'alone (diffusion.max_low_res_level); give at most that')
 
 
 def _known_scales(stage: pipeline_lib.TrainedStage,

@@ -39,7 +39,8 @@ class Sampler(samplers.SamplerOptions):
   Attributes:
     guidance: Scales of the conditions; empty for no guidance.
     noise_level: Super-resolution: noise on the low-resolution latents, so that
-      the stage may fix what the one before got wrong; None is 0.1.
+      the stage may fix what the one before got wrong; None is 0.1, or
+      `diffusion.max_low_res_level` where that is less.
   """
   guidance: Guidance | None = None
   noise_level: Fraction | None = None
