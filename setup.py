@@ -39,7 +39,7 @@ setuptools.setup(
     package_dir={'walt_jax.configs': 'configs'},
     package_data={'walt_jax': ['py.typed']},
     install_requires=[
-        'absl-py', 'av>=13', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
+        'absl-py', 'av>=18', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
         'jax>=0.10', 'ml-collections', 'numpy', 'optax>=0.2.4',
         'orbax-checkpoint>=0.11,<1', 'pillow', 'safetensors', 'tokenizers',
     ],

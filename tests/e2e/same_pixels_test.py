@@ -1,17 +1,21 @@
 """One file, the same pixels or the same refusal: prepare, evaluate, sample."""
 from collections.abc import Callable
 import dataclasses
+import io
 import pathlib
 import shutil
 import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import av
 import numpy as np
 from PIL import Image
 
 from tests.data import video_files
 from tests.media import image_files
+from tests.media import rgb_test
+from tests.media import timed_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
 from walt_jax.data.storage import codecs
@@ -122,6 +126,34 @@ def _write_cut(path: pathlib.Path) -> None:
   video_files.cut_video(path, 0.6)
 
 
+def _write_holes(path: pathlib.Path) -> None:
+  """A broadcast that lost a packet on its way."""
+  timed_files.write(path, _NUM_FRAMES, gop=4)
+  whole = path.read_bytes()
+  with av.open(io.BytesIO(whole)) as old, av.open(str(path), 'w') as new:
+    stream = new.add_stream_from_template(old.streams.video[0])
+    packets = [packet for packet in old.demux(video=0) if packet.size]
+    for packet in packets[:9] + packets[10:]:
+      packet.stream = stream
+      new.mux(packet)
+
+
+def _write_gap(path: pathlib.Path) -> None:
+  times = np.arange(_NUM_FRAMES) / 25
+  times[8:] += 60 - 1 / 25
+  timed_files.write(path, _NUM_FRAMES, times=times)
+
+
+def _mirrored() -> Case:
+  """An MP4 as phones write those of the camera that looks at its owner."""
+  frames, one = clip(24, 40), 1 << 16
+  return Case(
+      'mirrored.mp4', lambda path: rgb_test.write(
+          path, frames, 'libx264rgb', 'rgb24', options=dict(qp='0'),
+          matrix=(-one, 0, 0, 0, one, 0, 0, 0, 1 << 30)),
+      frames[:, :, ::-1])
+
+
 def _write_concat(path: pathlib.Path) -> None:
   """A playlist, which FFmpeg would follow to a file beside it."""
   video_files.write_video(path.parent / 'other.mp4', _NUM_FRAMES)
@@ -142,7 +174,11 @@ CASES = (
     _video('ten_bits.mkv', codec='ffv1', pix_fmt='yuv444p10le', atol=2),
     _video('odd.mkv', 25, 41, codec='ffv1', pix_fmt='bgr0'),
     _video('variable_rate.mkv', codec='ffv1', pix_fmt='bgr0', times=_TIMES),
-    Case('cut.mp4', _write_cut, refusal='damaged: '),
+    _mirrored(),
+    Case('cut.mp4', _write_cut,
+         refusal=r'the file ends after 1.\d\d of 2.00 seconds'),
+    Case('holes.ts', _write_holes, refusal='packets are missing'),
+    Case('gap.mkv', _write_gap, refusal='nothing new is shown for 60.00 s'),
     Case('damaged_frames', _write_damaged_frames,
          refusal='7.png: UnidentifiedImageError: no image'),
     Case('frames_lack_one', lambda path: _write_frames(path, 7),

@@ -12,7 +12,8 @@ from av import video
 from walt_jax.media import video_info
 
 SUFFIXES = frozenset(
-    ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'))
+    ('.3gp', '.asf', '.avi', '.flv', '.gif', '.m2ts', '.m4v', '.mkv', '.mov',
+     '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.vob', '.webm', '.wmv'))
 # PyAV before 19 refuses titles that are not UTF-8 unless it is told not to; 19
 # reads them, and knows no such argument.
 _OPENING: dict[str, Any] = (
