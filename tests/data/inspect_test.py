@@ -79,6 +79,16 @@ class InspectTest(absltest.TestCase):
                     '1 files are folders of .*to have 12.5 frames/s'):
       self.assertRegex(text, pattern)
 
+  def test_reasons_of_one_kind_are_counted_together(self):
+    reasons = ['the file ends after 1.00 of 4.00 seconds, at 0.9 s (frame 9)',
+               'the file ends after 2.50 of 3.00 seconds, at 1 s (frame 8)',
+               '00001.png: OSError: cut', 'a1.png: ValueError']
+    lines = inspect._reasons(dict(damaged=[
+        dict(file=f'{k}.mkv', reason=reason)
+        for k, reason in enumerate(reasons)]))
+    self.assertEqual(list(lines)[0], (
+        "  damaged: 2 x the file ends after N of N seconds (such as '0.mkv')"))
+
   def test_latent_cache(self):
     settings = latent_cache.CacheSettings(
         tokenizer_sha256='ab' * 32, num_frames=13, size=16)

@@ -225,8 +225,8 @@ class BadFilesTest(absltest.TestCase):
     # frame ends.
     self.assertRegex(
         damaged['cut.avi'],
-        'ends after .* seconds; kept')
-    self.assertRegex(damaged['cut.mkv'], 'ends after .* seconds; kept')
+        'ends after .* seconds, at .*; kept')
+    self.assertRegex(damaged['cut.mkv'], 'ends after .* seconds, at .*; kept')
     self.assertNotIn('good.avi', damaged)
 
   def test_huge_frames_and_long_videos(self):

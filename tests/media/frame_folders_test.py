@@ -60,7 +60,7 @@ class ReadTest(parameterized.TestCase):
           self.root / pattern.format(number))
 
   def _segments(self, **options):
-    reader = decode.open_clip(self.root, **options)
+    reader = decode.Reader(self.root, **options)
     return reader, [(segment.time, [int(frame.mean()) for frame in
                                     segment.frames])
                     for segment in reader.segments()]
@@ -98,6 +98,9 @@ class ReadTest(parameterized.TestCase):
         [(0.3, 3, '2 frames missing between 00003.png and 00006.png'),
          (0.5, 5, '1 frame missing between 00007.png and 00009.png')])
     self.assertEqual(reader.info.damage, ())
+    # What is not taken of a segment is no segment of its own.
+    self.assertEqual([int(next(segment.frames).mean()) for segment in
+                      decode.Reader(self.root).segments()], [1, 6, 9])
 
   def test_a_damaged_frame_is_told_and_the_rest_kept(self):
     self._write(1, 2, 3, 4, 5)

@@ -1,6 +1,7 @@
 """What a dataset or a latent cache holds: figures to read, and a picture."""
 from collections.abc import Iterator
 import pathlib
+import re
 
 import numpy as np
 
@@ -16,6 +17,7 @@ _BAR = 40  # Characters of the longest bar.
 _MOST_CLASSES = 20  # Listed, most and least frequent.
 _MOST_REASONS = 8
 _SIDE = 96  # Pixels of a frame on the sheet.
+_NUMBER = re.compile(r'\b[0-9]+([.][0-9]+)?\b')  # Reasons of one kind.
 _SAMPLE = 256  # Latents looked at.
 
 
@@ -96,8 +98,8 @@ def _reasons(manifest: dict) -> Iterator[str]:
     entries = manifest.get(what, [])
     groups: dict[str, list[str]] = {}
     for entry in entries:
-      groups.setdefault(entry['reason'].split(':')[0], []).append(
-          entry['file'])
+      kind = re.split(', at |:', entry['reason'])[0]
+      groups.setdefault(_NUMBER.sub('N', kind), []).append(entry['file'])
     for reason, files in sorted(groups.items(),
                                 key=lambda item: -len(item[1])
                                 )[:_MOST_REASONS]:

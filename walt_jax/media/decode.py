@@ -12,7 +12,6 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import pixels
 from walt_jax.media import containers
-from walt_jax.media import frame_folders
 from walt_jax.media import images
 from walt_jax.media import probing
 from walt_jax.media import reader as reader_lib
@@ -32,23 +31,6 @@ Size = reader_lib.Size
 VideoInfo = video_info.VideoInfo
 is_image = images.is_image
 
-AnyReader = Reader | frame_folders.FolderReader
-
-
-def open_clip(path: str | os.PathLike, *, fps: float | None = None,
-              size: Size | None = None, start: float | None = None,
-              end: float | None = None, data: bytes | None = None
-              ) -> AnyReader:
-  """Opens a video, an image or a folder of numbered images.
-
-  Arguments and errors are those of `read_frames`.
-  """
-  if data is None and os.path.isdir(path):
-    return frame_folders.FolderReader(
-        path, fps=fps, size=size, start=start, end=end)
-  return Reader(path, fps=fps, size=size, start=start, end=end, data=data)
-
-
 def probe(path: str | os.PathLike) -> VideoInfo:
   """What a file holds, without decoding more than its first frame.
 
@@ -59,7 +41,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     ClipError: The file holds no video or image that can be read.
   """
   if is_image(str(path)) or os.path.isdir(path):
-    return open_clip(path).info
+    return Reader(path).info
   return probing.probe_video(path)
 
 
@@ -69,29 +51,18 @@ def read_frames(path: str | os.PathLike, *, fps: float | None = None,
                 ) -> tuple[VideoInfo, Iterator[np.ndarray]]:
   """Opens a video and returns its description and an iterator of its frames.
 
-  The file must be whole; `open_clip` also gives what is sound of others.
-
-  Args:
-    path: A file that FFmpeg or Pillow can open, or a folder of numbered images.
-    fps: Frames a second wanted. Each output time shows the frame that a player
-      would show then, so that variable frame rates come out constant. Images
-      without times have this rate. None keeps every frame.
-    size: Maps height and width of the upright frames, of square pixels, to
-      those wanted; None keeps the size.
-    start: Seconds to skip.
-    end: Seconds from the file's start where the clip ends.
-    data: The bytes of the file, where they are not in `path`.
+  The file must be whole; `Reader` also gives what is sound of others. Arguments
+  are the reader's.
 
   Raises:
     ClipError: The file holds no video, or nothing of it can be decoded. Also
       from the iterator, when the file is damaged further on, or time jumps.
   """
-  reader = open_clip(path, fps=fps, size=size, start=start, end=end,
-                     data=data)
+  reader = Reader(path, fps=fps, size=size, start=start, end=end, data=data)
   return reader.info, _whole(reader)
 
 
-def _whole(reader: AnyReader) -> Iterator[np.ndarray]:
+def _whole(reader: Reader) -> Iterator[np.ndarray]:
   """Yields the frames of a file that must be whole."""
   for segment in reader.segments():
     yield from segment.frames
@@ -128,7 +99,7 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
     clip = map_clip(path)  # What is not kept is not read.
     return np.array(clip[:first] if last is None else clip[-last:])
   try:
-    reader = open_clip(path, fps=fps, size=size)
+    reader = Reader(path, fps=fps, size=size)
     kept = (reader.last(last) if last is not None else
             reader.first(first, rest=rest))
   except ClipError as error:

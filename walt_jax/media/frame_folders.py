@@ -8,7 +8,6 @@ Whoever wants images, not clips, does not ask.
 import collections
 from collections.abc import Iterable, Iterator
 import dataclasses
-import itertools
 import os
 import pathlib
 import re
@@ -67,13 +66,8 @@ def find(folder: str | os.PathLike) -> tuple[Frame, ...]:
   return frames_of(names)
 
 
-class FolderReader:
-  """A folder of frames, read as `decode.Reader` reads a file.
-
-  Attributes:
-    info: What is known of the clip; `cuts` and `damage` tell of what has been
-      read so far.
-  """
+class FolderSource:
+  """A folder of frames, for `reader.Reader`."""
 
   def __init__(self, folder: str | os.PathLike, *, fps: float | None = None,
                size: images.Size | None = None, start: float | None = None,
@@ -106,69 +100,42 @@ class FolderReader:
         if self._time(frame) >= (start or 0.0) - _TOLERANCE
         and (end is None or self._time(frame) < end - _TOLERANCE))
     codec = pathlib.PurePath(found[0].name).suffix[1:].lower()
-    self.info = video_info.VideoInfo(
-        self._rate, 0, 0, duration=len(self._frames) / self._rate,
-        frames=len(self._frames), container=CONTAINER, codec=codec,
-        lossless=codec in images.LOSSLESS)
+    self._cuts: list[video_info.Place] = []
+    self._damage: list[video_info.Place] = []
     self._pictures = self._read()
     self._next = next(self._pictures, None)
     if self._next is None:
       raise video_info.ClipError(
-          self.info.damage[0].reason if self.info.damage else
+          self._damage[0].reason if self._damage else
           'no frame could be decoded')
     height, width, _ = self._next[1].shape
-    self.info = dataclasses.replace(self.info, height=height, width=width)
+    self._info = video_info.VideoInfo(
+        self._rate, height, width, duration=len(self._frames) / self._rate,
+        frames=len(self._frames), container=CONTAINER, codec=codec,
+        lossless=codec in images.LOSSLESS)
 
-  def segments(self) -> Iterator[video_info.Segment]:
-    """Yields the segments of the clip, once: none crosses a missing frame.
+  def info(self) -> video_info.VideoInfo:
+    """What is known; `cuts` and `damage` are those of what has been read."""
+    return dataclasses.replace(
+        self._info, cuts=tuple(self._cuts), damage=tuple(self._damage))
+
+  def segments(self) -> Iterator[tuple[float, Iterator[np.ndarray]]]:
+    """Yields (seconds, frames) of segments that no missing frame parts.
 
     Raises:
       video_info.ClipError: A frame of another size, from the frames.
     """
     while self._next is not None:
-      yield video_info.Segment(self._next[2], self._segment())
+      frames = self._segment()
+      yield self._next[2], frames
+      collections.deque(frames, 0)  # What nobody took.
 
-  def first(self, count: int | None, *, rest: bool = True
-            ) -> list[np.ndarray]:
-    """The first frames, or all; decodes the rest, too, for damage.
-
-    Args:
-      count: How many, or None for all.
-      rest: False leaves the rest unread.
-
-    Raises:
-      video_info.ClipError: Damage, or missing frames between these.
-    """
-    kept = list(itertools.islice(self._segment(), count))
-    if count is None or len(kept) < count:
-      self._refuse(self.info.damage, self.info.cuts)
-    if rest:
-      for segment in self.segments():
-        collections.deque(segment.frames, 0)
-      self._refuse(self.info.damage)
-    return kept
-
-  def last(self, count: int) -> list[np.ndarray]:
-    """The last frames, or all of fewer.
-
-    Raises:
-      video_info.ClipError: Damage, or missing frames between these.
-    """
-    kept: collections.deque[np.ndarray] = collections.deque(maxlen=count)
-    for segment in self.segments():
-      kept.clear()
-      kept.extend(segment.frames)
-    self._refuse(self.info.damage)
-    if len(kept) < count:
-      self._refuse(self.info.cuts)
-    return list(kept)
+  def to_rgb(self, frame: np.ndarray) -> np.ndarray:
+    """The frame, which is RGB."""
+    return frame
 
   def close(self) -> None:
     """Does nothing: no file is held open."""
-
-  def _refuse(self, *found: tuple[video_info.Place, ...]) -> None:
-    for place in itertools.chain(*found):
-      raise video_info.ClipError(place.reason)
 
   def _segment(self) -> Iterator[np.ndarray]:
     before: Frame | None = None
@@ -190,14 +157,12 @@ class FolderReader:
         cut = self._place(
             count, f'{missing} frame{"s" * (missing > 1)} missing between '
             f'{before.name} and {frame.name}')
-        self.info = dataclasses.replace(self.info, cuts=(*self.info.cuts, cut))
+        self._cuts.append(cut)
       before = frame
       try:
         picture = images.read(self._folder / frame.name)
       except video_info.ClipError as error:
-        damage = self._place(count, f'{frame.name}: {error}')
-        self.info = dataclasses.replace(
-            self.info, damage=(*self.info.damage, damage))
+        self._damage.append(self._place(count, f'{frame.name}: {error}'))
         continue
       stored = stored or picture.shape
       if picture.shape != stored:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.media import containers
+from walt_jax.media import frame_folders
 from walt_jax.media import image_clips
 from walt_jax.media import images
 from walt_jax.media import interlacing
@@ -24,7 +25,7 @@ Size = Callable[[int, int], tuple[int, int]]
 
 
 class Reader:
-  """A file being read, segment by segment."""
+  """A file, or a folder of frames, being read segment by segment."""
 
   def __init__(self, path: str | os.PathLike, *, fps: float | None = None,
                size: Size | None = None, start: float | None = None,
@@ -32,10 +33,11 @@ class Reader:
     """Opens a file and decodes its first frame.
 
     Args:
-      path: A file that FFmpeg or Pillow can open.
+      path: A file that FFmpeg or Pillow can open, or a folder of numbered
+        images (`frame_folders`).
       fps: Frames a second wanted. Each output time shows the frame that a
         player would show then, so that variable frame rates come out constant.
-        None keeps every frame.
+        Images without times have this rate. None keeps every frame.
       size: Maps height and width of the upright frames, of square pixels, to
         those wanted; None keeps the size.
       start: Seconds to skip.
@@ -46,8 +48,11 @@ class Reader:
       video_info.ClipError: The file holds no video, or nothing of it can be
         decoded.
     """
-    self._source: _Video | _Pictures
-    if images.is_image(str(path)):
+    self._source: _Video | _Pictures | frame_folders.FolderSource
+    if data is None and os.path.isdir(path):
+      self._source = frame_folders.FolderSource(
+          path, fps=fps, size=size, start=start, end=end)
+    elif images.is_image(str(path)):
       self._source = _Pictures(path if data is None else io.BytesIO(data),
                                fps, size, start, end)
     else:

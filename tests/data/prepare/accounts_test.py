@@ -22,7 +22,7 @@ from walt_jax.media import decode
 from walt_jax.media import video_info
 
 _CUT = video_info.Place(0.9, 9, 'time jumps by 3600.0 s')
-_BROKEN = tuple(video_info.Place(k / 10, k, f'frame {k} is concealed')
+_BROKEN = tuple(video_info.Place(k / 10, k, f'concealed {k}')
                 for k in range(5))
 
 
@@ -71,7 +71,7 @@ class AccountsTest(parameterized.TestCase):
       run()
     else:
       with self.assertRaisesRegex(
-          decode.ClipError, 'shorter than 5 frames in one piece: time jumps'):
+          decode.ClipError, 'in one piece; cut: time jumps .*, at 0.90 s'):
         run()
     self.assertEqual(found, wanted)
 
@@ -81,8 +81,8 @@ class AccountsTest(parameterized.TestCase):
       (dict(clips=2, reason='damaged: ends'), {}, dict(used=1, damaged=1),
        'damaged: ends; kept 2 clips'),
       (dict(clips=2, reason=''), dict(damage=_BROKEN), dict(used=1, damaged=1),
-       'frame 0 is concealed; frame 1 is concealed; frame 2 is concealed; 2 '
-       'more places; kept 2 clips'),
+       'concealed 0, at 0.00 s (frame 0); concealed 1, at 0.10 s (frame 1); '
+       'concealed 2, at 0.20 s (frame 2); 2 more places; kept 2 clips'),
       (dict(clips=2, reason=''), dict(cuts=(_CUT,)),
        dict(used=1, with_cuts=1), ''),
       (dict(clips=2, reason=''), dict(deinterlaced=7),

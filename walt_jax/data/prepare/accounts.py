@@ -128,7 +128,7 @@ def to_lines(accounts: list[Account]) -> bytes:
 def _damage(account: Account) -> str:
   """What is lost of a file that was used, in a line; '' if nothing is."""
   places = account.get('damage', [])
-  said = [place['reason'] for place in places[:_PLACES_SAID]]
+  said = [str(video_info.Place(**place)) for place in places[:_PLACES_SAID]]
   if len(places) > _PLACES_SAID:
     said.append(f'{len(places) - _PLACES_SAID} more places')
   if account.get('reason'):

@@ -121,7 +121,7 @@ class _Stopwatch:
       yield frame
 
 
-def process_file(file: listing.InputFile, reader: decode.AnyReader,
+def process_file(file: listing.InputFile, reader: decode.Reader,
                  schema: Schema, settings: Settings, watch=iter
                  ) -> Iterator[tuple]:
   """Yields the clips of one file: serialised example and row of the index.
@@ -151,8 +151,9 @@ def process_file(file: listing.InputFile, reader: decode.AnyReader,
       yield examples.encode(features), (*clip.shape[:3], fps, label)
       count += 1
   if not count:
-    broken = (*reader.info.damage, *reader.info.cuts)
-    hint = f' in one piece: {broken[0].reason}' if broken else ''
+    places = reader.info.damage or reader.info.cuts
+    what = 'damaged' if reader.info.damage else 'cut'
+    hint = f' in one piece; {what}: {places[0]}' if places else ''
     if decode.is_image(file.path):
       hint = ' (--num_frames 1 takes still images)'
     raise decode.ClipError(
@@ -225,11 +226,11 @@ def expand(part: Part, folder: pathlib.Path) -> tar_shards.Contents:
 
 
 def _open(part: Part, folder: pathlib.Path, file: listing.InputFile,
-          settings: Settings) -> decode.AnyReader:
+          settings: Settings) -> decode.Reader:
   """Opens a file, wherever its bytes are."""
   size = functools.partial(pixels.cover, height=settings.size,
                            width=settings.size)
-  read = functools.partial(decode.open_clip, fps=settings.fps, size=size,
+  read = functools.partial(decode.Reader, fps=settings.fps, size=size,
                            start=file.start, end=file.end)
   if part.tar is None:
     return read(folder / file.path)
