@@ -1,5 +1,6 @@
 """What is asked is used, or refused in one line, or told."""
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import jax
 from tests.sampling import cascade_test
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
+from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -110,6 +112,46 @@ class RequestChecksTest(parameterized.TestCase):
     self.assertIn(f'2 of {len(asked)} samples are drawn unconditionally', line)
     self.assertIn('runs/s0', line)
 
+  @parameterized.parameters(
+      # Scales asked for; requests; windows; factorized; what is told.
+      ({'frames': 2.0}, [{}], 17, False, ['frames=2 .* 1 of 1']),
+      ({'frames': 2.0}, [dict(image='a.png'), {}], 17, False,
+       ['frames=2 .* 1 of 2']),
+      ({'frames': 2.0}, [dict(video='a.mp4')], 17, False, []),
+      ({'frames': 2.0}, [{}], 29, False, []),  # Its own last frames.
+      ({'frames': 2.0}, [{}], 17, True, []),  # Its own first frame.
+      ({'label': 0.0, 'text': 3.0}, [dict(prompt='1')], 17, False,
+       ['label=0 .* 1 of 1']),
+      ({'text': 3.0, 'speed': 2.0}, [dict(label='two')], 17, False,
+       ['text=3 .* 1 of 1', 'speed=2 .* 1 of 1']),
+      ({'speed': 2.0}, [dict(conditions=(('speed', (0.0,)),))], 17, False, []),
+      ({'label': 5.0}, [{}], 17, False, []))  # As the config has it.
+  def test_guidance_by_what_is_not_given_is_told(
+      self, scales, asked, num_frames, factorized, told):
+    pipeline = _pipeline(text=True, classes=(_SEVEN,), own=True)
+    stage, = pipeline.stages
+    plan = pipeline.plan(num_frames)
+    pipeline = dataclasses.replace(pipeline, stages=(dataclasses.replace(
+        stage, can_factorize=True, defaults=dataclasses.replace(
+            stage.defaults, guidance=guidance_lib.of({'label': 5.0}))),))
+    choice = settings.SamplerChoice(
+        guidance=[scales], factorized=factorized or None)
+    check = functools.partial(
+        request_checks.tell_idle_guidance, pipeline,
+        [requests_lib.Request(**each) for each in asked],
+        settings.stage_settings(choice, pipeline), plan)
+    if not told:
+      with self.assertNoLogs('walt_jax', 'WARNING'):
+        check()
+      return
+    with self.assertLogs('walt_jax', 'WARNING') as lines:
+      check()
+    for line, said in zip(lines.output, told, strict=True):
+      self.assertRegex(line, said)
+    if 'frames' in scales:
+      with self.assertNoLogs('walt_jax', 'WARNING'):
+        check(frames_given=True)  # As `evaluate --given_frames` does.
+
   def test_guidance_that_was_not_learnt_is_refused(self):
     pipeline = _pipeline(text=True, classes=(_SEVEN,), own=True,
                          never_without=frozenset({'text'}))
@@ -133,6 +175,14 @@ class JobTest(parameterized.TestCase):
     self.assertEqual(
         [(r.prompt, r.label) for r in job_lib.prepare(job, pipeline).requests],
         [('5', 'seven'), ('5', 'two')])
+
+  def test_guidance_by_what_is_not_given(self):
+    pipeline = _pipeline(text=True, classes=(_SEVEN,), own=True)
+    job = job_lib.SamplingJob(label='two', choice=settings.SamplerChoice(
+        guidance=[{'text': 2.0}]))
+    with self.assertLogs('walt_jax', 'WARNING') as told:
+      job_lib.prepare(job, pipeline)
+    self.assertIn('text=2 changes nothing in 1 of 1', told.output[0])
 
   @parameterized.parameters(
       (dict(prompt='1'), '--prompt'), (dict(label='two'), '--label'),

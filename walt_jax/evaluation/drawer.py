@@ -108,10 +108,13 @@ class Drawer:
     given_frames = request.measure.given_frames or 0
     if given_frames:
       _check_given(given_frames, model, real, requests)
+    settings = settings_lib.stage_settings(request.drawing.choice, model)
+    request_checks.tell_idle_guidance(
+        model, requests, settings, model.plan(),
+        frames_given=bool(given_frames))
     return cls(
-        model, mesh,
-        settings_lib.stage_settings(request.drawing.choice, model),
-        requests, real if given_frames else None, given_frames,
+        model, mesh, settings, requests, real if given_frames else None,
+        given_frames,
         request.batch_size or settings_lib.DEFAULT_BATCH_SIZE)
 
   def draw(self, seed: int, indices: range) -> Iterator[np.ndarray]:

@@ -110,6 +110,7 @@ def prepare(job: SamplingJob, pipeline: pipeline_lib.Pipeline) -> PreparedJob:
   plan = settings_lib.plan_of(pipeline, job.num_frames)
   request_checks.check_requests(pipeline, requests, plan)
   settings = settings_lib.stage_settings(job.choice, pipeline)
+  request_checks.tell_idle_guidance(pipeline, requests, settings, plan)
   return PreparedJob(
       requests, plan, settings, pipeline_lib.read_given(pipeline, requests),
       job.batch_size)

@@ -77,6 +77,58 @@ def _tell_unconditional(base: TrainedStage,
       f'{", ".join(untold)}, so that they mean nothing' if untold else '')
 
 
+def tell_idle_guidance(
+    pipeline: Pipeline, requests: Sequence[Request],
+    settings: Sequence[pipeline_lib.StageSettings], plan: rollout.Plan, *,
+    frames_given: bool = False) -> None:
+  """Says where a scale that is asked for cannot change anything.
+
+  Guidance compares with a pass without the condition: a sample that is not
+  given it has two equal passes. A line for each condition; scales that the
+  config has too are not told of, as they are for whatever is given.
+
+  Args:
+    pipeline: Loaded stages.
+    requests: One a sample.
+    settings: One a stage.
+    plan: Windows of the clips.
+    frames_given: Whether every sample is given frames, beside its request.
+  """
+  told: set[str] = set()
+  for stage, setting in zip(pipeline.stages, settings, strict=True):
+    if 'guidance' not in setting.asked:
+      continue
+    usual = stage.defaults.guidance.scales
+    for name, scale in setting.guidance.scales.items():
+      if name in told or usual.get(name) == scale or name == 'frames' and (
+          frames_given or _has_frames(stage, setting, plan)):
+        continue
+      idle = sum(not _is_given(stage, name, r) for r in requests)
+      if idle:
+        told.add(name)
+        logging.getLogger('walt_jax').warning(
+            '--guidance %s=%g changes nothing in %d of %d samples: stage %s '
+            'is given no %s for them.', name, scale, idle, len(requests),
+            stage.name, name)
+
+
+def _has_frames(stage: TrainedStage, setting: pipeline_lib.StageSettings,
+                plan: rollout.Plan) -> bool:
+  """Whether a stage continues from frames that it drew itself."""
+  return setting.options.factorized or (
+      plan.num_windows > 1 and rollout.CONTEXT_LATENTS in stage.frame_lengths)
+
+
+def _is_given(stage: TrainedStage, name: str, request: Request) -> bool:
+  """Whether a request gives a stage this condition."""
+  given = dict(request.conditions) | dict(
+      label=request.label, text=request.all_prompts,
+      frames=(request.image and 1 in stage.frame_lengths or
+              request.video and
+              rollout.CONTEXT_LATENTS in stage.frame_lengths))
+  return bool(given.get(name))
+
+
 def _check_changes(request: Request, plan: rollout.Plan) -> None:
   """Every prompt of one that changes must be in force in some window."""
   followed = {request.prompt_at(plan.middle(window))
