@@ -268,7 +268,9 @@ class ComparisonTest(parameterized.TestCase):
   def test_no_more_is_read_than_is_scored(self):
     real, generated = (
         self.sets.mp4(name, frames=40) for name in ('real', 'generated'))
-    with mock.patch.object(rgb, 'convert', wraps=rgb.convert) as convert:
+    with mock.patch.object(
+        rgb.Converter, '__call__', autospec=True,
+        side_effect=rgb.Converter.__call__) as convert:
       self.evaluate(real, generated, '--frames', 8)
     self.assertEqual(convert.call_count, 2 * 2 * 8)  # Sets, clips, frames.
     video_files.cut_video(real / '1.mp4', 0.8)  # Behind the eighth.

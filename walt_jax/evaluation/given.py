@@ -63,8 +63,8 @@ def of(inputs: inputs_lib.Inputs) -> Given:
   found = Given(counts, known_by)
   if asked is not None and found.frames != asked:
     raise errors.UserError(
-        f'{_FLAG} {asked}, but by {known_by} the frames given to the model '
-        f'are {found}; leave {_FLAG} out')
+        f'--given_frames {asked}, but by {known_by} the frames given to the '
+        f'model are {found}; leave {_FLAG} out')
   return found
 
 
