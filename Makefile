@@ -37,10 +37,10 @@ quickstart_long: install
 	$(BIN)/python -m walt_jax.quickstart --long
 
 test: install
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal
 
 test_fast: install
-	$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist worksteal
 
 # What users get who install today: no constraints. A deprecation that our own
 # calls cause is an error. Compiled programs of another JAX are of no use here.
@@ -57,7 +57,7 @@ test_newest:
 	  --upgrade-strategy eager --no-build-isolation \
 	  -e '.[digits,tensorboard,data,text,test]'
 	$(NEWEST)/bin/python tests/smoke.py
-	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist loadfile
+	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist worksteal
 
 # Against independent code (PyTorch and others), in a place apart. PyTorch is
 # gigabytes large where the index has its CUDA build: PARITY_INDEX may name an

@@ -2,6 +2,8 @@
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 import pytest
 
@@ -25,6 +27,14 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 from walt_jax.core import host_memory  # noqa: E402 - imports no JAX.
 
 host_memory.keep_freed()
+
+
+def pytest_configure(config):
+  """Names a folder that this process and its workers share."""
+  if 'WALT_TEST_SCRATCH' not in os.environ:
+    os.environ['WALT_TEST_SCRATCH'] = folder = tempfile.mkdtemp(
+        prefix='walt_tests_')
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items):

@@ -5,12 +5,14 @@ captions on them, and a super-resolution stage to 5 x 32 x 32; for long clips,
 a base of 9 frames that continues from given ones, and a stage after it. All
 have the same shapes in every test, so that their programs are compiled once.
 """
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import io
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -35,6 +37,7 @@ UCF101 = f'{ROOT}/configs/ucf101.py'
 TEXT_WIDTH = 16
 MAX_TOKENS = 8
 STAGES = ('tokenizer', 'base', 'sr', 'rollout', 'sr_rollout')
+SCRATCH = 'WALT_TEST_SCRATCH'  # Names the folder of the shared runs.
 
 _DATA = {
     'data.num_frames': 5, 'data.height': 16, 'data.width': 16,
@@ -139,25 +142,37 @@ def train(stage: str, workdir: pathlib.Path, num_steps: int, *,
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory:
-  """Holds the shared runs until the process ends."""
-  return tempfile.TemporaryDirectory(prefix='walt_e2e_')
+def _own_scratch() -> tempfile.TemporaryDirectory:
+  return tempfile.TemporaryDirectory(prefix='walt_tests_')
 
 
 def scratch() -> pathlib.Path:
-  """The folder of the shared runs."""
-  return pathlib.Path(_scratch().name)
+  """The folder of the shared runs: of all processes that test together.
+
+  tests/conftest.py names it; elsewhere it is this process's own.
+  """
+  return pathlib.Path(os.environ.get(SCRATCH) or _own_scratch().name)
 
 
-@functools.cache
-def run(stage: str) -> pathlib.Path:
-  """The work directory of a stage trained for 3 steps without a break.
+def shared(name: str, make: Callable[[pathlib.Path], Any]) -> pathlib.Path:
+  """A folder that the first process to want it makes, by `make(folder)`.
 
   Tests read it; one that writes takes a `copy`.
   """
-  workdir = scratch() / stage
-  train(stage, workdir, 3)
-  return workdir
+  folder, made = scratch() / name, scratch() / f'{name}.made'
+  with open(scratch() / f'{name}.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # Until the file is closed.
+    if not made.exists():
+      shutil.rmtree(folder, ignore_errors=True)
+      make(folder)
+      made.touch()
+  return folder
+
+
+def run(stage: str) -> pathlib.Path:
+  """The shared work directory of a stage trained for 3 steps without a break.
+  """
+  return shared(stage, lambda workdir: train(stage, workdir, 3))
 
 
 def copy(workdir: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
@@ -165,11 +180,13 @@ def copy(workdir: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
   return pathlib.Path(shutil.copytree(workdir, to))
 
 
-@functools.cache
 def text_encoder_folder() -> pathlib.Path:
   """A random BERT of one layer with the packaged vocabulary."""
+  return shared('text', _make_text_encoder)
+
+
+def _make_text_encoder(folder: pathlib.Path) -> None:
   packaged = pathlib.Path(text_encoder.packaged_minilm())
-  folder = scratch() / 'text'
   folder.mkdir()
   shutil.copyfile(packaged / 'tokenizer.json', folder / 'tokenizer.json')
   config = json.loads((packaged / 'config.json').read_text())
@@ -205,7 +222,6 @@ def text_encoder_folder() -> pathlib.Path:
   dense(f'{layer}.output.dense', mlp_width, TEXT_WIDTH)
   norm(f'{layer}.output.LayerNorm')
   safetensors_numpy.save_file(tensors, folder / 'model.safetensors')
-  return folder
 
 
 def saved(workdir: pathlib.Path, step: int) -> dict[str, Any]:

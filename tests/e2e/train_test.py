@@ -206,11 +206,9 @@ def one_device_run(image_rows: int) -> pathlib.Path:
   """Three steps on one device."""
   if not image_rows:
     return tiny.run('base')
-  workdir = tiny.scratch() / 'joint'
-  if not workdir.exists():
-    tiny.train('base', workdir, 3, data__image_rows=image_rows,
-               data__batch_size=8 + image_rows, train__eval_every=3)
-  return workdir
+  return tiny.shared('joint', lambda workdir: tiny.train(
+      'base', workdir, 3, data__image_rows=image_rows,
+      data__batch_size=8 + image_rows, train__eval_every=3))
 
 
 def last_line(workdir: pathlib.Path) -> int:
