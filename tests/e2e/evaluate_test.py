@@ -1,4 +1,5 @@
 """`walt evaluate` of checkpoints: drawn, scored, resumed, followed."""
+import contextlib
 import json
 import pathlib
 import shutil
@@ -6,11 +7,14 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 
 from tests.data import video_files
 from tests.e2e import tiny
+from walt_jax.commands import evaluate as evaluate_command
 from walt_jax.core import run_files
 from walt_jax.data.prepare import prepare
 from walt_jax.evaluation import checkpoint
@@ -40,6 +44,14 @@ def _network(*, batch_size=1, devices=None):
       np.float32(1), networks.NetworkInfo('colours', 'test', 'c' * 64),
       'none', apply, dict(features=6, logits=3), kind='image', num_frames=1,
       batch_size=batch_size, devices=devices)
+
+
+def _halve_weights(state: pathlib.Path) -> None:
+  """Makes the state of a checkpoint another one."""
+  with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
+    tree = checkpointer.restore(state)
+    shutil.rmtree(state)
+    checkpointer.save(state, jax.tree.map(lambda leaf: leaf / 2, tree))
 
 
 class EvaluateTest(absltest.TestCase):
@@ -188,8 +200,28 @@ class EvaluateTest(absltest.TestCase):
     workdir = tiny.copy(self.base, self.folder / 'run')
     checkpoints = workdir / 'checkpoints'
     shutil.copytree(checkpoints / '3', checkpoints / '2')
+    _halve_weights(checkpoints / '2' / 'state')
     before = len(run_files.read_metrics(workdir).lines)
-    result = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
+    compiled, at_score = [], []
+    listen = lambda name, *args, **kwargs: compiled.append(name) if (
+        name.endswith('backend_compile_duration')) else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    self.addCleanup(
+        jax.monitoring.unregister_event_duration_listener, listen)
+    write = evaluate_command._write_scalars
+
+    def noted(*args):
+      at_score.append(len(compiled))
+      write(*args)
+
+    with mock.patch.object(evaluate_command, '_write_scalars', noted):
+      result = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
+    # The second checkpoint is drawn by the programs of the first.
+    self.assertGreater(at_score[0], 0)
+    self.assertEqual(at_score[0], at_score[1])
+    hashes = [json.loads(path.read_text())['samples']['stages'][0]['sha256']
+              for path in (workdir / 'evaluation').glob('fid_*_step_*.json')]
+    self.assertLen(set(hashes), 2)
     self.assertEqual([point['step'] for point in result['history']], [2, 3])
     lines = run_files.read_metrics(workdir).lines[before:]
     self.assertEqual([line['step'] for line in lines], [2, 3])

@@ -1,5 +1,6 @@
 """Trained work directories -> a pipeline that draws clips."""
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -162,16 +163,46 @@ def _load_stage(index: int, workdir: str, config: schema.DenoiserExperiment,
   derived = found.config()[config_lib.DERIVED]
   if found.is_export:
     step, weights = derived['step'], derived['weights']
-    restore = lambda: _read_export(workdir, mesh)
+    params = pipeline_lib.StageParams(
+        lambda: _read_export(workdir, mesh), params_sha256)
   else:
     step = int(found.checkpoint(step).name)
     weights = found.weights()
-    restore = lambda: checkpoints.restore_params(
-        workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES)
+    params = _checkpoint_params(workdir, mesh, step)
   return _stage(
-      index, workdir, config, mesh, step=step, weights=weights,
-      params=pipeline_lib.StageParams(restore, params_sha256),
+      index, workdir, config, mesh, step=step, weights=weights, params=params,
       classes=derived['classes'])
+
+
+def _checkpoint_params(workdir: str, mesh: jax.sharding.Mesh,
+                       step: int) -> pipeline_lib.StageParams:
+  """The parameters of a checkpoint, read when they are needed."""
+  return pipeline_lib.StageParams(
+      lambda: checkpoints.restore_params(
+          workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES),
+      params_sha256)
+
+
+def at_step(pipeline: pipeline_lib.Pipeline, mesh: jax.sharding.Mesh,
+            step: int) -> pipeline_lib.Pipeline:
+  """A pipeline with the weights of another checkpoint of its base.
+
+  Its programs are those of the first, so that nothing is compiled again; the
+  first one's weights of the base are released.
+
+  Args:
+    pipeline: What `load_pipeline` returned for a work directory.
+    mesh: Its devices.
+    step: The checkpoint.
+
+  Raises:
+    UserError: There is no such checkpoint.
+  """
+  base = pipeline.stages[0]
+  workdir_lib.WorkDir(base.workdir).checkpoint(step)
+  base.params.release()
+  return pipeline.with_base(dataclasses.replace(
+      base, step=step, params=_checkpoint_params(base.workdir, mesh, step)))
 
 
 def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,

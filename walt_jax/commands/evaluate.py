@@ -18,6 +18,7 @@ from walt_jax.evaluation import results
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
 from walt_jax.training import logging as logging_lib
+from walt_jax.training import workdir as workdir_lib
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
   if args.metric == 'compare':
     _finish(results.compare(*args.files), args.json)
     return
-  config_lib.check_workdirs(args.workdir or (), allow_code=args.allow_code)
+  config_lib.check_workdirs(_begun(args), allow_code=args.allow_code)
   protocols.get(args.protocol)
   if args.json:
     _check_writable(args.json)
@@ -35,6 +36,16 @@ def run(args: argparse.Namespace) -> None:
     result = _evaluate(args)
   if multihost.is_main():
     _finish(result, args.json)
+
+
+def _begun(args: argparse.Namespace) -> list[str]:
+  """The work directories that must be there; a run to follow may begin later.
+  """
+  workdirs = list(args.workdir or ())
+  if getattr(args, 'follow', False) and workdirs and not (
+      workdir_lib.WorkDir(workdirs[0]).config_file.is_file()):
+    return workdirs[1:]
+  return workdirs
 
 
 def _finish(result: dict[str, Any], path: str | None) -> None:

@@ -1,152 +1,149 @@
 """`walt evaluate .. --follow`: scores the checkpoints of a run as they come."""
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
 import time
 from typing import Any
 
 import jax
-import numpy as np
 
+from walt_jax.builders import pipelines
 from walt_jax.core import errors
-from walt_jax.core import files
-from walt_jax.core import run_files
 from walt_jax.evaluation import catalog
+from walt_jax.evaluation import drawer as drawer_lib
+from walt_jax.evaluation import follow_records
+from walt_jax.evaluation import followed_run
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import metric as metric_lib
+from walt_jax.evaluation import real as real_lib
 from walt_jax.evaluation import requests as requests_lib
-from walt_jax.evaluation import results
-from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
+from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.training import workdir as workdir_lib
-
-WriteScalars = Callable[[pathlib.Path, int, Mapping[str, float]], None]
 
 
 def follow(metric: metric_lib.Metric, request: requests_lib.EvaluationRequest,
-           *, poll: float, write_scalars: WriteScalars) -> dict[str, Any]:
+           *, poll: float, write_scalars: follow_records.WriteScalars
+           ) -> dict[str, Any]:
   """Scores every checkpoint until the last that the run will write.
 
-  Each score becomes `eval/METRIC` of its step in the run's TensorBoard and
-  `metrics.jsonl`, and a file in its `evaluation/`, by which a rerun knows what
-  is done. A checkpoint that training removes first is passed over.
+  The run need not have begun. Each score becomes `eval/METRIC` of its step in
+  the run's TensorBoard and `metrics.jsonl`, and a file in its `evaluation/`,
+  by which a rerun knows what is done. Checkpoints at multiples of the run's
+  `train.keep_every` and its newest two are there to be scored; steps of
+  others that training removed first are told.
 
   Args:
     metric: Scores each checkpoint.
-    request: Its `workdirs` are scored, at every step of the base.
+    request: Its `workdirs` are scored, at every step of the base; stages
+      after the base are those of the first score.
     poll: Seconds between looks for a new checkpoint.
     write_scalars: `write_scalars(workdir, step, scalars)` adds them to the
       metrics of a run.
 
   Returns:
-    The last result, with the `history` of all.
+    The last result, with the `history` of all, and the steps `missed`.
+
+  Raises:
+    UserError: For what can never be scored, before any waiting, and for a
+      run that left no checkpoint.
   """
+  _check(metric, request)
+  run = followed_run.FollowedRun(
+      pathlib.Path(request.workdirs[0]), allow_code=request.allow_code)
+  records = follow_records.Records(request, write_scalars)
+  scorer = _Scorer(metric, request)
+  said: set[str] = set()
+  while True:
+    look = run.look(records.history)
+    _tell(_missed(run, records.history, said), said)
+    if look.step is not None:
+      result = scorer.score(look.step)
+      if result is not None:
+        records.add(look.step, result)
+    elif look.is_over:
+      break
+    else:
+      _tell([_waiting(run.base, look)], said)
+      time.sleep(poll)
+  if not records.history:
+    raise errors.UserError(
+        f'{run.base} had no checkpoint to score at its last step {look.last}; '
+        'set train.save_every, and train.keep_every to keep them')
+  return records.result(run.gone(records.history))
+
+
+def _check(metric: metric_lib.Metric,
+           request: requests_lib.EvaluationRequest) -> None:
+  """Refuses what no checkpoint would change, before any waiting."""
   if request.drawing.step is not None:
     raise errors.UserError(
         f'--step {request.drawing.step} with --follow: it scores every '
         'checkpoint; leave one of them out')
-  base = pathlib.Path(request.workdirs[0])
-  config = workdir_lib.WorkDir(base).config()
-  last = int(config['train']['num_steps'])
-  records = _Records(request, base, write_scalars)
-  told = False
-  while True:
-    step, is_over = _next(base, records, last)
-    if step is not None:
-      result = _score(metric, request, base, step)
-      if result is None:
-        records.skipped.add(step)
-      else:
-        records.add(step, result)
-    elif is_over:
-      break
-    else:
-      if not told and multihost.is_main():
-        print(f'waiting for checkpoints of {base} up to step {last}',
-              flush=True)
-      told = True
-      time.sleep(poll)
-  if not records.history:
+  if 'generated' not in metric.takes:
     raise errors.UserError(
-        f'{base} had no checkpoint to score at its last step {last}; set '
-        'train.save_every')
-  return records.result()
+        f'--follow scores samples of checkpoints, and {request.metric} takes '
+        f'{" and ".join(metric.takes) or "none"}; leave it out')
+  inputs = inputs_lib.Inputs(request)
+  if 'real' in metric.takes and inputs.protocol.draw is None and not (
+      request.real is not None and real_lib.is_statistics(request.real)):
+    inputs.real()
 
 
-def _next(base: pathlib.Path, records: '_Records',
-          last: int) -> tuple[int | None, bool]:
-  """The checkpoint to score now, if any, and whether no other will come.
-
-  Several processes may not see the same files: the first one decides.
-  """
-  steps = workdir_lib.WorkDir(base).steps()
-  waiting = [step for step in steps
-             if step not in records.history and step not in records.skipped]
-  found = np.array([min(waiting, default=-1),
-                    bool(steps) and steps[-1] >= last], np.int64)
-  if jax.process_count() > 1:
-    found = multihost.gather(found)[0]
-  return (int(found[0]) if found[0] >= 0 else None), bool(found[1])
+def _waiting(base: pathlib.Path, look: followed_run.Look) -> str:
+  if look.last is None:
+    return f'waiting for {base}: no run has begun there yet'
+  if look.newest is None:
+    return f'waiting for the first checkpoint of {base}'
+  return f'waiting for checkpoints of {base} up to step {look.last}'
 
 
-def _score(metric: metric_lib.Metric,
-           request: requests_lib.EvaluationRequest, base: pathlib.Path,
-           step: int) -> dict[str, Any] | None:
-  """The result of one checkpoint; None where it is gone by now."""
-  try:
-    return catalog.evaluate(metric, inputs_lib.Inputs(dataclasses.replace(
-        request, drawing=dataclasses.replace(request.drawing, step=step))))
-  except (errors.UserError, OSError, ValueError):
-    if step in workdir_lib.WorkDir(base).steps():
-      raise
-    print(f'checkpoint {step} was removed before it was scored', flush=True)
-    return None
+def _missed(run: followed_run.FollowedRun, scored: Any,
+            said: set[str]) -> Sequence[str]:
+  """A line of the checkpoints that are gone, where it is news."""
+  gone = [step for step in run.gone(scored) if f'gone {step}' not in said]
+  if not gone:
+    return []
+  said.update(f'gone {step}' for step in gone)
+  steps = ', '.join(map(str, gone))
+  return [f'gone before they were scored: checkpoints {steps} of {run.base}; '
+          'set train.keep_every of the run, so that training keeps them']
 
 
-class _Records:
-  """Results by step, on disk and in the run's metrics.
+def _tell(lines: Sequence[str], said: set[str]) -> None:
+  """Prints each line once, in the first process."""
+  for line in lines:
+    if line not in said and multihost.is_main():
+      print(line, flush=True)
+    said.add(line)
 
-  Attributes:
-    history: Step -> result.
-    skipped: Steps that were gone too soon.
-  """
 
-  def __init__(self, request: requests_lib.EvaluationRequest,
-               base: pathlib.Path, write_scalars: WriteScalars):
-    self._write_scalars = write_scalars
-    self._folder, self._base = base / run_files.EVALUATION, base
-    self._name = f'{request.metric}_{protocols.get(request.protocol).name}'
-    self._folder.mkdir(parents=True, exist_ok=True)
-    self.skipped: set[int] = set()
-    self.history: dict[int, dict[str, Any]] = {}
-    drawing, choice = request.drawing, request.drawing.choice
-    wanted = dict(num_samples=drawing.num_samples, seed=request.seed,
-                  steps=choice.steps, guidance=choice.guidance)
-    self._wanted = json.loads(json.dumps(wanted))
-    for path in sorted(self._folder.glob(f'{self._name}_step_*.json')):
-      record = files.read_json(path)
-      if record.get('asked') == self._wanted:
-        step = int(path.stem.rsplit('_', 1)[-1])
-        self.history[step] = record
+class _Scorer:
+  """Scores one checkpoint after another through one pipeline."""
 
-  def add(self, step: int, result: dict[str, Any]) -> None:
-    """Notes a score, in files of the first process alone."""
-    record = result | dict(step=step, asked=self._wanted)
-    self.history[step] = record
-    if not multihost.is_main():
-      return
-    self._write_scalars(self._base, step, {
-        f'eval/{name}': value
-        for name, value in results.scalars(result).items()})
-    results.write(
-        self._folder / f'{self._name}_step_{step:08d}.json', record)
-    print(f'step {step}: {result["metric"]} {result["value"]:.4g}',
-          flush=True)
+  def __init__(self, metric: metric_lib.Metric,
+               request: requests_lib.EvaluationRequest):
+    self._metric, self._request = metric, request
+    self._opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh] | None = None
 
-  def result(self) -> dict[str, Any]:
-    """The newest, with all."""
-    steps = sorted(self.history)
-    history = [dict(step=step, value=self.history[step]['value'])
-               for step in steps]
-    return self.history[steps[-1]] | dict(history=history)
+  def score(self, step: int) -> dict[str, Any] | None:
+    """The result of a checkpoint; None where it is gone by now."""
+    request = dataclasses.replace(
+        self._request,
+        drawing=dataclasses.replace(self._request.drawing, step=step))
+    try:
+      self._opened = self._open(request, step)
+      return catalog.evaluate(
+          self._metric, inputs_lib.Inputs(request, opened=self._opened))
+    except (errors.UserError, OSError, ValueError):
+      if step in workdir_lib.WorkDir(request.workdirs[0]).steps():
+        raise
+      return None
+
+  def _open(self, request: requests_lib.EvaluationRequest, step: int
+            ) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
+    """The stages with the base's weights of a step; built once."""
+    if self._opened is None:
+      return drawer_lib.open_pipeline(request)
+    pipeline, mesh = self._opened
+    return pipelines.at_step(pipeline, mesh, step), mesh

@@ -53,9 +53,12 @@ class Inputs:
   Attributes:
     request: What was asked for.
     model: A model in training, or None: what the request names.
+    opened: The request's stages and their devices, where they are open
+      already; None opens them when they are needed.
   """
   request: requests_lib.EvaluationRequest
   model: TrainedModel | None = None
+  opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh] | None = None
 
   @property
   def is_drawn(self) -> bool:
@@ -151,7 +154,7 @@ class Inputs:
 
   @functools.cached_property
   def _opened(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
-    return drawer_lib.open_pipeline(self.request)
+    return self.opened or drawer_lib.open_pipeline(self.request)
 
   def drawer(self, opened: tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]
              | None = None, real: clip_sets.ClipSet | None = None,

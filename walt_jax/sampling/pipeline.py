@@ -162,6 +162,12 @@ class Pipeline:
     """The compiled tokenizer."""
     return compiled_tokenizer.Codec(self.tokenizer, self.chunks)
 
+  def with_base(self, base: TrainedStage) -> 'Pipeline':
+    """The same programs with other weights of the base."""
+    other = dataclasses.replace(self, stages=(base, *self.stages[1:]))
+    vars(other).update(programs=self.programs, codec=self.codec)
+    return other
+
   def plan(self, num_frames: int | None = None) -> rollout.Plan:
     """The windows of a clip of so many frames; None is one window."""
     return rollout.plan(num_frames, self.stages[0].sampler.shape[0],
