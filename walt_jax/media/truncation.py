@@ -41,8 +41,10 @@ class Ending:
   def reason(self) -> str:
     """What is wrong, for messages."""
     told = self._promised()
+    if self._format == 'mpegts':  # Has no header that promises a length.
+      return 'the file ends within a packet'
     return (f'the file ends after {self._end:.2f} of {told:.2f} seconds'
-            if told else 'the file ends too early')
+            if self._end < told else 'the file ends too early')
 
   def see(self, packet: av.Packet) -> None:
     """Takes note of a packet."""
