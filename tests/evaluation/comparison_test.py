@@ -296,6 +296,19 @@ class ComparisonTest(parameterized.TestCase):
         self.evaluate(clips, clips, *flag, said=f'{name} says how samples')
 
   @parameterized.parameters(
+      ('is', ['--real'], '--real .*clips.npy: is scores generated'),
+      ('control', ['--real'], '--real .*clips.npy: control scores'),
+      ('control', ['--network'], 'control trains readers of its own'),
+      ('reconstruction', ['--real', '--network'], 'clips of at least 9 '
+       'frames, and 8 are scored'))
+  def test_files_that_a_metric_would_not_read(self, name, flags, said):
+    clips = self.sets.array('clips')
+    found = tiny.walt('evaluate', name, '--generated', clips, '--json',
+                      self.out, *(v for flag in flags for v in (flag, clips)))
+    self.assertEqual(found.code, 2, found.err)
+    self.assertRegex(found.err, rf'\Awalt: error: [^\n]*{said}[^\n]*\n\Z')
+
+  @parameterized.parameters(
       # What the samples say, the flag, the number known and by what.
       (dict(given=5), None, 5, 'samples.json'),
       (dict(given=5), 5, 5, 'samples.json'),

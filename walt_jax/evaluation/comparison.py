@@ -42,6 +42,8 @@ def check(inputs: inputs_lib.Inputs, takes: Sequence[metric_lib.Kind]
     return {}
   request, protocol = inputs.request, inputs.protocol
   _check_used(request)
+  if 'real' not in takes:
+    _check_no_real(inputs)
   frames = request.frames or protocol.frames
   sets: dict[str, set_info.SetInfo] = {}
   if 'real' in takes:
@@ -79,6 +81,19 @@ def _check_used(request: requests_lib.EvaluationRequest) -> None:
     raise errors.UserError(
         f'--{given[0]} says how samples of --workdir are drawn, and the clips '
         f'of --generated are drawn already; leave it out')
+
+
+def _check_no_real(inputs: inputs_lib.Inputs) -> None:
+  """Real clips that a metric does not look at would do nothing.
+
+  They may still be what a protocol draws labels from, or samples continue.
+  """
+  request = inputs.request
+  given = inputs.is_drawn and request.measure.given_frames
+  if request.real is not None and not (inputs.protocol.draw or given):
+    raise errors.UserError(
+        f'--real {request.real}: {request.metric} scores generated clips by '
+        'themselves and would not look at it; leave it out')
 
 
 def _judge(found: Sequence[set_info.Difference],

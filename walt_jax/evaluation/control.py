@@ -24,6 +24,10 @@ class Control:
 
   def evaluate(self, inputs: inputs_lib.Inputs) -> dict[str, Any]:
     """Scores generated clips that say what they were asked to show."""
+    if inputs.request.network:
+      raise errors.UserError(
+          f'--network {inputs.request.network}: control trains readers of its '
+          'own and would not read it; leave it out')
     generated = inputs.generated()
     digits, directions = [], []
     if not generated.entries:

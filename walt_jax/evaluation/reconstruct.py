@@ -104,6 +104,11 @@ def _rfvd_network(
   """
   frames = protocol.frames or video_features.scored_frames(len(clip))
   if frames < video_features.MIN_FRAMES:
+    if request.network:
+      raise errors.UserError(
+          f'--network {request.network}: rFVD takes clips of at least '
+          f'{video_features.MIN_FRAMES} frames, and {frames} are scored; leave '
+          'it out, or give longer clips')
     return None
   network = video_features.load_network(
       request.network, **plan_lib.video_form(request),
