@@ -1,4 +1,5 @@
 """Clips survive the round trip through files."""
+import fractions
 import pathlib
 import tempfile
 
@@ -18,6 +19,22 @@ def smooth_clip(t: int, h: int, w: int) -> np.ndarray:
   channels = [np.sin(6 * row / h + frame / 3), np.cos(5 * column / w),
               np.sin(4 * (row / h + column / w) - frame / 4)]
   return np.uint8(127.5 + 110 * np.stack(channels, -1))
+
+
+def through_ffmpeg(image: np.ndarray) -> np.ndarray:
+  """RGB to 4:2:0 with colour at the left pixels, and back, by libavfilter."""
+  graph = av.filter.Graph()
+  flags = 'bicubic+full_chroma_int+full_chroma_inp+accurate_rnd'
+  steps = [('scale', f'flags={flags}:out_color_matrix=bt709:out_range=tv:'
+            'out_chroma_loc=left'), ('format', 'yuv420p'),
+           ('scale', f'flags={flags}:in_color_matrix=bt709:in_range=tv:'
+            'in_chroma_loc=left'), ('format', 'rgb24'), ('buffersink', None)]
+  graph.link_nodes(
+      graph.add_buffer(width=image.shape[1], height=image.shape[0],
+                       format='rgb24', time_base=fractions.Fraction(1, 8)),
+      *(graph.add(name, arguments) for name, arguments in steps)).configure()
+  graph.push(av.VideoFrame.from_ndarray(image, 'rgb24'))
+  return graph.pull().to_ndarray()
 
 
 class VideoTest(parameterized.TestCase):
@@ -66,6 +83,20 @@ class VideoTest(parameterized.TestCase):
     factor = read.shape[1] // 6
     centres = read[0, 3 * factor, 4 * factor::8 * factor].astype(int)
     np.testing.assert_allclose(centres, colours, atol=8)
+
+  @parameterized.parameters(100, 101)
+  def test_saturated_edges_stay_where_they_are(self, column):
+    left, right = np.array([200, 40, 40]), np.array([40, 80, 200])
+    clip = np.zeros((2, 192, 256, 3), np.uint8)
+    clip[:, :, :column], clip[:, :, column:] = left, right
+    path = self.folder / 'a.mp4'
+    video.write_mp4(path, clip, 8, crf=1)
+    read = decode.read_clip(path)[0].astype(float)
+    np.testing.assert_allclose(read, through_ffmpeg(clip[0]), atol=6)
+    # How far the edges of red and blue went to the left, in pixels.
+    near = slice(column - 8, column + 8)
+    moved = (read - clip[0])[96, near].sum(0) / (right - left)
+    np.testing.assert_allclose(moved[::2], 0, atol=0.25)
 
   @parameterized.parameters('.gif', '.webp')
   def test_animation(self, suffix):
