@@ -73,6 +73,21 @@ class DataCommandTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UserError, '--heldout'):
       self._render('c', '--split', 'test', '--num', 2, '--heldout', 2)
 
+  def test_texts_beside_clips_that_caption_none_are_told(self):
+    for name in ('a', 'b'):
+      video_files.write_video(self.root / 'in' / f'{name}.avi')
+    flags = ('prepare', '--input', self.root / 'in', '--num_frames', 5,
+             '--size', 16, '--workers', 1, '--output')
+    with self.assertNoLogs('walt_jax', 'WARNING'):  # There are no texts.
+      _data(*flags, self.root / 'plain')
+    for name in ('a', 'b'):
+      (self.root / 'in' / f'{name}.json').write_text('{"title": "a cat"}')
+    with self.assertLogs('walt_jax', 'WARNING') as logs:
+      _data(*flags, self.root / 'out')
+    line, = logs.output
+    self.assertEndsWith(line, 'None of 2 clips has a caption: a.json gives '
+                        'none, nor do 1 more files.')
+
   def test_prepare_counts_captions_that_will_be_cut(self):
     for number in range(4):
       video_files.write_video(self.root / 'in' / f'{number}.avi')

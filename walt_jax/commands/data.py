@@ -1,5 +1,6 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
+import json
 import logging
 import pathlib
 
@@ -9,6 +10,7 @@ from walt_jax.core import progress
 from walt_jax.data import inspect
 from walt_jax.data import latent_cache
 from walt_jax.data import render
+from walt_jax.data.prepare import accounts
 from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import prepare
 from walt_jax.data.sources import moving_digits
@@ -57,7 +59,7 @@ def _prepare(args: argparse.Namespace) -> None:
         f'{counts["damaged"]} used in part, {counts.get("with_cuts", 0)} cut '
         f'where time jumps, {counts.get("deinterlaced", 0)} deinterlaced '
         f'(see {output / manifest_lib.MANIFEST})')
-  _tell_captions(manifest)
+  _tell_captions(manifest, output)
   frames = manifest.get('frame_folders', {})  # Sets of 0.1.0 have none.
   if frames.get('count'):
     print(f'{frames["count"]} of the files are folders of numbered images, '
@@ -68,12 +70,25 @@ def _prepare(args: argparse.Namespace) -> None:
     _write_latents(output, output / 'latents', args)
 
 
-def _tell_captions(manifest: dict) -> None:
-  """Warns of clips without a caption, and of captions that are cut."""
+def _tell_captions(manifest: dict, output: pathlib.Path) -> None:
+  """Warns of clips without a caption, and of captions that are cut.
+
+  Args:
+    manifest: That of the data set.
+    output: Folder of the data set.
+  """
   counts = manifest.get('captions', {})
   log = logging.getLogger('walt_jax')
-  if counts.get('captions') and counts['clips_without']:
-    clips = sum(split['num_examples'] for split in manifest['splits'].values())
+  clips = sum(split['num_examples'] for split in manifest['splits'].values())
+  if counts.get('captions') == 0 and 'inputs' in manifest:
+    lines = (output / accounts.LIST).read_text().splitlines()
+    beside = [line['file'] for line in map(json.loads, lines)
+              if line['outcome'] == 'annotations']
+    if beside:
+      log.warning('None of %d clips has a caption: %s gives none%s.', clips,
+                  beside[0], f', nor do {len(beside) - 1} more files'
+                  if beside[1:] else '')
+  elif counts.get('captions') and counts['clips_without']:
     log.warning('%d of %d clips have no caption.', counts['clips_without'],
                 clips)
   if counts.get('cut'):
@@ -118,7 +133,7 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
           'its part')
     return
   if text:
-    _tell_captions(written)
+    _tell_captions(written, output)
   left_out = sum(map(len, written['left_out'].values()))
   print(f'{output}: latents of {sum(map(len, splits.values())) - left_out} '
         f'clips by tokenizer {frozen.sha256[:12]}; {left_out} clips were too '
