@@ -188,7 +188,8 @@ class Inputs:
           f'{",".join(self.request.workdirs)}')
     return compiled_tokenizer.Codec(
         tokenizers.load_tokenizer(
-            self.request.workdirs[0], allow_code=self.request.allow_code),
+            self.request.workdirs[0], jax.default_backend(),
+            allow_code=self.request.allow_code),
         self.request.chunks)
 
   def _open(self, flag: str, path: str | None,

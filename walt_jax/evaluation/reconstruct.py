@@ -1,8 +1,11 @@
 """`walt evaluate reconstruction`: clips beside what a tokenizer makes of them.
 """
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import itertools
+from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from walt_jax.core import errors
@@ -11,11 +14,15 @@ from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import metric
 from walt_jax.evaluation import plan as plan_lib
 from walt_jax.evaluation import requests as requests_lib
+from walt_jax.metrics import feature_sets
 from walt_jax.metrics import fvd
 from walt_jax.metrics import protocols
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
 from walt_jax.sampling import compiled_tokenizer
+
+_Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
+_BATCH = 8  # Clips that a device computes at once.
 
 
 class Reconstruction:
@@ -34,23 +41,33 @@ class Reconstruction:
       _check_size(first)
     network = _rfvd_network(request, protocol, len(real), first)
     result: dict[str, Any] = {}
+    frames = len(first)
+    # A model in training lies where its run has put it.
+    devices = [] if inputs.model is not None else plan_lib.local_devices()
     if codec is not None:
-      other: Any = list(reconstructions(codec, real, request.batch_size or 8))
+      size = request.batch_size or _BATCH
+      shards = max(1, min(len(devices), -(-len(real) // size)))
+      if devices:
+        codec = codec.over(devices[:shards])
+      both: Iterable[_Pair] = reconstructed_pairs(codec, real, size * shards)
       result |= dict(tokenizer_sha256=codec.sha256, **codec.describe())
-      real = [clip[:len(o)] for clip, o in zip(real, other, strict=True)]
+      frames = _usable(codec, frames)
     else:
       _check_whole(request)
-      other = inputs.generated()
-      _check_pairs(real, other)
-    result |= reconstruction.summary(real, other, pairs)
+      generated = inputs.generated()
+      _check_pairs(real, generated)
+      both = zip(real, generated, strict=True)
+    features = network and _PairFeatures(network, protocol.frames, len(real))
+    one, other = _sides(features.tap(both) if features else both, len(real))
+    result |= reconstruction.summary(one, other, pairs, devices[:len(real)])
     # The result's own network is that of the perceptual distance.
     return dict(
         metric='reconstruction', value=result['psnr'],
-        values=[result['psnr']], num_real=len(real), num_generated=len(other),
-        frames=len(real[0]), network=result.pop('perceptual_network'),
+        values=[result['psnr']], num_real=len(real), num_generated=len(real),
+        frames=frames, network=result.pop('perceptual_network'),
         preprocessing='none', covariance=None,
         **protocols.describe(protocol),
-        rfvd=network and _rfvd(network, protocol, real, other), **result)
+        rfvd=features and features.compare(protocol.name), **result)
 
 
 def _check_protocol(inputs: inputs_lib.Inputs) -> None:
@@ -121,13 +138,75 @@ def _rfvd_network(
   return network
 
 
-def _rfvd(network: video_features.VideoNetwork, protocol: protocols.Protocol,
-          real: Any, other: Any) -> dict[str, Any]:
-  """FVD of the pairs."""
-  return fvd.compare(*(
-      fvd.feature_set(clips, network, frames=protocol.frames, label=name)
-      for name, clips in (('real', real), ('reconstructed', other))),
-                     protocol=protocol.name)
+class _PairFeatures:
+  """I3D features of both sides of pairs, computed as the pairs pass by."""
+
+  def __init__(self, network: video_features.VideoNetwork,
+               frames: int | None, total: int):
+    """Computes nothing yet.
+
+    Args:
+      network: Network that computes them.
+      frames: First frames that are scored; None: as FVD does.
+      total: How many pairs will come.
+    """
+    self._network, self._frames = network, frames
+    self._size = network.batch_size * max(1, len(network.devices or ()))
+    self._total = total
+    self._sides = [feature_sets.Collector(network) for _ in range(2)]
+
+  def tap(self, pairs: Iterable[_Pair]) -> Iterator[_Pair]:
+    """Yields the pairs; with several processes each sees to every P-th."""
+    waiting: list[_Pair] = []
+    for index, pair in enumerate(pairs):
+      if index % jax.process_count() == jax.process_index():
+        waiting.append(pair)
+      if len(waiting) == self._size:
+        self._add(waiting)
+        waiting = []
+      yield pair
+    if waiting:
+      self._add(waiting)
+
+  def _add(self, pairs: Sequence[_Pair]) -> None:
+    for side, collector in enumerate(self._sides):
+      count = video_features.scored_frames(len(pairs[0][side]), self._frames)
+      clips = [np.ascontiguousarray(pair[side][:count]) for pair in pairs]
+      feature_sets.check_frames(self._network, count, len(pairs[0][side]))
+      contents = iter([feature_sets.content_of(clips)])
+      for outputs in self._network.batches(clips, total=self._total):
+        collector.add(outputs, next(contents, 0))
+      collector.frames = count
+
+  def compare(self, protocol: str) -> dict[str, Any]:
+    """FVD of the two sides."""
+    return fvd.compare(*(side.finish() for side in self._sides),
+                       protocol=protocol)
+
+
+def _sides(pairs: Iterable[_Pair], total: int) -> tuple['_Side', '_Side']:
+  """The two sides of pairs, to be read in step."""
+  first, second = itertools.tee(pairs)
+  return (_Side((real for real, _ in first), total),
+          _Side((made for _, made in second), total))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+  """One side of pairs.
+
+  Attributes:
+    clips: Read once.
+    total: How many there are.
+  """
+  clips: Iterable[np.ndarray]
+  total: int
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return iter(self.clips)
+
+  def __len__(self) -> int:
+    return self.total
 
 
 def _check_whole(request: requests_lib.EvaluationRequest) -> None:
@@ -142,23 +221,35 @@ def _check_whole(request: requests_lib.EvaluationRequest) -> None:
 
 def reconstructions(codec: compiled_tokenizer.Codec,
                     clips: Iterable[np.ndarray],
-                    batch_size: int = 8) -> Iterator[np.ndarray]:
-  """Encodes and decodes uint8 clips [T, H, W, 3].
+                    batch_size: int = _BATCH) -> Iterator[np.ndarray]:
+  """The second clips of `reconstructed_pairs`."""
+  return (made for _, made in reconstructed_pairs(codec, clips, batch_size))
+
+
+def reconstructed_pairs(codec: compiled_tokenizer.Codec,
+                        clips: Iterable[np.ndarray],
+                        batch_size: int = _BATCH) -> Iterator[_Pair]:
+  """Encodes and decodes uint8 clips [T, H, W, 3]; holds one batch of them.
 
   The posterior's mean is decoded. Clips whose length is not 1 + a multiple
-  of f_t lose their last frames. The last batch is padded, so that all have
-  one shape.
+  of f_t lose their last frames, on both sides. The last batch is padded, so
+  that all have one shape.
   """
   def finish(batch):
     pixels = np.stack(batch + [batch[-1]] * (batch_size - len(batch)))
-    return codec.decode(codec.encode(pixels))[:len(batch)]
+    made = codec.decode(codec.encode(pixels))
+    return zip(batch, made[:len(batch)], strict=True)
 
   batch: list[np.ndarray] = []
   for clip in clips:
-    usable = 1 + (len(clip) - 1) // codec.f_t * codec.f_t
-    batch.append(clip[:usable])
+    batch.append(clip[:_usable(codec, len(clip))])
     if len(batch) == batch_size:
       yield from finish(batch)
       batch = []
   if batch:
     yield from finish(batch)
+
+
+def _usable(codec: compiled_tokenizer.Codec, frames: int) -> int:
+  """Frames of a clip that fill whole latent frames."""
+  return 1 + (frames - 1) // codec.f_t * codec.f_t

@@ -11,6 +11,9 @@ from typing import Any
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from walt_jax.core import distances
@@ -120,15 +123,16 @@ def load_networks(lpips_files: Sequence[str] = ()) -> PerceptualNetworks:
 
 def compare_clips(
     real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-    network: PerceptualNetworks, *, label: str = 'reconstruction'
-) -> dict[str, float]:
+    network: PerceptualNetworks, *, label: str = 'reconstruction',
+    devices: Sequence[Any] = ()) -> dict[str, float]:
   """Mean PSNR, SSIM, perceptual distances and flicker of pairs of clips.
 
   Args:
     real: uint8 clips [T, H, W, 3] (or one array [N, T, H, W, 3]).
-    other: As many clips, of the same shapes.
+    other: As many clips, of the same shapes. Both are read in step, once.
     network: Networks of the perceptual distances.
     label: Text of the progress bar.
+    devices: Share the pairs, one each at a time; none is JAX's default one.
 
   Returns:
     psnr (dB), ssim, perceptual (EfficientNet-Lite0), perceptual_lite2 (a
@@ -136,18 +140,52 @@ def compare_clips(
     of the pixel range) and l1.
     The PSNR of clips that are equal is 100 dB, not infinite.
   """
-  rows = []
+  rows: list[dict[str, Any]] = []
   total = len(real) if isinstance(real, Sized) else None
+  measure, size = _measure_on(devices, network)
+  waiting: list[tuple[np.ndarray, np.ndarray]] = []
+
+  def flush():
+    pairs = waiting + waiting[-1:] * (size - len(waiting))
+    a, b = (np.stack(clips) for clips in zip(*pairs, strict=True))
+    found = measure(a, b)
+    rows.extend({name: values[i] for name, values in found.items()}
+                for i in range(len(waiting)))
+    waiting.clear()
+
   pairs = zip(real, other, strict=True)
   for a, b in progress.track(pairs, label, 'clip', total):
     if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
       raise ValueError(f'Clips to compare must be uint8 of one shape, got '
                        f'{a.dtype} {a.shape} and {b.dtype} {b.shape}.')
-    rows.append(_measure(network.params, a[None], b[None]))
+    if waiting and waiting[0][0].shape != a.shape:
+      flush()
+    waiting.append((a, b))
+    if len(waiting) == size:
+      flush()
+  if waiting:
+    flush()
   if not rows:
     raise ValueError('No clips to compare.')
   return {name: float(np.mean([row[name] for row in rows]))
           for name in rows[0]}
+
+
+def _measure_on(devices: Sequence[Any], network: PerceptualNetworks
+                ) -> tuple[Callable[..., dict[str, np.ndarray]], int]:
+  """`_measure` of as many pairs as there are devices, and how many."""
+  place = lambda clips: clips
+  params = network.params
+  if devices:
+    mesh = jax.make_mesh((len(devices),), ('data',), devices=devices,
+                         axis_types=(AxisType.Auto,))
+    params = jax.device_put(params, NamedSharding(mesh, P()))
+    place = lambda clips: jax.device_put(clips, NamedSharding(mesh, P('data')))
+
+  def measure(a, b):
+    return jax.device_get(_measure(params, place(a), place(b)))
+
+  return measure, max(1, len(devices))
 
 
 @jax.jit
@@ -193,8 +231,9 @@ def _blur(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
 
 
 def summary(real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-            network: PerceptualNetworks) -> dict[str, Any]:
+            network: PerceptualNetworks,
+            devices: Sequence[Any] = ()) -> dict[str, Any]:
   """`compare_clips` with the networks' names, as results store it."""
-  return compare_clips(real, other, network) | {
+  return compare_clips(real, other, network, devices=devices) | {
       f'{name}_network': dataclasses.asdict(info)
       for name, info in network.infos.items()}

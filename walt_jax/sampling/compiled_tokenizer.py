@@ -1,10 +1,13 @@
 """The tokenizer, compiled: pixels to normalised latents and back, on host."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import copy
 import dataclasses
 from typing import Any
 
 import jax
+from jax.sharding import AxisType
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from walt_jax.core import errors
@@ -76,12 +79,36 @@ class Codec:
         latents, frozen['statistics']))
     self._encode_chunk = streaming.make_step(module, 'encode')
     self._decode_chunk = streaming.make_step(module, 'decode')
+    self._rows: NamedSharding | None = None
 
   def with_params(self, params: Any) -> 'Codec':
     """The same programs with other weights of the network."""
     other = copy.copy(self)
     other._tokenizer = dataclasses.replace(self._tokenizer, params=params)
     return other
+
+  def over(self, devices: Sequence[Any]) -> 'Codec':
+    """The same, with the rows of batches cut over devices.
+
+    Each device computes what one alone would of as many rows.
+
+    Args:
+      devices: They must divide the rows of every batch.
+    """
+    mesh = jax.make_mesh((len(devices),), ('data',), devices=devices,
+                         axis_types=(AxisType.Auto,))
+    params, stats = jax.device_put(
+        (self._tokenizer.params, self._tokenizer.statistics),
+        NamedSharding(mesh, P()))
+    other = copy.copy(self)
+    other._tokenizer = dataclasses.replace(
+        self._tokenizer, params=params, statistics=stats)
+    other._rows = NamedSharding(mesh, P('data'))
+    return other
+
+  def _cut(self, rows: Any) -> Any:
+    """Rows on the devices that compute them."""
+    return rows if self._rows is None else jax.device_put(rows, self._rows)
 
   @property
   def sha256(self) -> str:
@@ -119,20 +146,26 @@ class Codec:
   def _encode_frames(self, pixels: np.ndarray) -> np.ndarray:
     frozen = self._tokenizer.frozen
     if not self._chunks.stream:
-      return np.asarray(self._encode(frozen, pixels))
+      return np.asarray(self._encode(frozen, self._cut(pixels)))
     posterior = streaming.encode(
-        self._encode_chunk, frozen['params'], pixels, f_t=self.f_t)
+        self._step_of(self._encode_chunk), frozen['params'], pixels,
+        f_t=self.f_t)
     return np.asarray(self._normalise(frozen, posterior.mean))
 
   def _decode_frames(self, latents: np.ndarray) -> np.ndarray:
     frozen = self._tokenizer.frozen
     if not self._chunks.stream:
-      return np.asarray(self._decode(frozen, latents))
+      return np.asarray(self._decode(frozen, self._cut(latents)))
     latents = np.asarray(self._denormalise(frozen, latents))
     chunks = (latents[:, i:i + 1] for i in range(latents.shape[1]))
     return np.concatenate([
         pixels_lib.to_uint8(pixels) for pixels in
-        streaming.run(self._decode_chunk, frozen['params'], chunks)], axis=1)
+        streaming.run(self._step_of(self._decode_chunk), frozen['params'],
+                      chunks)], axis=1)
+
+  def _step_of(self, step: streaming.Step) -> streaming.Step:
+    return lambda params, memory, chunk: step(
+        params, memory, self._cut(chunk))
 
   def _tiled(self, apply: Callable[[np.ndarray], np.ndarray], method: str,
              x: np.ndarray) -> np.ndarray:
