@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
@@ -92,6 +93,14 @@ class LatentCacheTest(absltest.TestCase):
         np.testing.assert_array_equal(got['text_mask'], mask[0])
         for name in ('label', 'caption', 'fps', 'key'):
           self.assertEqual(got[name], example[name])
+
+  def test_a_rate_that_is_not_known_stays_so(self):
+    read = moving_digits.MovingDigits.__getitem__
+    with mock.patch.object(
+        moving_digits.MovingDigits, '__getitem__', autospec=True,
+        side_effect=lambda *args: read(*args) | dict(fps=None)):
+      self._write()
+    self.assertIsNone(self._open()[0]['fps'])
 
   def test_distinct_captions_are_stored_once_a_shard(self):
     self.splits['train'] = moving_digits.MovingDigits(num_examples=90,

@@ -232,7 +232,7 @@ class _Part:
         features: dict[str, examples.Feature] = {
             name: _to_bytes(array[place]) for name, array in latents.items()}
         features |= dict(label=np.array([example['label']], np.int64),
-                         fps=np.array([example['fps']], np.float32),
+                         fps=np.array([example['fps'] or 0], np.float32),
                          key=[example['key'].encode('utf-8',
                                                     'surrogateescape')])
         features |= self._said(example)
@@ -384,7 +384,7 @@ class LatentCache:
     example: dict[str, Any] = dict(
         label=int(features['label'][0]),
         caption=features['caption'][0].decode(),
-        fps=self._rate or float(features['fps'][0]),
+        fps=self._rate or float(features['fps'][0]) or None,
         key=features['key'][0].decode('utf-8', 'surrogateescape'))
     for name, shape in self._shapes.items():
       if name != _TEXT:

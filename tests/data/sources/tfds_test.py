@@ -1,4 +1,5 @@
 """TensorFlow Datasets reads our sets, and we read its sets."""
+import dataclasses
 import io
 import json
 import pathlib
@@ -13,6 +14,7 @@ from tests.data import video_files
 from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
 from walt_jax.data.sources import open
+from walt_jax.data.sources import rates
 from walt_jax.data.sources import tfds as tfds_lib
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
@@ -113,6 +115,22 @@ class TfdsTest(absltest.TestCase):
     batch = next(batches.make_batches(source, options)(1))
     self.assertEqual(batch.videos.pixels.shape, (2, 17, 16, 16, 3))
     np.testing.assert_allclose(batch.videos.pixels[0, 0], 21, atol=2)
+
+  def test_the_rate_of_another_set_is_not_known(self):
+    features = tfds.features.FeaturesDict(dict(
+        video=tfds.features.Video((None, 20, 30, 3), encoding_format='jpeg'),
+        label=tfds.features.ClassLabel(num_classes=2)))
+    records = [dict(video=[_jpeg(9 * t) for t in range(20)],
+                    label=np.array([0], np.int64)) for _ in range(2)]
+    _write_set(self.root / 'others' / '1.0.0', 'others', 'train', records,
+               features)
+    source = tfds_lib.TfdsSource(str(self.root / 'others' / '1.0.0'))
+    self.assertIsNone(source[0]['fps'])
+    self.assertIsNone(rates.of_source(source))
+    options = batches.BatchOptions(video_rows=1, size=16, shuffle=False)
+    next(batches.make_batches(source, options)(0))  # Neighbours have no rate.
+    with self.assertRaisesRegex(ValueError, 'none at 8 frames/s .* to 0'):
+      batches.make_batches(source, dataclasses.replace(options, fps=8.0))
 
   def test_reads_imagenet(self):
     features = tfds.features.FeaturesDict(dict(

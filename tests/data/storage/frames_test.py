@@ -19,6 +19,14 @@ class FramesTest(absltest.TestCase):
     self.assertEqual(lengths(30, 10, 15, 5), [(0, 10), (15, 10)])
     self.assertEqual(lengths(16, 8, 4, 5), [(0, 8), (4, 8), (8, 8)])
 
+  def test_no_rate_is_invented(self):
+    pick = lambda *what: frames_lib.frame_indices(20, *what, None).tolist()
+    for unknown in (None, 0.0):
+      self.assertEqual(pick(unknown, 4, None), [8, 9, 10, 11])
+      self.assertEqual(pick(unknown, 1, 8.0), [9])
+      with self.assertRaisesRegex(ValueError, 'no frames at 8/s'):
+        pick(unknown, 4, 8.0)
+
   def test_indices_of_random_strides(self):
     rng = np.random.default_rng(0)
     seen = set()

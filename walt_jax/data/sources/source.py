@@ -5,7 +5,8 @@ An example is a dict with
   video: uint8 [N, H, W, 3], or `encoded`: a list of N compressed frames, or
     `video_file`: the bytes of a video of `num_frames`, `height`, `width`;
   label: int, an index into the source's `classes`;
-  caption: str;  fps: frames/s;  key: str, unique in the source;
+  caption: str;  key: str, unique in the source;
+  fps: frames/s, or None where nothing says them;
   captions: all of them, `caption` first, where there are several.
 
 Examples of a latent cache (`latent_cache.py`) hold latents instead of frames.

@@ -13,7 +13,6 @@ from walt_jax.data.storage import names as names_lib
 
 # Rates of sets that do not say theirs, frames/s.
 _RATES = {'ucf101': 25.0}
-_DEFAULT_RATE = 25.0
 # What TFDS calls the split that is not trained on.
 _HELD_OUT_NAMES = (names_lib.HELD_OUT, 'validation', 'test')
 _MEDIA = ('video', 'image')
@@ -55,7 +54,7 @@ class TfdsSource:
           f'{name!r} holds {", ".join(features)}: a video or an image, and a '
           'label are needed')
     self.classes = tuple(features['label'].names)
-    self._rate = _RATES.get(info.name, _DEFAULT_RATE)
+    self._rate = _RATES.get(info.name)
     self._length = len(self._records)
 
   def _fix(self) -> str:
@@ -107,7 +106,9 @@ class TfdsSource:
     for name in ('caption', 'text'):
       if features.get(name):
         caption = features[name][0].decode('utf-8', 'replace')
-    rate = float(features['fps'][0]) if 'fps' in features else self._rate
+    rate = self._rate
+    if 'fps' in features:
+      rate = float(features['fps'][0]) or None
     key = f'{self._split}-{index:08d}'
     for name in ('key', 'file_name'):
       if features.get(name):

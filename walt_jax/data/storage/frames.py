@@ -43,14 +43,14 @@ def cut(frames: Iterator[np.ndarray], length: int, stride: int,
     raise damage
 
 
-def frame_indices(available: int, source_fps: float, num_frames: int,
+def frame_indices(available: int, source_fps: float | None, num_frames: int,
                   fps: float | None, rng: np.random.Generator | None,
                   strides: tuple[int, ...] = (1,)) -> np.ndarray:
   """Picks `num_frames` frames out of `available`.
 
   Args:
     available: Frames of the example.
-    source_fps: Their rate, frames/s.
+    source_fps: Their rate, frames/s; None where it is not known.
     num_frames: Frames wanted.
     fps: Rate wanted; None takes neighbours.
     rng: Draws the offset and the stride; None takes the middle of the example
@@ -62,9 +62,16 @@ def frame_indices(available: int, source_fps: float, num_frames: int,
     int [num_frames], increasing.
 
   Raises:
-    ValueError: The example is too short for all strides.
+    ValueError: The example is too short for all strides, or has no rate to
+      bring to another.
   """
-  step = 1.0 if fps is None else source_fps / fps
+  step = 1.0
+  if fps is not None and num_frames > 1:
+    if not source_fps:
+      raise ValueError(
+          'nothing says at what rate it plays, so that no frames at '
+          f'{fps:g}/s can be found; take its own rate (frame_rate 0).')
+    step = source_fps / fps
   fitting = [stride for stride in strides
              if span(num_frames, step * stride) <= available]
   if not fitting or (rng is None and strides[0] not in fitting):

@@ -15,7 +15,7 @@ def long_enough(source: source_lib.Source, num_frames: int, fps: float | None,
   """Indices of the examples that hold `num_frames` frames.
 
   Args:
-    source: Source of clips; without a table `index` nothing is known.
+    source: Source of clips; without a table `index` no length is known.
     num_frames: Frames wanted.
     fps: Their rate, frames/s; None takes every stride-th frame.
     stride: Times that distance.
@@ -24,16 +24,25 @@ def long_enough(source: source_lib.Source, num_frames: int, fps: float | None,
     Sorted int array, or None for all.
 
   Raises:
-    ValueError: No example is long enough.
+    ValueError: No example is long enough, or the first has no rate to bring to
+      the one that is wanted.
   """
   table = getattr(source, 'index', None)
+  if num_frames == 1:
+    fps = None
   if table is None:
+    if fps is not None and len(source) and not source[0].get('fps'):
+      raise ValueError(
+          'Nothing says at what rate the clips play, so that none at '
+          f'{fps:g} frames/s can be made; set frame_rate to 0.')
     return None
   step = np.float64(stride)
   if fps is not None:
     step = table['fps'].astype(np.float64) / fps * stride
   needed = np.floor((num_frames - 1) * step + 0.5) + 1
   fits = table['num_frames'] >= needed
+  if fps is not None:
+    fits &= table['fps'] > 0
   if fits.all():
     return None
   members = np.flatnonzero(fits)
