@@ -6,7 +6,6 @@ import jax
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
-from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 
 SPECS = tuple(f'{name}:{variant}' for name, file in
@@ -35,7 +34,7 @@ def program_of(config):
   return dataclasses.replace(
       config, diffusion=switches(config.diffusion),
       tokenizer=schema.Tokenizer(),
-      sampler=samplers.SamplerOptions())
+      sampler=schema.Sampler())
 
 
 def update_of(options):
