@@ -8,6 +8,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+import threading
 from unittest import mock
 
 from absl.testing import absltest
@@ -17,7 +18,9 @@ import numpy as np
 
 from tests.data import video_files
 from tests.e2e import tiny
+from walt_jax.core import errors
 from walt_jax.data.prepare import prepare
+from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import set_info
 from walt_jax.media import rgb
 from walt_jax.media import samples
@@ -264,6 +267,23 @@ class ComparisonTest(parameterized.TestCase):
       with self.subTest(said):
         self.evaluate(good, bad, *argv, said=said)
         self.evaluate(bad, good, *argv, said=said)
+
+  def test_headers_are_read_at_once_and_told_in_order(self):
+    together = threading.Barrier(2, timeout=10)
+
+    class Clips:
+
+      def __len__(self):
+        return 8
+
+      def info(self, index):
+        together.wait()
+        return set_info.ClipInfo(32, 48 if index in (3, 6) else 32, 8)
+
+    names = [f'{index}.mp4' for index in range(8)]
+    clips = clip_sets.ClipSet(self.folder, names, Clips(), 8)
+    with self.assertRaisesRegex(errors.UserError, 'clip 3.mp4 .*32x48'):
+      clips.info()
 
   def test_no_more_is_read_than_is_scored(self):
     real, generated = (

@@ -5,9 +5,7 @@ epoch may draw anew; for super-resolution also those of the antialiased
 low-resolution clip. Text states are stored once for each distinct caption of
 a shard. The cache is bound to its tokenizer by sha256.
 """
-import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
-import concurrent.futures
 import dataclasses
 import functools
 import itertools
@@ -21,6 +19,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
+from walt_jax.core import threads
 from walt_jax.core import types
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import caption_counts
@@ -224,7 +223,8 @@ class _Part:
 
   def records(self) -> Iterator[bytes]:
     # Reading continues while a batch is encoded.
-    loaded = _ahead(self._load, self._rows.tolist(), 2 * self._batch_size)
+    loaded = threads.map_ahead(self._load, self._rows.tolist(),
+                               threads=_THREADS, ahead=2 * self._batch_size)
     for batch in _batched(loaded, self._batch_size):
       chosen = [example for example, _ in batch]
       latents = self._latents([frames for _, frames in batch])
@@ -313,19 +313,6 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
   remaining = iter(items)
   while batch := list(itertools.islice(remaining, size)):
     yield batch
-
-
-def _ahead(function: Callable, items: list, ahead: int) -> Iterator:
-  """Maps in order, in threads that may be `ahead` of what is taken."""
-  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    waiting: collections.deque[concurrent.futures.Future] = (
-        collections.deque())
-    for item in items:
-      waiting.append(pool.submit(function, item))
-      if len(waiting) >= ahead:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
 
 
 class LatentCache:

@@ -9,6 +9,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import progress
+from walt_jax.core import threads
 from walt_jax.data import evaluation_clips
 from walt_jax.evaluation import clip_arrays
 from walt_jax.evaluation import clip_files
@@ -18,7 +19,8 @@ from walt_jax.media import samples
 
 _IMAGE_CODECS = {'jpg': 'jpeg', 'tif': 'tiff'}  # By the suffix; or the same.
 _LOSSLESS_IMAGES = {'jpeg': False, 'png': True, 'bmp': True, 'ppm': True}
-_TOLD = 1000  # Files whose headers take long enough for a progress bar.
+# Headers that are read at once, and those that may wait to be looked at.
+_THREADS, _AHEAD = min(8, 2 * (os.cpu_count() or 1)), 64
 
 
 class _Clips(Protocol):
@@ -89,11 +91,10 @@ class ClipSet:
         others, or damaged in what is read of it.
     """
     found = []
-    numbers: Any = range(len(self))
-    if len(self) > _TOLD:
-      numbers = progress.track(numbers, f'check {self.path}', 'clip', len(self))
-    for index in numbers:
-      clip = self._clips.info(index)
+    clips = threads.map_ahead(self._clips.info, range(len(self)),
+                              threads=_THREADS, ahead=_AHEAD)
+    for index, clip in enumerate(progress.track(
+        clips, f'check {self.path}', 'clip', len(self))):
       self._check_whole(index, clip)
       self._check(index, clip.frames, clip.height, clip.width)
       found.append(clip)

@@ -87,7 +87,8 @@ class Packets:
     """Seconds from one packet to the next, in the order of decoding."""
     if packet.dts is None or following.dts is None:
       return self.interval
-    return float((following.dts - packet.dts) * packet.time_base)
+    unit = packet.time_base  # Whole numbers: fractions are slow.
+    return (following.dts - packet.dts) * unit.numerator / unit.denominator
 
   def is_joint(self, packets: list[av.Packet]) -> bool:
     """Whether whole files were joined soon after the first of some packets.

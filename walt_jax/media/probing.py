@@ -3,6 +3,8 @@ from collections.abc import Iterator
 import dataclasses
 import os
 
+import av
+
 from walt_jax.media import containers
 from walt_jax.media import decoding
 from walt_jax.media import packets as packets_lib
@@ -62,13 +64,19 @@ def _events(packets: packets_lib.Packets, ending: truncation.Ending
       yield decoding.Damage(read.loss)
     last = packet
     if not packet.is_discard:
-      shown.append(_Stamp(None if packet.pts is None else
-                          float(packet.pts * packet.time_base)))
+      shown.append(_Stamp(_seconds(packet)))
   yield from _in_order(shown)
   if ending.lacks_frames(packets.interval):
     yield decoding.Damage(ending.reason)
   elif packets.end_problem:
     yield decoding.Damage(packets.end_problem)
+
+
+def _seconds(packet: av.Packet) -> float | None:
+  unit = packet.time_base  # Whole numbers: fractions are slow.
+  if packet.pts is None:
+    return None
+  return packet.pts * unit.numerator / unit.denominator
 
 
 def _in_order(shown: list[_Stamp]) -> list[_Stamp]:

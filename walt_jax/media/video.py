@@ -76,7 +76,7 @@ def _encode(path: pathlib.Path, clip: np.ndarray, rate: fractions.Fraction,
     context.thread_count = 1  # The same bytes on every machine.
     context.colorspace = context.color_primaries = context.color_trc = 1
     context.color_range = 1
-    graph = _to_yuv420p(*clip.shape[1:3], 1 / rate)
+    graph = _to_yuv420p(stream.height, stream.width, 1 / rate)
     for number, image in enumerate(clip):
       frame = av.VideoFrame.from_ndarray(
           np.ascontiguousarray(image), format='rgb24')
@@ -92,8 +92,8 @@ def _to_yuv420p(height: int, width: int, time_base: fractions.Fraction) -> Any:
   graph = av.filter.Graph()
   graph.threads = 1
   graph.link_nodes(
-      graph.add_buffer(width=width, height=height, format='rgb24',
-                       time_base=time_base),
+      graph.add_buffer(width=width, height=height, time_base=time_base,
+                       format=av.VideoFormat('rgb24', width, height)),
       graph.add('scale', _TO_H264), graph.add('format', 'yuv420p'),
       graph.add('buffersink')).configure()
   return graph
