@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 from unittest import mock
+import warnings
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -15,8 +16,10 @@ import numpy as np
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
 from walt_jax.commands import cli
+from walt_jax.commands import evaluate
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.evaluation import catalog
 from walt_jax.evaluation import comparison
 from walt_jax.evaluation import drawer
 from walt_jax.evaluation import follow
@@ -189,6 +192,34 @@ class FollowTest(parameterized.TestCase):
                 '--real', str(real), '--json', str(real.parent / 'a.json')])
     self.assertIn('no run has begun there yet', out.getvalue())
     self.assertFalse(self.base.exists())
+
+  def test_what_every_checkpoint_would_repeat_is_told_once(self):
+    run = _Training(self.base, keep_every=10)
+    run.begin()
+    run.advance(8)
+
+    def warn(*args):
+      del args
+      warnings.warn('the clips differ', stacklevel=2)
+      return {}
+
+    metric = _Metric(
+        lambda step: warnings.warn(f'odd {step // 40}', stacklevel=2))
+    out = self.base / 'fid.json'
+    for _ in range(2):  # Each command tells it anew.
+      with (mock.patch.object(comparison, 'check', warn),
+            mock.patch.object(catalog, 'find', lambda *args: metric),
+            mock.patch.object(evaluate, '_write_scalars'),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()) as err):
+        code = cli.main(['evaluate', 'fid', '--follow', '--workdir',
+                         str(self.base), '--json', str(out)])
+      self.assertEqual(code, 0, err.getvalue())
+      self.assertLen(json.loads(out.read_text())['history'], 8)
+      self.assertEqual(err.getvalue().splitlines(), [
+          f'walt: warning: {text}'
+          for text in ('the clips differ', 'odd 0', 'odd 1', 'odd 2')])
+      shutil.rmtree(self.base / 'evaluation')
 
   def test_a_score_is_known_by_what_it_depends_on(self):
     plain = follow_records.asked(self.request)

@@ -1,6 +1,6 @@
 """`walt evaluate`: scores clips and writes one JSON result."""
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import os
 import pathlib
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     _check_writable(args.json)
   with warnings.catch_warnings():
     warnings.simplefilter('always')
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _shown_once()
     result = _evaluate(args)
   if multihost.is_main():
     _finish(result, args.json)
@@ -81,9 +81,17 @@ def _check_writable(path: str):
         f'cannot write --json {path}: no such folder, or not writable')
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None):
-  del category, filename, lineno, file, line
-  print(f'walt: warning: {message}', file=sys.stderr)
+def _shown_once() -> Callable[..., None]:
+  """Prints warnings; what each checkpoint would repeat, once."""
+  said: set[str] = set()
+
+  def show(message, category, filename, lineno, file=None, line=None):
+    del category, filename, lineno, file, line
+    if str(message) not in said:
+      said.add(str(message))
+      print(f'walt: warning: {message}', file=sys.stderr)
+
+  return show
 
 
 def _print(result: dict[str, Any]):
