@@ -61,6 +61,9 @@ class ParseTest(parameterized.TestCase):
     self.assertEqual(args.guidance,
                      [{'label': 3.0}, {}, {'text': 7.5, 'frames': 2.0}])
     self.assertIsNone(args.prompt)
+    args = cli.parse(['sample', '--workdir', 'a,b', '--out', 'o', '--guidance',
+                      ' config ; text=3'])
+    self.assertEqual(args.guidance, [None, {'text': 3.0}])
 
   def test_evaluate(self):
     args = cli.parse(['evaluate', 'fvd', '--real', 'r', '--generated', 'g',

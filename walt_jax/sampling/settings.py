@@ -23,14 +23,14 @@ class SamplerChoice:
     sampler: Names of samplers.
     factorized: Whether the base draws the first frame alone, as an image.
     guidance: Scales by condition, in place of all of the config's; {} for no
-      guidance.
+      guidance, None for a stage as its config says.
     noise_level: Noise on the low-resolution input, in [0, 1], one for each
       super-resolution stage.
   """
   steps: Sequence[int] | None = None
   sampler: Sequence[str] | None = None
   factorized: bool | None = None
-  guidance: Sequence[Mapping[str, float]] | None = None
+  guidance: Sequence[Mapping[str, float] | None] | None = None
   noise_level: Sequence[float] | None = None
 
 

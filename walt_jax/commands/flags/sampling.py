@@ -35,7 +35,8 @@ def add(parser: Any) -> None:
        help='base: draw the first frame alone, as an image, and then the clip '
        'that begins with it')
   add_('--guidance', type=values.separated(values.guidance, ';'),
-       metavar='text=7.5,label=1,frames=2[;..]')
+       metavar='text=7.5,label=1,frames=2[;..]',
+       help="a stage's scales, 'none', or 'config' for those of its config")
   add_('--noise_level', type=values.separated(values.noise_level),
        metavar='A[,B]', help='noise on the low-resolution input, one a '
        'super-resolution stage')

@@ -87,8 +87,13 @@ def separated(parse: Callable[[str], Value],
   return parse_list
 
 
-def guidance(text: str) -> dict[str, float]:
-  """Parses one stage's 'text=7.5,label=1,frames=2'; 'none' is {}."""
+def guidance(text: str) -> dict[str, float] | None:
+  """Parses one stage's 'text=7.5,label=1,frames=2'.
+
+  'none' is {}, and 'config' is None: as the stage's config says.
+  """
+  if text.strip() == 'config':
+    return None
   if text.strip() == 'none':
     return {}
   scales = {}
