@@ -95,22 +95,27 @@ class DataCommandTest(absltest.TestCase):
     table = [dict(file='0.avi', caption='left ' * 3),
              dict(file='1.avi', caption='left ' * 4),
              dict(file='1.avi', caption='right ' * 9), dict(file='2.avi'),
-             dict(file='3.avi', caption='left')]
+             dict(file='/data/3.avi', caption='left')]
     (self.root / 'in' / 'captions.jsonl').write_text(
         '\n'.join(map(json.dumps, table)))
     flags = ('prepare', '--input', self.root / 'in', '--num_frames', 5,
              '--size', 16, '--workers', 1, '--output')
-    counts = dict(captions=4, clips_without=1, clips_with_several=1)
-    with self.assertLogs('walt_jax', 'WARNING') as logs:
+    counts = dict(captions=4, clips_without=1, clips_with_several=1,
+                  matched_by_end=1)
+    with (self.assertLogs('walt_jax', 'WARNING') as logs,
+          contextlib.redirect_stdout(io.StringIO()) as printed):
       _data(*flags, self.root / 'out', '--max_tokens', 5)
+    self.assertIn('\n1 lines of tables name no file as it stands and were '
+                  'matched by the end of its path\n', printed.getvalue())
     self.assertRegex(logs.output[0], '1 of 4 clips have no caption')
     self.assertRegex(logs.output[1], '2 of 4 captions .* 5 tokens .*minilm')
     manifest = manifest_lib.read_manifest(self.root / 'out')
     self.assertEqual(manifest['captions'], counts | dict(cut=2))
     self.assertEqual(manifest['caption_limit'],
                      dict(encoder='minilm', max_tokens=5))
-    self.assertIn('all 4, clips_without 1, clips_with_several 1; 2 longer than '
-                  'the 5 tokens that minilm reads',
+    self.assertIn('all 4, clips_without 1, clips_with_several 1, '
+                  'matched_by_end 1; 2 longer than the 5 tokens that minilm '
+                  'reads',
                   '\n'.join(inspect.inspect(self.root / 'out')))
     # They are stored whole, and finished sets are not written anew.
     stored = {dataset[row]['caption'] for dataset in (

@@ -78,6 +78,9 @@ def _tell_captions(manifest: dict, output: pathlib.Path) -> None:
     output: Folder of the data set.
   """
   counts = manifest.get('captions', {})
+  if counts.get('matched_by_end'):
+    print(f'{counts["matched_by_end"]} lines of tables name no file as it '
+          'stands and were matched by the end of its path')
   log = logging.getLogger('walt_jax')
   clips = sum(split['num_examples'] for split in manifest['splits'].values())
   if counts.get('captions') == 0 and 'inputs' in manifest:

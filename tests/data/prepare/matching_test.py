@@ -18,7 +18,7 @@ def _match(names, paths, how=matching.by_path):
   lines = [segments.Annotation(name, f't.csv:{number}')
            for number, name in enumerate(names, start=2)]
   arguments = (lines, paths) + ((_ROOT,) if how is matching.by_path else ())
-  found, missing = how(*arguments)
+  found, missing, _ = how(*arguments)
   return ({path: [line.name for line in own] for path, own in found.items()},
           {entry.file: entry.reason for entry in missing})
 
@@ -96,6 +96,15 @@ class ByPathTest(parameterized.TestCase):
     names = ['x.mp4', '/u/a/x.mp4', 'A/x.mp4']  # Each ends the second.
     self.assertEqual(_match(names, ['b/a/x.mp4'])[0], {'b/a/x.mp4': names})
 
+  def test_what_is_matched_by_its_end_is_counted(self):
+    lines = [segments.Annotation(name, f't.csv:{number}') for number, name in
+             enumerate(('a/x.mp4', r'a\y.mp4', '/data/in/a/z.mp4',  # Exact.
+                        '/u/a/v.mp4', '/u/a/v.mp4', 'W.mp4', 'none.mp4'))]
+    found = matching.by_path(
+        lines, [f'a/{name}.mp4' for name in 'xyzvw'], _ROOT)
+    self.assertLen(found.lines, 5)
+    self.assertEqual(found.by_end, 3)
+
   def test_names_that_are_not_utf8(self):
     name = b'a/caf\xe9.mp4'.decode('utf-8', 'surrogateescape')
     self.assertEqual(_match([f'./{name}'], [name])[0], {name: [f'./{name}']})
@@ -115,7 +124,7 @@ class OtherListsTest(absltest.TestCase):
     lines = [segments.Annotation('a_1', 't:1', start=5.0, end=15.0),
              segments.Annotation('a_1', 't:2', start=20.0, end=30.0),
              segments.Annotation('b', 't:3', start=1.0, end=2.0)]
-    found, missing = matching.by_youtube_id(
+    found, missing, _ = matching.by_youtube_id(
         lines, ['x/a_1.mp4', 'a_1_000020_000030.mp4', 'a_1_000021_000030.mp4'])
     self.assertEqual(found, {
         'x/a_1.mp4': lines[:2],

@@ -44,9 +44,11 @@ class Matched:
   Attributes:
     segments: What is said of each segment, by path.
     missing: Lines that could not be understood or are about no file.
+    by_end: Number of lines that found their file by the end of its path.
   """
   segments: dict[str, list[Annotation]]
   missing: list[listing.Rejection]
+  by_end: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Annotations:
     Raises:
       errors.UserError: Nothing of one of the tables is about any file.
     """
-    found, missing = self.match_lines(self.lines, paths, folder)
+    found, missing, by_end = self.match_lines(self.lines, paths, folder)
     self._check_used(found, paths, folder)
     captions_are_classes = _are_classes(self.lines, found.values())
     merged = {}
@@ -91,7 +93,7 @@ class Annotations:
         merged[path] = [
             dataclasses.replace(line, label=next(iter(line.captions), None))
             for line in merged[path]]
-    return Matched(merged, [*self.bad, *missing])
+    return Matched(merged, [*self.bad, *missing], by_end)
 
   def _check_used(self, found: dict[str, list[Annotation]],
                   paths: Sequence[str], folder: pathlib.Path) -> None:

@@ -90,6 +90,8 @@ class Listing:
     hidden: Hidden files and folders, which are passed over.
     annotations: Files that were read for what they say of others.
     known_classes: Class names in the order of an official list, if any.
+    matched_by_end: Number of annotations that found their file by the end of
+      its path; which they are shows in `files`.
   """
   files: tuple[InputFile, ...]
   tars: tuple[TarFile, ...] = ()
@@ -98,6 +100,7 @@ class Listing:
   hidden: tuple[str, ...] = ()
   annotations: tuple[str, ...] = ()
   known_classes: tuple[str, ...] | None = None
+  matched_by_end: int = 0
 
   @property
   def sha256(self) -> str:

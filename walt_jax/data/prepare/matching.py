@@ -11,19 +11,30 @@ from collections.abc import Iterable, Sequence
 import pathlib
 import posixpath
 import re
+from typing import NamedTuple
 import unicodedata
 
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import segments
 from walt_jax.media import decode
 
-# Lines by path, and the lines that are about no file.
-Found = tuple[dict[str, list[segments.Annotation]], list[listing.Rejection]]
-
 _DRIVE = re.compile(r'^[A-Za-z]:(?=/)')
 # A name that ends so is not one without its suffix.
 _SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES
 _MOST_NAMED = 3  # Candidates in a message.
+
+
+class Found(NamedTuple):
+  """What is said of files.
+
+  Attributes:
+    lines: Lines by path.
+    missing: Lines that are about no file.
+    by_end: Number of lines that found their file by the end of its path.
+  """
+  lines: dict[str, list[segments.Annotation]]
+  missing: list[listing.Rejection]
+  by_end: int = 0
 
 
 def by_path(lines: Iterable[segments.Annotation], paths: Sequence[str],
@@ -50,9 +61,8 @@ def by_path(lines: Iterable[segments.Annotation], paths: Sequence[str],
     same = by_key.get(key, [])
     if len(same) == 1:
       path_of[name] = same[0]
-  problems = _match_ends(
-      {name: key for name, key in spelt.items() if name not in path_of},
-      known - set(path_of.values()), path_of)
+  left = {name: key for name, key in spelt.items() if name not in path_of}
+  problems = _match_ends(left, known - set(path_of.values()), path_of)
   found: dict[str, list[segments.Annotation]] = {}
   missing = []
   for name, about in own.items():
@@ -61,7 +71,8 @@ def by_path(lines: Iterable[segments.Annotation], paths: Sequence[str],
     else:
       missing += [_missing(line, problems.get(name, 'no such file'))
                   for line in about]
-  return found, missing
+  return Found(found, missing,
+               sum(len(own[name]) for name in left if name in path_of))
 
 
 def by_name(lines: Iterable[segments.Annotation],
@@ -82,8 +93,8 @@ def by_name(lines: Iterable[segments.Annotation],
       names_of[path] = name
   found = {path: own[name] for path, name in names_of.items()}
   names = set(names_of.values())
-  return found, [_missing(line) for name, about in own.items()
-                 if name not in names for line in about]
+  return Found(found, [_missing(line) for name, about in own.items()
+                       if name not in names for line in about])
 
 
 def by_youtube_id(lines: Iterable[segments.Annotation],
@@ -111,8 +122,9 @@ def by_youtube_id(lines: Iterable[segments.Annotation],
       continue
     used.update(line.where for line in about)
     found[path] = about
-  return found, [_missing(line) for about in own.values() for line in about
-                 if line.where not in used]
+  return Found(found, [
+      _missing(line) for about in own.values() for line in about
+      if line.where not in used])
 
 
 def _missing(line: segments.Annotation,

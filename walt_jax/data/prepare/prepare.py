@@ -116,6 +116,7 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   everything = accounts.complete(found, (
       account for report in reports for account in report['accounts']))
   manifest = _manifest(task, schema.classes, reports, everything)
+  manifest['captions']['matched_by_end'] = found.matched_by_end
   if not manifest['counts']['clips']:
     reasons = '; '.join(f'{r["file"]!r}: {r["reason"]}'
                         for r in manifest['rejected'][:3])

@@ -53,7 +53,8 @@ def list_folder(folder: pathlib.Path, *,
       rejected=tuple(sorted(walk.rejected, key=by_name)),
       missing=tuple(sorted(walk.missing, key=by_name)),
       hidden=tuple(walk.hidden), annotations=tuple(walk.sources),
-      known_classes=annotations.known_classes if annotations else None)
+      known_classes=annotations.known_classes if annotations else None,
+      matched_by_end=walk.matched_by_end)
 
 
 class _Walk:
@@ -70,6 +71,7 @@ class _Walk:
     self.missing: list[listing.Rejection] = []
     self.hidden: list[str] = []
     self.sources: list[str] = []
+    self.matched_by_end = 0
     self._sizes: dict[str, int] = {}  # Of clips, by path.
     self._media: list[str] = []  # All that texts may lie beside of.
 
@@ -188,6 +190,7 @@ class _Walk:
       self._reject(text, f'not read: {annotations.origin} describes the files')
     matched = annotations.match(list(self._sizes), self._folder)
     self.missing += matched.missing
+    self.matched_by_end = matched.by_end
     for path, size in self._sizes.items():
       if path not in matched.segments:
         self._reject(path, f'not named in {annotations.origin}')
