@@ -24,9 +24,7 @@ def get_config(variant: str = 'base') -> config_dict.ConfigDict:
   stage, _, long = variant.partition('_')
   if stage == 'tokenizer':
     return _tokenizer(bool(long))
-  if stage == 'smoke':
-    return _smoke()
-  return _denoiser(stage, bool(long))
+  return _smoke() if stage == 'smoke' else _denoiser(stage, bool(long))
 
 
 def _tokenizer(long: bool) -> config_dict.ConfigDict:
@@ -143,11 +141,9 @@ def _smoke() -> config_dict.ConfigDict:
       width=32, depth=2, num_heads=2, mlp_width=64, frame_condition=False)
   config.diffusion.update(frame_condition_probability=0.0, drop_frames=0.1,
                           frame_condition_lengths=(1, 2))
-  config.sampler.factorized = False
-  del config.sampler.guidance
+  config.sampler = dict(sampler='dpmpp_2m', num_steps=2, factorized=False)
   config.optimizer.update(
       name='adamw', peak_lr=3e-3, warmup_steps=2, decay_steps=8)
-  config.sampler.num_steps = 2
   config.train.update(num_steps=4, log_every=1, save_every=2, eval_every=4,
                       eval_batches=1, eval_samples=2)
   return config

@@ -85,9 +85,10 @@ class AllowCodeTest(parameterized.TestCase):
     self.assertFalse(self.marker.exists())
 
   def test_resuming_imports_only_what_was_typed(self):
+    self.write({'sampler.sampler': NAME, 'data.name': NAME})
     result = tiny.walt(*self.commands()['train'])
     self.assertEqual(result.code, 2, result.err)
-    self.assertIn('sampler.sampler', result.err)
+    self.assertIn('data.name', result.err)
     self.assertFalse(self.marker.exists())
 
   def test_report_reads_without_importing(self):

@@ -12,8 +12,8 @@ import setuptools
 from walt_jax.commands import demo
 from walt_jax.core import errors
 from walt_jax.core import extras
-from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import beam
+from walt_jax.data.prepare import tables
 from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import tfds
 from walt_jax.evaluation import digit_reader
@@ -52,7 +52,7 @@ class ExtrasTest(parameterized.TestCase):
   @parameterized.parameters(
       ('gradio', 'demo', demo._import_gradio),
       ('pyarrow', 'data', lambda: next(
-          annotations._parquet(pathlib.Path('a.parquet')))),
+          tables._parquet(pathlib.Path('a.parquet'), 'a.parquet'))),
       ('apache_beam', 'data', lambda: beam._beam(1, '')),
       ('tensorflow_datasets', 'data',
        lambda: tfds.TfdsSource('mnist', 'train')),

@@ -184,8 +184,6 @@ class RolloutTest(absltest.TestCase):
         (both, ['--image', self.folder / 'none.png'], 'none.png'),
         (both, ['--video', text], text),
         (both, ['--image', text, '--video', text], '--video'),
-        (both, ['--prompt', 'a seven moves left ' * 3], 'cut after',
-         'tokens'),
         (both, ['--guidance', 'text=2;text=3'], 'text=3', 'sr1'),
         (self.base, ['--noise_level', '0.1'], '--noise_level'),
         (plain, ['--num_frames', 18], '--num_frames 18', plain),
