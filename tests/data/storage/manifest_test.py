@@ -1,4 +1,5 @@
 """What is said where a prepared dataset should be."""
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -19,7 +20,8 @@ class HintTest(absltest.TestCase):
     (root / 'empty').mkdir()
     (root / 'empty' / '.hidden').write_bytes(b'x')
     made = dict(source=str(raw), output=f'{raw}_prepared')
-    os.chdir(self.enterContext(tempfile.TemporaryDirectory()))
+    away = self.enterContext(tempfile.TemporaryDirectory())
+    self.enterContext(contextlib.chdir(away))
     for path, source, output in (
         (raw, *made.values()), (f'{raw}/', *made.values()),
         (raw / 'cat' / 'a.mp4', f'{raw}/cat', f'{raw}/cat_prepared'),
@@ -30,9 +32,9 @@ class HintTest(absltest.TestCase):
           manifest.read_manifest(path)
         self.assertIn(f'--input {source} --output {output}`',
                       str(caught.exception))
-    os.chdir(raw)
-    self.assertEqual(manifest.hinted_folders('.'), tuple(
-        os.path.realpath(raw) + ending for ending in ('', '_prepared')))
+    with contextlib.chdir(raw):
+      self.assertEqual(manifest.hinted_folders('.'), tuple(
+          os.path.realpath(raw) + ending for ending in ('', '_prepared')))
 
 
 if __name__ == '__main__':

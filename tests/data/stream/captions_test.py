@@ -163,7 +163,8 @@ class StoredCaptionsTest(absltest.TestCase):
         dict(file='a.avi', caption='one'), dict(file='b.avi'),
         dict(file='a.avi', caption='two'), dict(file='a.avi', caption='one')])
     self.assertEqual(manifest['captions'], dict(
-        captions=4, clips_without=2, clips_with_several=2))
+        captions=4, clips_without=2, clips_with_several=2,
+        matched_by_end=0))
     self.assertEqual(manifest['counts']['clips'], 4)
     dataset = dataset_lib.PreparedDataset(self.root / 'out')
     found = {dataset[row]['key']: (dataset[row]['caption'],
