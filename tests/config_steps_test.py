@@ -25,6 +25,8 @@ def shrunk(config):
   counts = [[min(cells // extent, 2) for cells, extent in zip(
       grid, window, strict=True)] for window in (
           model.spatial_window, model.spacetime_window)]
+  # Wide frames take the program of square ones.
+  counts = [[time, max(sides), max(sides)] for time, *sides in counts]
   patch = min(model.patch, 2)
   cells = [max(axis) for axis in zip(*counts, strict=True)]
   if latents.frames > 1:  # Up to two are given; a window has one, or all.
