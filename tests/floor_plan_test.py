@@ -2,10 +2,15 @@
 import ast
 from collections.abc import Iterator
 import pathlib
+import shutil
+import subprocess
 
 from absl.testing import absltest
 
-PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'walt_jax'
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'walt_jax'
+FOLDERS = {'benchmarks', 'configs', 'docs', 'examples', 'launch', 'tests',
+           'walt_jax'}
 MAX_LINES = 500
 
 # What each room may import of ours, besides itself and `core`.
@@ -132,6 +137,16 @@ class FloorPlanTest(absltest.TestCase):
             if (lines := len((PACKAGE / path).read_text().splitlines()))
             > MAX_LINES}
     self.assertEmpty(long)
+
+  def test_the_repository_holds_no_other_folder(self):
+    if not (ROOT / '.git').exists() or not shutil.which('git'):
+      self.skipTest('no clone, or no git')
+    files = subprocess.run(
+        ['git', 'ls-files'], cwd=ROOT, check=True, capture_output=True,
+        text=True).stdout.splitlines()
+    found = {name.split('/')[0] for name in files if '/' in name}
+    self.assertEqual(
+        {name for name in found if not name.startswith('.')}, FOLDERS)
 
 
 if __name__ == '__main__':

@@ -18,12 +18,14 @@ from walt_jax.training import compiled
 
 # A seed of more than 32 bits, and what is left of it in 32.
 LARGE, CUT = 5_000_000_000, 705_032_704
-SAMPLE = ('sample', '--workdir', 'w', '--out', 'o')
+# No folder can be made there: what is not refused cannot write either.
+NOWHERE = '/dev/null/out'
+SAMPLE = ('sample', '--workdir', 'w', '--out', NOWHERE)
 RENDER = ('data', 'render', 'moving_digits', '--num', '1', '--split', 'train',
-          '--output', 'o')
+          '--output', NOWHERE)
 EVALUATE = ('evaluate', 'fvd', '--workdir', 'w', '--real', 'r', '--json',
-            'j')
-TRAIN = ('train', '--config', f'{tiny.QUICKSTART}:smoke', '--workdir', 'w')
+            f'{NOWHERE}.json')
+TRAIN = ('train', '--config', f'{tiny.QUICKSTART}:smoke', '--workdir', NOWHERE)
 
 
 def words(key: jax.Array) -> list[int]:
