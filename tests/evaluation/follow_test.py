@@ -24,6 +24,7 @@ from walt_jax.evaluation import comparison
 from walt_jax.evaluation import drawer
 from walt_jax.evaluation import follow
 from walt_jax.evaluation import follow_records
+from walt_jax.evaluation import followed_run
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.sampling import settings
 
@@ -155,6 +156,27 @@ class FollowTest(parameterized.TestCase):
     result, _ = self.follow(_Metric(fail))
     self.assertEqual([p['step'] for p in result['history']], [80])
     self.assertEqual(result['missed'], [10, 20, 30, 40, 50, 60, 70])
+
+  def test_a_checkpoint_that_only_the_first_process_still_sees(self):
+    run = _Training(self.base)
+    run.begin()
+    run.advance(8)
+    shutil.rmtree(self.base / 'checkpoints' / '70')
+    look, seen, tries = followed_run.FollowedRun.look, [True], []
+
+    def look_at_both(run_, scored):
+      found = look(run_, scored)
+      return dataclasses.replace(found, step=70) if seen else found
+
+    def fail(step):
+      tries.append(step)
+      if step == 70:
+        raise OSError('no file')
+
+    with mock.patch.object(followed_run.FollowedRun, 'look', look_at_both):
+      result, _ = self.follow(_Metric(fail), (lambda: None, seen.clear))
+    self.assertEqual(tries, [70, 70, 70, 80])
+    self.assertEqual(result['step'], 80)
 
   def test_a_checkpoint_that_is_there_and_cannot_be_scored(self):
     run = _Training(self.base)

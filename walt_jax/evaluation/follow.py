@@ -54,6 +54,7 @@ def follow(metric: metric_lib.Metric, request: requests_lib.EvaluationRequest,
   records = follow_records.Records(request, write_scalars)
   scorer = _Scorer(metric, request)
   said: set[str] = set()
+  gone: int | None = None  # Step of the checkpoint that was just found gone.
   while True:
     look = run.look(records.history)
     _tell(_missed(run, records.history, said), said)
@@ -61,6 +62,9 @@ def follow(metric: metric_lib.Metric, request: requests_lib.EvaluationRequest,
       result = scorer.score(look.step)
       if result is not None:
         records.add(look.step, result)
+      elif look.step == gone:  # The first process still sees it.
+        time.sleep(poll)
+      gone = look.step if result is None else None
     elif look.is_over:
       break
     else:
