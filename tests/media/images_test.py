@@ -262,6 +262,7 @@ class DamageTest(parameterized.TestCase):
       ('tiff', image_files.tiff(*_clip())),
       ('packed_tiff', image_files.encoded(
           Image.fromarray(_RAMP), 'TIFF', compression='tiff_lzw')),
+      ('avif', image_files.encoded(Image.fromarray(PICTURE), 'AVIF')),
       ('bmp', image_files.encoded(Image.fromarray(PICTURE), 'BMP')),
       ('ppm', image_files.encoded(Image.fromarray(PICTURE), 'PPM')))
   def test_damage_is_a_reason_and_never_a_traceback(self, data):

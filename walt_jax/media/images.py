@@ -29,11 +29,12 @@ Image.init()
 _FORMATS = tuple(name for name in (
     'AVIF', 'BMP', 'GIF', 'JPEG', 'MPO', 'PNG', 'PPM', 'TIFF', 'WEBP')
                  if name in Image.OPEN)
-# What Pillow raises on files that are damaged, or no images at all.
+# What Pillow raises on files that are damaged, or no images at all: found by
+# changing bytes of files of every format, and in Pillow's own fuzzers.
 _ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError,
-    AttributeError, ArithmeticError, NotImplementedError, struct.error,
-    zlib.error, Image.DecompressionBombError)
+    ArithmeticError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError)
 _SUBFILE_TYPE, _REDUCED, _MASK = 254, 1, 4  # Of TIFF: tag, and its bits.
 _UNTIMED = 0.1  # Seconds that browsers show a picture said to last 0.
 
