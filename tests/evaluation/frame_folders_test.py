@@ -41,6 +41,29 @@ class FrameFoldersTest(absltest.TestCase):
                       info.lossless),
                      (12, 16, 24, None, None, 'images', 'png', True))
 
+  def test_nothing_tells_the_rate_of_pages(self):
+    root = self.root / 'pages'
+    root.mkdir()
+    frames = [Image.new('RGB', (24, 16), (k,) * 3) for k in range(5)]
+    (root / 'a.tif').write_bytes(image_files.encoded(
+        frames[0], 'TIFF', save_all=True, append_images=frames[1:]))
+    info = clip_sets.open_clips(root, frames=3).info()
+    self.assertEqual((info.frames.mean, info.rate, info.duration, info.codec,
+                      info.lossless), (5, None, None, 'tiff', None))
+
+  def test_images_are_of_the_kind_that_they_hold(self):
+    for suffix, kind, lossless in (
+        ('jpg', 'jpeg', False), ('jfif', 'jpeg', False), ('png', 'png', True),
+        ('webp', 'webp', None)):
+      root = self.root / suffix
+      for number in range(2):
+        root.mkdir(exist_ok=True)
+        Image.new('RGB', (24, 16)).save(root / f'{number}.{suffix}')
+      for frames in (1, 2):  # Images, or a folder of frames.
+        info = clip_sets.open_clips(root, frames=frames).info()
+        self.assertEqual((info.codec, info.lossless, info.rate),
+                         (kind, lossless, None))
+
   def test_too_few_frames_in_one_piece(self):
     (self.root / 'a.2' / '5.png').unlink()
     clips = clip_sets.open_clips(self.root, frames=6)

@@ -1,6 +1,5 @@
 """The clips that a PATH of `walt evaluate` names, read one by one."""
 from collections.abc import Iterator, Sequence
-import dataclasses
 import os
 import pathlib
 from typing import Any, Protocol
@@ -17,8 +16,6 @@ from walt_jax.evaluation import set_info
 from walt_jax.media import decode
 from walt_jax.media import samples
 
-_IMAGE_CODECS = {'jpg': 'jpeg', 'tif': 'tiff'}  # By the suffix; or the same.
-_LOSSLESS_IMAGES = {'jpeg': False, 'png': True, 'bmp': True, 'ppm': True}
 # Headers that are read at once, and those that may wait to be looked at.
 _THREADS, _AHEAD = min(8, 2 * (os.cpu_count() or 1)), 64
 
@@ -252,23 +249,17 @@ class _Files:
   def info(self, index: int) -> set_info.ClipInfo:
     """What the file says; of videos and images, the first frame too."""
     file = self._files[index]
-    suffix = file.suffix.lower()[1:]
-    if suffix == 'npy':
+    if file.suffix.lower() == '.npy':
       frames, height, width = decode.map_clip(file).shape[:3]
       return set_info.ClipInfo(
           height, width, frames, self._rate,
           self._rate and frames / self._rate, 'npy', 'raw', True)
     found = _probe(file)
-    if file.is_dir():  # Nothing says at what rate.
-      found = dataclasses.replace(found, fps=0.0, duration=None)
-    elif decode.is_image(file.name) and found.frames == 1:
-      codec = _IMAGE_CODECS.get(suffix, suffix)
-      return set_info.ClipInfo(
-          found.height, found.width, 1, container=suffix, codec=codec,
-          lossless=_LOSSLESS_IMAGES.get(codec))
+    rate, duration = ((found.fps, found.duration) if found.is_timed else
+                      (None, None))
     return set_info.ClipInfo(
-        found.height, found.width, found.frames, found.fps or None,
-        found.duration, found.container, found.codec, found.lossless,
+        found.height, found.width, found.frames, rate, duration,
+        found.container, found.codec, found.lossless,
         (*found.damage, *found.cuts))
 
 

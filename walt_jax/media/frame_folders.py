@@ -99,7 +99,7 @@ class FolderSource:
         frame for frame in found
         if self._time(frame) >= (start or 0.0) - _TOLERANCE
         and (end is None or self._time(frame) < end - _TOLERANCE))
-    codec = pathlib.PurePath(found[0].name).suffix[1:].lower()
+    kind = images.kind_of(found[0].name)
     self._cuts: list[video_info.Place] = []
     self._damage: list[video_info.Place] = []
     self._pictures = self._read()
@@ -111,8 +111,8 @@ class FolderSource:
     height, width, _ = self._next[1].shape
     self._info = video_info.VideoInfo(
         self._rate, height, width, duration=len(self._frames) / self._rate,
-        frames=len(self._frames), container=CONTAINER, codec=codec,
-        lossless=codec in images.LOSSLESS)
+        frames=len(self._frames), container=CONTAINER, codec=kind,
+        lossless=images.is_lossless(kind), is_timed=False)
 
   def info(self) -> video_info.VideoInfo:
     """What is known; `cuts` and `damage` are those of what has been read."""

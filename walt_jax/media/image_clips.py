@@ -43,7 +43,8 @@ def open_file(file: str | os.PathLike | BinaryIO, *, fps: float | None = None,
     height, width = size(height, width)
   describe = functools.partial(
       video_info.VideoInfo, height=height, width=width, container=image.kind,
-      codec=image.kind, lossless=image.kind in images.LOSSLESS)
+      codec=image.kind, lossless=images.is_lossless(image.kind),
+      is_timed=image.durations is not None)
   if len(image) == 1:
     rate = fps or STILL_RATE
     return describe(rate, duration=1 / rate, frames=1), image.pictures(size)

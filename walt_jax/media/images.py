@@ -18,8 +18,9 @@ SUFFIXES = frozenset(
     ('.apng', '.avif', '.bmp', '.heic', '.heif', '.jfif', '.jpeg', '.jpg',
      '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'))
 
-# Suffixes of files that keep every pixel; others may.
-LOSSLESS = frozenset(('apng', 'bmp', 'pbm', 'pgm', 'png', 'pnm', 'ppm'))
+# By kind, whether files keep every pixel; of others, some do.
+_LOSSLESS = {'bmp': True, 'png': True, 'ppm': True, 'jpeg': False,
+             'mpo': False}
 
 Size = Callable[[int, int], tuple[int, int]]
 
@@ -126,6 +127,17 @@ class ImageFile:
 def is_image(name: str) -> bool:
   """Whether a file of this name is read as an image."""
   return pathlib.PurePath(name).suffix.lower() in SUFFIXES
+
+
+def kind_of(name: str) -> str:
+  """Pillow's name of a file's format by its suffix, as `ImageFile.kind`."""
+  suffix = pathlib.PurePath(name).suffix.lower()
+  return Image.registered_extensions().get(suffix, suffix[1:]).lower()
+
+
+def is_lossless(kind: str) -> bool | None:
+  """Whether images of a kind keep every pixel; None where only some do."""
+  return _LOSSLESS.get(kind)
 
 
 def read(file: str | os.PathLike | BinaryIO, size: Size | None = None

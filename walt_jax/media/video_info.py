@@ -42,7 +42,10 @@ class VideoInfo:
     frames: Number of frames, or None where only reading all would tell.
     container: FFmpeg's short name, as 'mp4'.
     codec: FFmpeg's name, as 'h264'.
-    lossless: Whether the codec keeps every pixel.
+    lossless: Whether the codec keeps every pixel; None of an image whose kind
+      may do either.
+    is_timed: Whether the file says when its frames are shown; else `fps` and
+      `duration` are those that it is taken to have.
     cuts: Places where the frame before is not the one that came before: time
       jumps there. No clip crosses one.
     damage: Places where frames are broken or missing.
@@ -55,7 +58,8 @@ class VideoInfo:
   frames: int | None = None
   container: str = ''
   codec: str = ''
-  lossless: bool = False
+  lossless: bool | None = False
+  is_timed: bool = True
   cuts: tuple[Place, ...] = ()
   damage: tuple[Place, ...] = ()
   deinterlaced: int = 0
