@@ -15,34 +15,26 @@ Value = TypeVar('Value')
 
 def positive_int(text: str) -> int:
   """Parses a whole number >= 1."""
-  return _whole(text, 1)
+  return _whole(text, 1, words='of 1 or more')
 
 
 def natural(text: str) -> int:
   """Parses a whole number >= 0."""
-  return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-  try:
-    value = int(text)
-  except ValueError:
-    value = least - 1
-  if value < least:
-    raise argparse.ArgumentTypeError(
-        f'{text!r} is not a whole number of {least} or more')
-  return value
+  return _whole(text, 0, words='of 0 or more')
 
 
 def seed(text: str) -> int:
   """Parses a random seed, a whole number of 64 bits."""
+  return _whole(text, 0, seeds.MOST, words=seeds.WORDS)
+
+
+def _whole(text: str, least: int, most: float = math.inf, *, words: str) -> int:
   try:
     value = int(text)
   except ValueError:
-    value = -1
-  if not 0 <= value <= seeds.MOST:
-    raise argparse.ArgumentTypeError(
-        f'{text!r} is not a whole number {seeds.WORDS}')
+    value = least - 1
+  if not least <= value <= most:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number {words}')
   return value
 
 

@@ -1,5 +1,4 @@
 """Several sources as one: mixed by weights, and under joint class names."""
-import bisect
 from collections.abc import Sequence
 import functools
 import itertools
@@ -32,25 +31,22 @@ class Mixture:
       raise ValueError(f'{len(parts)} sources but {len(weights)} weights.')
     check_weights(weights)
     self._parts, self.weights = list(parts), tuple(weights)
-    self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
-    self.ranges = tuple(map(range, self._starts, self._starts[1:]))
     self.classes = joint_classes(parts)
     self._labels = [_label_ids(part.classes, self.classes) for part in parts]
+    self._joined = source_lib.Concatenation(
+        [Relabelled(part, self.classes) for part in parts])
+    starts = [0, *itertools.accumulate(len(part) for part in parts)]
+    self.ranges = tuple(map(range, starts, starts[1:]))
 
   def __getstate__(self):  # Worker processes do without the joined table.
     return {name: value for name, value in self.__dict__.items()
             if name != 'index'}
 
   def __len__(self) -> int:
-    return self._starts[-1]
+    return len(self._joined)
 
   def __getitem__(self, index: int) -> dict:
-    if not 0 <= index < len(self):
-      raise IndexError(f'Example {index} of {len(self)}.')
-    part = bisect.bisect_right(self._starts, index) - 1
-    example = dict(self._parts[part][index - self._starts[part]])
-    example['label'] = int(self._labels[part][example['label']])
-    return example
+    return self._joined[index]
 
   @functools.cached_property
   def index(self) -> np.ndarray | None:
