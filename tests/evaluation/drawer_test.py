@@ -17,7 +17,7 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import drawer as drawer_lib
-from walt_jax.evaluation import given as given_lib
+from walt_jax.evaluation import given_frames as given_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.sampling import requests as sampling_requests

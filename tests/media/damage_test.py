@@ -13,7 +13,7 @@ from tests.media import timed_files
 from walt_jax.core import errors
 from walt_jax.media import containers
 from walt_jax.media import decode
-from walt_jax.media import decoding
+from walt_jax.media import stream_decoder
 from walt_jax.media import truncation
 
 _GOP = 12
@@ -207,13 +207,13 @@ class DamageTest(parameterized.TestCase):
     source = containers.open_video(path)
     self.addCleanup(source.container.close)
     with path.open('rb') as file:
-      decoder = decoding.Decoder(source, truncation.Ending(source, file))
+      decoder = stream_decoder.Decoder(source, truncation.Ending(source, file))
     decoder._stream = _Marking(source.stream, 20)
     events = list(decoder.events())
     at, = (k for k, event in enumerate(events)
-           if isinstance(event, decoding.Damage))
+           if isinstance(event, stream_decoder.Damage))
     numbers = [round(event.time * 25) for event in events
-               if not isinstance(event, decoding.Damage)]
+               if not isinstance(event, stream_decoder.Damage)]
     self.assertLessEqual(numbers[at - 1], 19)
     self.assertEqual(numbers[:at], list(range(at)))
     self.assertEqual(numbers[at:], list(range(24, _NUM_FRAMES)))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from walt_jax.evaluation import checkpoint
+from walt_jax.evaluation import disk_scores
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import metric
 from walt_jax.evaluation import plan as plan_lib
-from walt_jax.evaluation import sets
 from walt_jax.metrics import feature_network
 
 
@@ -22,7 +22,7 @@ class FeatureMetric(plan_lib.FeatureScore):
   def evaluate(self, inputs: inputs_lib.Inputs) -> dict[str, Any]:
     """Scores clips on disk, or draws samples and scores them."""
     plan = plan_lib.Plan.of(self, inputs)
-    return (checkpoint if inputs.is_drawn else sets).score(plan)
+    return (checkpoint if inputs.is_drawn else disk_scores).score(plan)
 
   def network(self, plan: plan_lib.Plan, *, is_video: bool,
               devices: Sequence[Any]) -> feature_network.FeatureNetwork:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from walt_jax.core import errors
-from walt_jax.evaluation import given as given_lib
+from walt_jax.evaluation import given_frames as given_lib
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.metrics import feature_network

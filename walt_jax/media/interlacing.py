@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import av
 
-from walt_jax.media import decoding
+from walt_jax.media import stream_decoder
 
 
 class Deinterlacer:
@@ -23,12 +23,12 @@ class Deinterlacer:
     self._kind: tuple | None = None
     self._skip = 0  # Frames that come out of the graph a second time.
 
-  def __call__(self, events: Iterator[decoding.Event]
-               ) -> Iterator[decoding.Event]:
+  def __call__(self, events: Iterator[stream_decoder.Event]
+               ) -> Iterator[stream_decoder.Event]:
     """Yields events; a frame may come one later, as bwdif looks ahead."""
     before: av.VideoFrame | None = None
     for event in events:
-      if isinstance(event, decoding.Damage):
+      if isinstance(event, stream_decoder.Damage):
         yield from self._finish()
         before = None
         yield event

@@ -6,9 +6,9 @@ import os
 import av
 
 from walt_jax.media import containers
-from walt_jax.media import decoding
 from walt_jax.media import packets as packets_lib
 from walt_jax.media import reader as reader_lib
+from walt_jax.media import stream_decoder
 from walt_jax.media import timeline
 from walt_jax.media import truncation
 from walt_jax.media import video_info
@@ -50,7 +50,7 @@ def probe_video(path: str | os.PathLike) -> video_info.VideoInfo:
 
 
 def _events(packets: packets_lib.Packets, ending: truncation.Ending
-            ) -> Iterator[_Stamp | decoding.Damage]:
+            ) -> Iterator[_Stamp | stream_decoder.Damage]:
   """Yields frames in the order of display, and damage between them."""
   shown: list[_Stamp] = []  # Since time went back.
   last = None
@@ -61,15 +61,15 @@ def _events(packets: packets_lib.Packets, ending: truncation.Ending
       yield from _in_order(shown)
       shown = []
     if read.loss:
-      yield decoding.Damage(read.loss)
+      yield stream_decoder.Damage(read.loss)
     last = packet
     if not packet.is_discard:
       shown.append(_Stamp(_seconds(packet)))
   yield from _in_order(shown)
   if ending.lacks_frames(packets.interval):
-    yield decoding.Damage(ending.reason)
+    yield stream_decoder.Damage(ending.reason)
   elif packets.end_problem:
-    yield decoding.Damage(packets.end_problem)
+    yield stream_decoder.Damage(packets.end_problem)
 
 
 def _seconds(packet: av.Packet) -> float | None:

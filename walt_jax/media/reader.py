@@ -14,8 +14,8 @@ from walt_jax.media import frame_folders
 from walt_jax.media import image_clips
 from walt_jax.media import images
 from walt_jax.media import interlacing
-from walt_jax.media import parts
 from walt_jax.media import rgb
+from walt_jax.media import seeking
 from walt_jax.media import timeline
 from walt_jax.media import truncation
 from walt_jax.media import video_info
@@ -164,7 +164,7 @@ class _Video:
             open(path, 'rb')) as file:
         ending = truncation.Ending(source, file)
       self._pixel_aspect = float(source.stream.sample_aspect_ratio or 1)
-      decoder, events = parts.start(source, ending, start, end)
+      decoder, events = seeking.start(source, ending, start, end)
       self._interval = decoder.packets.interval
       self._deinterlacer = interlacing.Deinterlacer()
       self._first: tuple[int, int] | None = None

@@ -3,7 +3,7 @@ from collections.abc import Callable, Hashable, Iterator
 import dataclasses
 from typing import Any
 
-from walt_jax.media import decoding
+from walt_jax.media import stream_decoder
 from walt_jax.media import video_info
 
 # A longer time without a new frame is a gap, not a picture that stands still.
@@ -41,7 +41,7 @@ class Timeline:
     """Takes the first frame.
 
     Args:
-      events: Frames, or whatever has a `time`, and `decoding.Damage`.
+      events: Frames, or whatever has a `time`, and `stream_decoder.Damage`.
       interval: Seconds from a frame to the next one, as a rule.
       look: Size of a frame, which must not change within a stretch.
       clock: Seconds of the file before the first frame.
@@ -83,7 +83,7 @@ class Timeline:
     begin, first, last, look = 0.0, 0.0, 0.0, None
     is_new, is_damaged = True, False
     for event in events:
-      if isinstance(event, decoding.Damage):
+      if isinstance(event, stream_decoder.Damage):
         self.damage.append(
             video_info.Place(self.clock, self.frames, event.reason))
         is_new = is_damaged = True

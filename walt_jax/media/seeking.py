@@ -6,7 +6,7 @@ import itertools
 import av
 
 from walt_jax.media import containers
-from walt_jax.media import decoding
+from walt_jax.media import stream_decoder
 from walt_jax.media import truncation
 
 # MPEG-TS and its kin are entered at any packet, from which a decoder waits for
@@ -14,10 +14,12 @@ from walt_jax.media import truncation
 _EARLIER = (0.0, 2.0, 8.0, 32.0, float('inf'))
 _TOLERANCE = 1e-4  # Seconds; stamps are rounded.
 
+_Events = Iterator[stream_decoder.Event]
+
 
 def start(source: containers.Source, ending: truncation.Ending,
           begin: float | None = None, end: float | None = None
-          ) -> tuple[decoding.Decoder, Iterator[decoding.Event]]:
+          ) -> tuple[stream_decoder.Decoder, _Events]:
   """Begins to decode a part of a stream.
 
   Args:
@@ -52,20 +54,20 @@ def _seek(source: containers.Source, time: float) -> None:
 
 
 def _start_whole(source: containers.Source, ending: truncation.Ending
-                 ) -> tuple[decoding.Decoder, Iterator[decoding.Event]]:
+                 ) -> tuple[stream_decoder.Decoder, _Events]:
   """Decodes from the first packet."""
   if source.is_doubtful:
     # What FFmpeg found while it looked at the file is read again, to know where
     # it is; if it cannot be, it is at the beginning.
     with contextlib.suppress(av.error.FFmpegError):
       _seek(source, min(0.0, _origin(source)))
-  decoder = decoding.Decoder(source, ending)
+  decoder = stream_decoder.Decoder(source, ending)
   is_lost = source.is_doubtful and not decoder.packets.is_doubtful
   return decoder, decoder.events('the beginning is damaged' if is_lost else '')
 
 
 def _enter(source: containers.Source, ending: truncation.Ending, first: float
-           ) -> tuple[decoding.Decoder, Iterator[decoding.Event]]:
+           ) -> tuple[stream_decoder.Decoder, _Events]:
   """Decodes from a place that is no later than a time stamp."""
   if source.container.start_time is not None:  # A raw stream has none.
     for earlier in _EARLIER:
@@ -73,7 +75,7 @@ def _enter(source: containers.Source, ending: truncation.Ending, first: float
         _seek(source, max(first - earlier, _origin(source)))
       except av.error.FFmpegError:
         break
-      decoder = decoding.Decoder(source, ending)
+      decoder = stream_decoder.Decoder(source, ending)
       events = decoder.events()
       head = []
       for event in events:
@@ -85,16 +87,16 @@ def _enter(source: containers.Source, ending: truncation.Ending, first: float
       if earlier == _EARLIER[-1] or (
           found is not None and found <= first + _TOLERANCE):
         return decoder, itertools.chain(head, events)
-  decoder = decoding.Decoder(source, ending)
+  decoder = stream_decoder.Decoder(source, ending)
   return decoder, decoder.events()
 
 
-def _between(events: Iterator[decoding.Event], first: float | None,
-             last: float | None, interval: float) -> Iterator[decoding.Event]:
+def _between(events: _Events, first: float | None, last: float | None,
+             interval: float) -> _Events:
   """Yields events from a time stamp on, until before another."""
   damage, time, inside = None, None, first is None
   for event in events:
-    if isinstance(event, decoding.Damage):
+    if isinstance(event, stream_decoder.Damage):
       damage = event
       continue
     if event.time is not None:
