@@ -67,8 +67,13 @@ class DataCommandTest(absltest.TestCase):
       self.assertEqual(dataset.classes[4], 'four')
       self.assertStartsWith(dataset[0]['key'], split)
     self.assertFalse(samples.is_sample_folder(output))  # More than a few.
-    few = self._render('b', '--split', 'train', '--num', 80, '--clips', 2,
-                       '--num_frames', 3, '--seed', 1)
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+      few = self._render('b', '--split', 'train', '--num', 80, '--clips', 2,
+                         '--num_frames', 3, '--seed', 1)
+    self.assertIn('(train 80; 2 of them also as files)', told.getvalue())
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+      self._render('d', '--split', 'train', '--num', 80, '--num_frames', 3)
+    self.assertIn('(train 80)', told.getvalue())
     self.assertLen(samples.read_samples(few).entries, 2)
     with self.assertRaisesRegex(errors.UserError, '--heldout'):
       self._render('c', '--split', 'test', '--num', 2, '--heldout', 2)

@@ -194,8 +194,8 @@ def _render(args: argparse.Namespace) -> None:
   if shown:
     _write_clips(source, output, shown, settings | dict(split=split))
   counts = ', '.join(f'{name} {count}' for name, count in wanted.items())
-  print(f'{output}: clips of moving digits ({counts}; {shown} of them also as '
-        'files)')
+  beside = f'; {shown} of them also as files' if shown else ''
+  print(f'{output}: clips of moving digits ({counts}{beside})')
 
 
 def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
