@@ -113,6 +113,7 @@ class ReportTest(absltest.TestCase):
     text = ' '.join(checker.text)
     for expected in ('clip <0>', '50.0% [40.0, 60.0]', 'Digit <accuracy>',
                      'chance', '3 min 20 s, 1.00 GiB', 'inf dB',
+                     'Drawn by base after 9 training steps.',
                      'train/loss', 'eval/v_loss', 'by quarter',
                      '1 unreadable line', '<config>', 'step 00000066'):
       self.assertIn(expected, text)
@@ -120,6 +121,17 @@ class ReportTest(absltest.TestCase):
     headings = re.findall(r'<h3>(tokenizer|base|sr1)</h3>', page)
     self.assertEqual(headings, ['tokenizer', 'base', 'sr1'])
     self.assertEqual(page, build.render(self.folder))
+
+  def test_a_real_clip_of_another_size_says_so(self):
+    self.write_samples('real', 'real', 1)
+    self.write_samples('samples', 'generated', 1)
+    self.assertNotIn('real, ', build.render(self.folder))
+    samples.write_samples(
+        self.folder / 'large', np.repeat(self.clips[:1], 2, axis=3),
+        [samples.Entry('0', 'clip <0>', seed=7, index=3)], 8, kind='generated')
+    page = build.render(self.folder)
+    self.assertIn('>real, 16×16<', page)
+    self.assertIn('seed 7 #3', page)
 
   def test_missing_parts_are_said(self):
     self.write_samples('samples', 'generated', 1, mp4=False)
@@ -135,6 +147,15 @@ class ReportTest(absltest.TestCase):
     text = ' '.join(check(build.render(self.folder / 'base')).text)
     self.assertIn('No generated clips', text)
     self.assertIn('train/loss', text)
+
+  def test_a_tokenizer_shows_its_held_out_psnr(self):
+    for metrics, text in (
+        ('{"step": 1, "train/loss": 2}\n', 'No held-out score was written.'),
+        ('{"step": 1, "eval/psnr": 31.5}\n', 'PSNR of held-out clips, dB')):
+      (self.folder / 'metrics.jsonl').write_text(metrics)
+      page = build.render(self.folder)
+      self.assertIn(text, page)
+      self.assertNotIn('Other curves', page)
 
   def test_broken_files_are_named_not_fatal(self):
     self.write_samples('samples', 'generated', 1)
@@ -187,9 +208,45 @@ class PartsTest(absltest.TestCase):
     self.assertAlmostEqual(clips.psnr(clip, clip + 255), 0)
     self.assertAlmostEqual(clips.psnr(clip, clip + 1), 48.13, places=2)
 
-  def test_pick_spreads(self):
-    self.assertEqual(clips.pick(list(range(10)), 4), [0, 2, 5, 7])
-    self.assertEqual(clips.pick([1, 2], 4), [1, 2])
+  def test_pick_spreads_and_repeats_no_request_without_need(self):
+    def picked(captions, count):
+      entries = [samples.Entry(str(i), caption=caption)
+                 for i, caption in enumerate(captions)]
+      return [int(entry.stem) for entry in clips.pick(entries, count)]
+
+    for captions, count, expected in (
+        ([''] * 10, 4, [0, 2, 5, 7]), ([''] * 2, 4, [0, 1]),
+        ('abcd' * 4, 4, [0, 1, 2, 3]),  # One in four would be all 'a'.
+        ('abcd' * 4, 2, [0, 2]), ('aaaabc', 4, [0, 1, 4, 5]),
+        ('ab' * 4, 5, [0, 1, 2, 3, 4])):
+      with self.subTest(captions=captions, count=count):
+        self.assertEqual(picked(captions, count), expected)
+
+  def test_tiles_are_of_every_group_and_hide_no_baseline(self):
+    with tempfile.TemporaryDirectory() as folder:
+      names = [(group, f'{group}{i}') for group in 'abcd' for i in range(5)]
+      scores_file.write_scores(folder, [
+          scores_file.Score(name, 1.0, group, baselines=tuple(
+              scores_file.Baseline(f'{name} {known}', 2.0)
+              for known in ('chance', 'real', 'mean', 'still')))
+          for group, name in names], [], {})
+      text = score_cards.tiles(pathlib.Path(folder))
+    self.assertEqual(re.findall(r'· (..)</small>', text), [
+        f'{group}{i}' for group in 'abcd' for i in range(3)])
+    for known in ('chance', 'real', 'mean', 'still'):
+      self.assertIn(f'b2 {known} 2', text)
+
+  def test_the_whole_run_is_no_step_of_itself(self):
+    steps = [scores_file.Timing('draw', 60.0), scores_file.Timing('read', 65.0)]
+    whole = scores_file.Timing(scores_file.WHOLE_RUN, 130.0, 2**31)
+    with tempfile.TemporaryDirectory() as folder:
+      for timings, expected in (
+          (steps, 'In all 2 min 05 s.'),
+          ([*steps, whole], 'In all 2 min 10 s, 2.00 GiB.')):
+        scores_file.write_scores(folder, [], timings, {})
+        text = score_cards.timing_section(pathlib.Path(folder), [], str)
+        self.assertIn(expected, text)
+        self.assertEqual(text.count('class="track"'), 2)
 
   def test_duration(self):
     self.assertEqual([score_cards.duration(x) for x in (0.04, 99, 185, 7800)],

@@ -182,7 +182,7 @@ def run(plan: Plan, out: pathlib.Path) -> int:
       time.perf_counter() - begin))
   total = time.perf_counter() - start
   peak = host_memory.peak_bytes()
-  timings.append(scores_file.Timing('all', total, peak))
+  timings.append(scores_file.Timing(scores_file.WHOLE_RUN, total, peak))
   scores_file.write_scores(out, scores, timings,
                           dict(difficulty=plan.difficulty))
   report = ['report', str(out)]

@@ -1,5 +1,6 @@
 """Clips of the report: real beside generated, original beside reconstructed."""
 import base64
+import collections
 from collections.abc import Callable, Sequence
 import html
 import math
@@ -55,12 +56,13 @@ def generated(sets: Sequence[samples.SampleSet],
     matches = match(shown, real)
     many = any(entry.stages for entry in shown)
     cards = ''.join(
-        _card(entry, [*(_real_column(found) if real else ()),
+        _card(entry, [*(_real_column(found, entry.shape) if real else ()),
                       *_stage_columns(sample_set, entry)])
         for entry, found in zip(shown, matches, strict=True))
     parts.append(
         f'<h3>{html.escape(name(sample_set.directory))}</h3>'
-        f'<p class="lead">{_count(shown, sample_set)}{beside}</p>'
+        f'<p class="lead">{_count(shown, sample_set)}{_drawn_by(sample_set)}'
+        f'{beside}</p>'
         f'<div class="clips{" wide" if many else ""}">{cards}</div>'
         f'{_stage_table(sample_set)}')
   return ''.join(parts)
@@ -70,7 +72,8 @@ def _real_alone(real, name: Name, max_clips: int) -> str:
   parts = []
   for sample_set in real:
     shown = pick(sample_set.entries, max_clips)
-    cards = ''.join(_card(entry, _real_column((sample_set, entry)))
+    cards = ''.join(_card(entry, _real_column(
+        (sample_set, entry), entry.shape))
                     for entry in shown)
     parts.append(f'<h3>{html.escape(name(sample_set.directory))}</h3>'
                  f'<p class="lead">{_count(shown, sample_set)}</p>'
@@ -104,11 +107,23 @@ def reconstructions(sets: Sequence[samples.SampleSet], name: Name,
 
 def pick(entries: Sequence[samples.Entry],
          max_clips: int) -> list[samples.Entry]:
-  """At most `max_clips` entries, evenly spread over all."""
-  if len(entries) <= max_clips:
-    return list(entries)
-  stride = len(entries) / max_clips
-  return [entries[int(number * stride)] for number in range(max_clips)]
+  """At most `max_clips` entries, as many requests among them as can be.
+
+  The first clip of each request comes before the second of any; of clips that
+  come equally early, those are picked that are spread evenly over all.
+  """
+  rounds: dict[int, list[int]] = {}
+  seen: collections.Counter[tuple[str, ...]] = collections.Counter()
+  for number, entry in enumerate(entries):
+    keys = tuple(_keys(entry))
+    rounds.setdefault(seen[keys], []).append(number)
+    if keys:
+      seen[keys] += 1
+  found: list[int] = []
+  for _, numbers in sorted(rounds.items()):
+    wanted = min(max_clips - len(found), len(numbers))
+    found += [numbers[i * len(numbers) // wanted] for i in range(wanted)]
+  return [entries[number] for number in sorted(found)]
 
 
 def match(entries: Sequence[samples.Entry], real: Sequence[samples.SampleSet]
@@ -158,12 +173,15 @@ def _psnr_note(sample_set: samples.SampleSet, stem: str, original: str) -> str:
   return f'{psnr(clip, truth):.1f} dB' if clip.shape == truth.shape else ''
 
 
-def _real_column(found) -> list[tuple[str, str, str]]:
+def _real_column(found, shape: Sequence[int]) -> list[tuple[str, str, str]]:
+  """The real clip, and its size where that is not of the clip beside it."""
   if found is None:
     return [('real', 'real', '<div class="none"><small>no real clip of this '
              'request</small></div>')]
   sample_set, entry = found
-  return [('real', 'real', clip_html(
+  other = entry.shape and shape and entry.shape[1:3] != tuple(shape[1:3])
+  size = f', {entry.shape[2]}×{entry.shape[1]}' if other else ''
+  return [('real', f'real{size}', clip_html(
       sample_set, entry.stem, f'real clip, {_title(entry)}'))]
 
 
@@ -187,7 +205,8 @@ def _card(entry: samples.Entry, columns: Sequence[tuple[str, str, str]],
           note: str = '') -> str:
   details = [note] if note else []
   if entry.seed is not None:
-    details.append(f'seed {entry.seed}')
+    details.append(f'seed {entry.seed}' if entry.index is None else
+                   f'seed {entry.seed} #{entry.index}')
   if entry.prompts:
     details += [f'from frame {frame}: {prompt}'
                 for frame, prompt in entry.prompts]
@@ -209,6 +228,15 @@ def _count(shown, sample_set: samples.SampleSet) -> str:
   few = f'{len(shown)} of ' if len(shown) < total else ''
   return (f'{few}{total} clip{"s" if total > 1 else ""}{size} at '
           f'{sample_set.fps:g} frames a second.')
+
+
+def _drawn_by(sample_set: samples.SampleSet) -> str:
+  """The stages and how long each was trained."""
+  if not sample_set.stages:
+    return ''
+  stages = ', '.join(f'{stage.name} after {stage.step:,} training steps'
+                     for stage in sample_set.stages)
+  return html.escape(f' Drawn by {stages}.')
 
 
 def _stage_table(sample_set: samples.SampleSet) -> str:

@@ -10,6 +10,8 @@ from walt_jax.core import run_files
 from walt_jax.report import charts
 
 _LOSSES = ('loss', 'v_loss', 'ema_loss', 'total_loss')
+_HELD_OUT = 'eval/'
+_QUALITY = 'eval/psnr'  # What a tokenizer writes instead of a held-out loss.
 _PART = re.compile(r'(?P<name>.+)_q(?P<part>\d+)$')  # Quartiles of time.
 _MAX_IMAGES = 4
 
@@ -38,10 +40,13 @@ def _workdir(path: pathlib.Path, name: str) -> str:
   losses.sort(key=lambda key: not key.startswith('train/'))
   matches = {key: _PART.match(key) for key in values}
   parts = {key: found['name'] for key, found in matches.items() if found}
-  others = [key for key in values if key not in losses and key not in parts]
+  others = [key for key in values if key not in losses and key not in parts
+            and key != _QUALITY]
   main = [_chart(values, losses, 'Loss')]
-  if not any(not key.startswith('train/') for key in losses):
-    lead += ' No held-out loss was written.'
+  if _QUALITY in values:
+    main.append(_chart(values, [_QUALITY], 'PSNR of held-out clips, dB'))
+  if not any(key.startswith(_HELD_OUT) for key in values):
+    lead += ' No held-out score was written.'
   for family in sorted(set(parts.values())):
     keys = sorted(key for key in parts if parts[key] == family)
     label = f'{family.rsplit("/", 1)[-1]} by quarter of diffusion time'

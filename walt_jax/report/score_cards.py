@@ -1,4 +1,5 @@
 """Scores and timings in the report."""
+import collections
 from collections.abc import Callable, Sequence
 import html
 import pathlib
@@ -11,7 +12,8 @@ from walt_jax.report import charts
 from walt_jax.report import clips
 from walt_jax.report import scores_file
 
-_MAX_TILES = 8
+_MAX_TILES = 12
+_MAX_TILES_A_GROUP = 3
 
 
 def _read(folder: pathlib.Path | None) -> scores_file.Scores | None:
@@ -30,11 +32,11 @@ def tiles(folder: pathlib.Path | None) -> str:
   if record is None or not record.scores:
     return ''
   parts = []
-  for score in record.scores[:_MAX_TILES]:
+  for score in _foremost(record.scores):
     group = f'{score.group} · ' if score.group else ''
     below = _interval(score.interval, score.unit)
     beside = [f'{baseline.name} {_value(baseline.value, score.unit)}'
-              for baseline in score.baselines[:2]]
+              for baseline in score.baselines]
     if beside:
       below = f'{below}<br>' if below else ''
       below += html.escape('; '.join(beside))
@@ -44,6 +46,17 @@ def tiles(folder: pathlib.Path | None) -> str:
         f'<b>{html.escape(_value(score.value, score.unit))}</b>'
         f'<small>{below}</small></div>')
   return f'<div class="tiles">{"".join(parts)}</div>'
+
+
+def _foremost(scores: Sequence[scores_file.Score]) -> list[scores_file.Score]:
+  """The first scores of each group, so that none is left out for another."""
+  seen: collections.Counter[str] = collections.Counter()
+  found = []
+  for score in scores:
+    seen[score.group] += 1
+    if not score.group or seen[score.group] <= _MAX_TILES_A_GROUP:
+      found.append(score)
+  return found[:_MAX_TILES]
 
 
 def score_section(folder: pathlib.Path | None) -> str:
@@ -100,15 +113,19 @@ def timing_section(folder: pathlib.Path | None,
                if stage.seconds is not None]
   if not timings:
     return clips.missing('No timings were written.')
-  bars = []
-  for timing in timings:
-    memory = timing.peak_memory_bytes
-    bars.append(charts.Bar(
-        timing.name, timing.seconds, duration(timing.seconds) + (
-            f', {memory / 2**30:.2f} GiB' if memory else '')))
-  total = duration(sum(timing.seconds for timing in timings))
+  steps = [item for item in timings if item.name != scores_file.WHOLE_RUN]
+  whole = next(
+      (item for item in timings if item.name == scores_file.WHOLE_RUN),
+      scores_file.Timing('', sum(item.seconds for item in steps)))
+  bars = [charts.Bar(item.name, item.seconds, _cost(item)) for item in steps]
   return (f'<div class="card">{charts.bar_chart(bars)}'
-          f'<p class="note">In all {total}.</p></div>')
+          f'<p class="note">In all {_cost(whole)}.</p></div>')
+
+
+def _cost(timing: scores_file.Timing) -> str:
+  memory = timing.peak_memory_bytes
+  return duration(timing.seconds) + (
+      f', {memory / 2**30:.2f} GiB' if memory else '')
 
 
 def duration(seconds: float) -> str:

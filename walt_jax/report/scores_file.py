@@ -10,6 +10,7 @@ from walt_jax.core import files
 
 FILE_NAME = 'scores.json'
 FORMAT = 1
+WHOLE_RUN = 'all'  # Name of the timing of all steps together.
 _BASELINES = 'yardsticks'  # The key's name in format 1.
 
 

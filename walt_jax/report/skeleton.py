@@ -45,7 +45,7 @@ p.lead { color: var(--dim); margin: 0 0 14px; max-width: 78ch; }
   border-radius: 12px; padding: 14px 16px; min-width: 0; }
 .missing { color: var(--dim); border-style: dashed; }
 .tiles { display: grid; gap: 12px; margin-top: 20px;
-  grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(168px, 1fr)); }
 .tile b { display: block; font-size: 25px; letter-spacing: -.02em;
   line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile small { color: var(--dim); display: block; line-height: 1.35; }
@@ -133,6 +133,7 @@ footer { color: var(--dim); font-size: 13px; margin-top: 44px; }
 @media (max-width: 640px) {
   main, header > div { padding-left: 14px; padding-right: 14px; }
   header { position: static; } header nav { order: 3; flex-basis: 100%; }
+  .chart text, .charts.small .chart text { font-size: 22px; }
   .bar { grid-template-columns: 1fr auto; gap: 2px 10px; }
   .bar .track { grid-column: 1 / -1; grid-row: 2; } }
 @media print { header { position: static; } header button { display: none; } }
