@@ -15,6 +15,7 @@ from walt_jax.training import denoiser_step
 DEFAULT_NOISE_LEVEL = 0.1
 _DROPS = {name: f'diffusion.drop_{name}' for name in conditions.CONDITIONS}
 
+
 def objective(config: schema.DenoiserExperiment,
               platform: str) -> denoiser_step.DenoiserObjective:
   """Builds the denoiser of a config with its schedule and loss.

@@ -27,9 +27,10 @@ IMAGE_SUFFIXES = images.SUFFIXES
 ClipError = video_info.ClipError
 Reader = reader_lib.Reader
 Segment = video_info.Segment
-Size = reader_lib.Size
+Size = images.Size
 VideoInfo = video_info.VideoInfo
 is_image = images.is_image
+
 
 def probe(path: str | os.PathLike) -> VideoInfo:
   """What a file holds, without decoding more than its first frame.

@@ -22,6 +22,7 @@ SUFFIXES = frozenset(
 _LOSSLESS = {'bmp': True, 'png': True, 'ppm': True, 'jpeg': False,
              'mpo': False}
 
+# Maps height and width of a frame to those wanted.
 Size = Callable[[int, int], tuple[int, int]]
 
 # What Pillow may take a file for, whatever its name; it would also run other

@@ -1,6 +1,6 @@
 """A file being read: segments of frames, and what was found on the way."""
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 import io
 import itertools
@@ -20,15 +20,12 @@ from walt_jax.media import timeline
 from walt_jax.media import truncation
 from walt_jax.media import video_info
 
-# Maps height and width of a frame to those wanted.
-Size = Callable[[int, int], tuple[int, int]]
-
 
 class Reader:
   """A file, or a folder of frames, being read segment by segment."""
 
   def __init__(self, path: str | os.PathLike, *, fps: float | None = None,
-               size: Size | None = None, start: float | None = None,
+               size: images.Size | None = None, start: float | None = None,
                end: float | None = None, data: bytes | None = None):
     """Opens a file and decodes its first frame.
 
@@ -130,7 +127,7 @@ class Reader:
 class _Pictures:
   """An image file as a source of frames."""
 
-  def __init__(self, file, fps: float | None, size: Size | None,
+  def __init__(self, file, fps: float | None, size: images.Size | None,
                start: float | None, end: float | None):
     self._info, self._frames = image_clips.open_file(
         file, fps=fps, size=size, start=start, end=end)
@@ -152,7 +149,8 @@ class _Video:
   """A video as a source of decoded frames."""
 
   def __init__(self, path, data: bytes | None, fps: float | None,
-               size: Size | None, start: float | None, end: float | None):
+               size: images.Size | None, start: float | None,
+               end: float | None):
     self._fps, self._size = fps, size
     self._to_rgb = rgb.Converter()
     self._is_part = bool(start) or end is not None
