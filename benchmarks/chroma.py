@@ -4,8 +4,8 @@
 
 Frames of a clip, halved in size, are stored as lossless yuv420p. `full` is the
 chroma that the one reader gives back, `fast` that of swscale's fast path, which
-paints squares of 2 x 2 pixels: PSNR in dB, of BT.601's two differences of colour
-together, at a peak of 255.
+paints squares of 2 x 2 pixels: PSNR in dB, of the two differences of colour of
+BT.601 together, at a peak of 255.
 """
 import argparse
 import fractions
