@@ -3,7 +3,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
+from tests import ports
 from tests import xla_flags
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
@@ -28,18 +28,6 @@ _TIMEOUT = 10.0  # Silence after which a host counts as lost.
 _LIMIT = 30.0
 _QUIET = dict(train__eval_every=0, train__save_every=20)
 _MESH = dict(mesh__data=2, mesh__fsdp=4, mesh__tensor=1)
-
-
-def free_port() -> int:
-  """A port whose successor is free too."""
-  while True:
-    with socket.create_server(('', 0)) as one:
-      port = one.getsockname()[1]
-      try:
-        socket.create_server(('', port + 1)).close()
-      except OSError:
-        continue
-      return port
 
 
 def child_of(pid: int) -> int | None:
@@ -62,7 +50,7 @@ class ProcessesTest(parameterized.TestCase):
 
   def start_two(self, argv):
     """Two processes of four devices; `argv(port, process)` of each."""
-    port = free_port()
+    port = ports.free_port()
     processes = []
     for process in range(2):
       log = open(self.folder / f'{process}.log', 'w+')

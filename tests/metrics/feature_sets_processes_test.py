@@ -1,6 +1,5 @@
 """Two processes score what one does: every process gets the same result."""
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -8,6 +7,7 @@ import tempfile
 from absl.testing import absltest
 import numpy as np
 
+from tests import ports
 from tests import xla_flags
 from tests.metrics import feature_sets_test
 from walt_jax.metrics import feature_sets
@@ -35,17 +35,11 @@ jax.distributed.shutdown()
 """
 
 
-def _free_port() -> int:
-  with socket.socket() as server:
-    server.bind(('127.0.0.1', 0))
-    return server.getsockname()[1]
-
-
 class ProcessesTest(absltest.TestCase):
 
   def test_two_processes_equal_one(self):
     root = pathlib.Path(__file__).parents[2]
-    port = str(_free_port())
+    port = str(ports.free_port())
     env = xla_flags.environment(1) | dict(PYTHONPATH=str(root))
     with tempfile.TemporaryDirectory() as folder:
       files = [f'{folder}/{process}.npz' for process in range(2)]

@@ -1,13 +1,14 @@
 """Parents of several hosts: who is named when somebody is lost."""
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
+
+from tests import ports
 
 _PARENT = '''
 import sys
@@ -32,18 +33,6 @@ time.sleep(120)
 '''
 
 
-def free_port() -> int:
-  """A port whose successor is free too."""
-  while True:
-    with socket.create_server(('', 0)) as one:
-      port = one.getsockname()[1]
-      try:
-        socket.create_server(('', port + 1)).close()
-      except OSError:
-        continue
-      return port
-
-
 def children(pid: int) -> list[int]:
   with open(f'/proc/{pid}/task/{pid}/children') as file:
     return [int(word) for word in file.read().split()]
@@ -53,7 +42,7 @@ class SupervisorTest(parameterized.TestCase):
 
   def start(self, *programs, seconds=20.0, start_seconds=60.0, count=None):
     """Starts a parent for each child program."""
-    port = free_port()
+    port = ports.free_port()
     processes = []
     for process, child in enumerate(programs):
       text = _PARENT % dict(

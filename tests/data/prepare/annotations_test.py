@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import os
-import pathlib
-import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import pyarrow
 from pyarrow import parquet
 
+from tests.data.prepare import input_folder
 from walt_jax.core import errors
 from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import listing
@@ -33,30 +32,14 @@ def _jsonl(rows):
   return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
 
 
-class TablesTest(parameterized.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    self.input = self.root / 'in'
-    self.input.mkdir()
-
-  def _touch(self, *names):
-    for name in names:
-      path = self.input / name
-      path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(b'x')
+class TablesTest(input_folder.InputTest, parameterized.TestCase):
 
   def _write(self, name, text):
     (self.input / name).parent.mkdir(parents=True, exist_ok=True)
     (self.input / name).write_text(text, newline='')
 
-  def _list(self, *paths):
-    known = annotations.read(list(paths)) if paths else None
-    return video_folders.list_folder(self.input, annotations=known)
-
   def _captions(self, *paths):
-    found = self._list(*paths)
+    found = self.list_input(*paths)
     self.assertEmpty(found.missing)
     return {file.key: file.captions for file in found.files}
 
@@ -66,7 +49,7 @@ class TablesTest(parameterized.TestCase):
       encoding=('utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be',
                 'utf-32'))
   def test_encodings_with_their_marks(self, name, encoding):
-    self._touch('a/x.mkv', 'y.mkv')
+    self.touch('a/x.mkv', 'y.mkv')
     text = _jsonl(_ROWS) if name.lower().endswith('jsonl') else _csv(
         _ROWS, '\t' if name.endswith('tsv') else ',')
     mark = {'utf-16-le': codecs.BOM_UTF16_LE,
@@ -78,7 +61,7 @@ class TablesTest(parameterized.TestCase):
   @parameterized.parameters('metadata.csv', 'metadata.jsonl',
                             'metadata.parquet', 'captions.csv')
   def test_tables_of_folders_name_files_beside_them(self, name):
-    self._touch('train/1.mkv', 'train/more/2.mkv', 'test/1.mkv')
+    self.touch('train/1.mkv', 'train/more/2.mkv', 'test/1.mkv')
     for split, rows in (
         ('train', [dict(file_name='1.mkv', text='one'),
                    dict(file_name='more/2.mkv', text='two')]),
@@ -100,7 +83,7 @@ class TablesTest(parameterized.TestCase):
                           [f'train/{name}', f'test/{name}'])
 
   def test_spellings_of_names(self):
-    self._touch('a/x.mkv', 'a/y.mkv', 'a/z.mkv')
+    self.touch('a/x.mkv', 'a/y.mkv', 'a/z.mkv')
     table = self.root / 'words.csv'
     table.write_text('\n'.join((
         'path,text', f'{self.input}/a/x.mkv,one', 'a\\y.mkv,two',
@@ -113,7 +96,7 @@ class TablesTest(parameterized.TestCase):
     self.assertEmpty(found.missing)
 
   def test_duplicates(self):
-    self._touch('x.mkv', 'y.mkv', 'z.mkv')
+    self.touch('x.mkv', 'y.mkv', 'z.mkv')
     self._write('captions.jsonl', _jsonl([
         dict(file='x.mkv', caption='one'), dict(file='./x.mkv', caption='two'),
         dict(file='x.mkv', caption=' one '),
@@ -123,7 +106,7 @@ class TablesTest(parameterized.TestCase):
         dict(file='z.mkv', caption='one', label=1),
         dict(file='z.mkv', caption='two', label='1.0'),
         dict(file='z.mkv', caption='three', label=2)]))
-    found = self._list()
+    found = self.list_input()
     self.assertEqual(
         {file.key: (file.captions, file.label, file.split)
          for file in found.files}, {
@@ -137,11 +120,11 @@ class TablesTest(parameterized.TestCase):
     self.assertRegex(contradiction.reason, 'heldout, but captions.jsonl:5')
 
   def test_lines_that_cannot_be_used_are_named(self):
-    self._touch('x.mkv', 'y.mkv')
+    self.touch('x.mkv', 'y.mkv')
     self._write('captions.csv', 'file,caption,label,start\nx.mkv,a, b,c,d,1\n'
                 'x.mkv,a,c,1\ny.mkv,"b,c,\n,a,c,1\ny.mkv,a,2.5,\n'
                 'y.mkv,b,c,x\ny.mkv,b,c,2,\ny.mkv,a,c\n')
-    found = self._list()
+    found = self.list_input()
     self.assertEqual([file.key for file in found.files],
                      ['x.mkv@1-', 'y.mkv'])
     reasons = {entry.file: entry.reason for entry in found.missing}
@@ -169,33 +152,33 @@ class TablesTest(parameterized.TestCase):
       ('latin', 'captions.csv', 'file,caption\nx.mkv,caf\udce9\n',
        "cannot read '.*captions.csv': .*0xe9.*save it as UTF-8"))
   def test_a_table_of_which_nothing_is_used_is_an_error(self, name, text, said):
-    self._touch('x.mkv')
+    self.touch('x.mkv')
     (self.input / name).write_bytes(text.encode('utf-8', 'surrogateescape'))
     with self.assertRaisesRegex(errors.UserError, said) as caught:
-      self._list()
+      self.list_input()
     self.assertNotIn('\n', str(caught.exception))
 
   def test_each_table_must_be_of_use(self):
-    self._touch('x.mkv')
+    self.touch('x.mkv')
     self._write('captions.csv', 'file,caption\nx.mkv,a\n')
     self._write('metadata.csv', 'file_name,text\ny.mkv,a\n')
     with self.assertRaisesRegex(errors.UserError, '1 lines of metadata.csv'):
-      self._list()
+      self.list_input()
     (self.input / 'metadata.csv').unlink()
     self.assertEqual(self._captions(), {'x.mkv': ('a',)})
 
   def test_an_error_of_a_table_that_was_found_says_so(self):
-    self._touch('x.mkv')
+    self.touch('x.mkv')
     self._write('more/metadata.csv', 'id,price\n1,2\n')
     with self.assertRaisesRegex(
         errors.UserError, "more/metadata.csv has no .*'id', 'price'.*rename"):
-      self._list()
+      self.list_input()
 
   def test_tables_in_the_input_give_way_to_those_that_are_named(self):
-    self._touch('x.mkv', 'y.mkv')
+    self.touch('x.mkv', 'y.mkv')
     self._write('captions.csv', 'file,caption\nx.mkv,a\n')
     self._write('a.tsv', 'file\tcaption\ny.mkv\tb\n')
-    found = self._list(self.input / 'a.tsv')
+    found = self.list_input(self.input / 'a.tsv')
     self.assertEqual([file.captions for file in found.files], [('b',)])
     self.assertEqual(
         [(r.file, r.reason) for r in found.rejected],
@@ -203,39 +186,39 @@ class TablesTest(parameterized.TestCase):
          ('x.mkv', 'not named in a.tsv')])
 
   def test_parquet_of_lists_beside_columns_that_are_not_read(self):
-    self._touch('x.mkv', 'y.mkv')
+    self.touch('x.mkv', 'y.mkv')
     parquet.write_table(pyarrow.table({
         'Video': ['x.mkv', 'y.mkv'], 'captions': [['one', 'two'], ['three']],
         'bytes': [b'1' * 9, b'2' * 9],
         'label': pyarrow.array([1.0, None])}), self.input / 'captions.parquet')
-    found = self._list()
+    found = self.list_input()
     self.assertEqual({file.path: (file.captions, file.label)
                       for file in found.files}, {
                           'x.mkv': (('one', 'two'), '1'),
                           'y.mkv': (('three',), 'unlabelled')})
     (self.input / 'captions.parquet').write_bytes(b'words')
     with self.assertRaisesRegex(errors.UserError, 'cannot read .*parquet'):
-      self._list()
+      self.list_input()
 
   def test_part_of_ucf101_may_be_there(self):
-    self._touch('v_Biking_g08_c01.avi')
+    self.touch('v_Biking_g08_c01.avi')
     lists = self.root / 'lists'
     lists.mkdir()
     (lists / 'classInd.txt').write_bytes(b'\xef\xbb\xbf1 Biking\r\n')
     (lists / 'trainlist01.txt').write_text('Biking\\v_Biking_g08_c01.avi 1\n')
     (lists / 'testlist01.txt').write_text('Biking/v_Biking_g01_c01.avi\n')
-    found = self._list(lists)
+    found = self.list_input(lists)
     self.assertEqual([(file.label, file.split) for file in found.files],
                      [('Biking', 'train')])
     self.assertLen(found.missing, 1)
     (self.input / 'v_Biking_g08_c01.avi').rename(self.input / 'other.avi')
     with self.assertRaisesRegex(errors.UserError, '2 lines of lists'):
-      self._list(lists)
+      self.list_input(lists)
 
   def test_a_list_of_files_alone_chooses_them(self):
-    self._touch('x.mkv', 'y.mkv')
+    self.touch('x.mkv', 'y.mkv')
     self._write('captions.csv', 'file\nx.mkv\n')
-    found = self._list()
+    found = self.list_input()
     self.assertEqual([file.key for file in found.files], ['x.mkv'])
     self.assertEqual([entry.file for entry in found.rejected], ['y.mkv'])
     self.assertEqual(found.files[0].label, listing.UNLABELLED)

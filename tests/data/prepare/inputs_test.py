@@ -12,8 +12,8 @@ import pyarrow
 from pyarrow import parquet
 
 from tests.data import video_files
+from tests.data.prepare import input_folder
 from walt_jax.core import errors
-from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import prepare
 from walt_jax.data.prepare import video_folders
 from walt_jax.data.storage import dataset as dataset_lib
@@ -22,26 +22,10 @@ from walt_jax.data.storage import names as names_lib
 write_video = video_files.write_video
 
 
-class InputsTest(absltest.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    self.input = self.root / 'in'
-    self.input.mkdir()
-
-  def _touch(self, *names):
-    for name in names:
-      path = self.input / name
-      path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(b'x')
-
-  def _list(self, *paths, **kwargs):
-    known = annotations.read(list(paths), **kwargs) if paths else None
-    return video_folders.list_folder(self.input, annotations=known)
+class InputsTest(input_folder.InputTest):
 
   def test_captions_in_three_formats_say_the_same(self):
-    self._touch('a/x.mkv', 'y.mkv', 'unnamed.mkv')
+    self.touch('a/x.mkv', 'y.mkv', 'unnamed.mkv')
     rows = [dict(file='a/x.mkv', caption='a grey wall', label='wall',
                  split='train', start=None, end=None),
             dict(file='y.mkv', caption='a grey sky', label='sky', split='val',
@@ -62,7 +46,7 @@ class InputsTest(absltest.TestCase):
             for row in rows), encoding='utf-8')
       else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-      listings.append(self._list())
+      listings.append(self.list_input())
       path.unlink()
     for found in listings:
       self.assertEqual(
@@ -77,17 +61,17 @@ class InputsTest(absltest.TestCase):
     self.assertIn('captions.jsonl:5', {r.file for r in listings[0].missing})
 
   def test_short_captions_serve_as_classes(self):
-    self._touch('x.mkv', 'y.mkv')
+    self.touch('x.mkv', 'y.mkv')
     lines = [dict(path='x.mkv', text='book'), dict(path='x.mkv', text='book'),
              dict(path='y.mkv', text='read')]
     (self.input / 'captions.jsonl').write_text(
         '\n'.join(map(json.dumps, lines)))
-    found = self._list()
+    found = self.list_input()
     self.assertEqual([(f.key, f.label) for f in found.files],
                      [('x.mkv', 'book'), ('y.mkv', 'read')])
 
   def test_ucf101_official_lists(self):
-    self._touch('Biking/v_Biking_g08_c01.avi', 'v_Archery_g01_c01.avi',
+    self.touch('Biking/v_Biking_g08_c01.avi', 'v_Archery_g01_c01.avi',
                 'Biking/v_Biking_g09_c01.avi')
     lists = self.root / 'ucfTrainTestlist'
     lists.mkdir()
@@ -95,7 +79,7 @@ class InputsTest(absltest.TestCase):
     (lists / 'trainlist02.txt').write_text('Biking/v_Biking_g08_c01.avi 2\n')
     (lists / 'testlist02.txt').write_text(
         'Archery/v_Archery_g01_c01.avi\nYoYo/v_YoYo_g01_c01.avi\nnonsense\n')
-    found = self._list(lists, ucf_split=2)
+    found = self.list_input(lists, ucf_split=2)
     self.assertEqual([(f.label, f.split, *f.captions) for f in found.files],
                      [('Biking', 'train', 'biking'),
                       ('Archery', 'heldout', 'archery')])
@@ -105,17 +89,17 @@ class InputsTest(absltest.TestCase):
     self.assertEqual({r.file for r in found.missing},
                      {'YoYo/v_YoYo_g01_c01.avi', 'testlist02.txt:3'})
     with self.assertRaisesRegex(errors.UserError, 'trainlist03'):
-      self._list(lists, ucf_split=3)
+      self.list_input(lists, ucf_split=3)
 
   def test_kinetics_lists(self):
-    self._touch('train/abc-_d_000010_000020.mp4', 'val/whole.mkv', 'else.mp4')
+    self.touch('train/abc-_d_000010_000020.mp4', 'val/whole.mkv', 'else.mp4')
     train, val = self.root / 'train.csv', self.root / 'val.csv'
     head = 'label,youtube_id,time_start,time_end,split\n'
     train.write_text(head + 'arm wrestling,abc-_d,10,20,train\n'
                      'arm wrestling,gone,1,11,train\n')
     val.write_text(head + 'blowing leaves,whole,5,15,validate\n'
                    'blowing leaves,whole,20,30,validate\nx,y,9,3,validate\n')
-    found = self._list(train, val)
+    found = self.list_input(train, val)
     self.assertEqual(
         [(f.key, f.label, f.split) for f in found.files],
         [('train/abc-_d_000010_000020.mp4', 'arm wrestling', 'train'),
@@ -125,21 +109,21 @@ class InputsTest(absltest.TestCase):
     self.assertEqual([r.file for r in found.missing], ['gone', 'val.csv:4'])
 
   def test_unknown_annotations_are_refused(self):
-    self._touch('a.avi')
+    self.touch('a.avi')
     other = self.root / 'words.txt'
     other.write_text('a.avi sky')
     with self.assertRaisesRegex(errors.UserError, 'words.txt'):
-      self._list(other)
+      self.list_input(other)
     with self.assertRaisesRegex(errors.UserError, 'cannot read.*none.csv'):
-      self._list(self.root / 'none.csv')
+      self.list_input(self.root / 'none.csv')
     kinetics, captions = self.root / 'k.csv', self.root / 'c.csv'
     kinetics.write_text('youtube_id,time_start,time_end\na,0,1\n')
     captions.write_text('file,caption\na.avi,sky\n')
     with self.assertRaisesRegex(errors.UserError, 'different kinds'):
-      self._list(kinetics, captions)
+      self.list_input(kinetics, captions)
 
   def test_split_folders_and_class_folders(self):
-    self._touch('train/cat/a.jpg', 'val/dog/b.jpg', 'notes/c.jpg')
+    self.touch('train/cat/a.jpg', 'val/dog/b.jpg', 'notes/c.jpg')
     found = video_folders.list_folder(self.input, split_folders=True)
     self.assertEqual([(f.label, f.split) for f in found.files],
                      [('cat', 'train'), ('dog', 'heldout')])
