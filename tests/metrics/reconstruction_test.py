@@ -69,7 +69,8 @@ class ReconstructionTest(absltest.TestCase):
   def test_the_second_network_is_another_one(self):
     rng = np.random.default_rng(1)  # Shapes as above: compiled once.
     a, b = rng.integers(0, 256, (2, 1, 5, 32, 32, 3)).astype(np.uint8)
-    found = reconstruction.summary(a, b, reconstruction.load_networks())
+    found = reconstruction.summary(
+        zip(a, b, strict=True), reconstruction.load_networks())
     self.assertNotAlmostEqual(
         found['perceptual'], found['perceptual_lite2'], places=3)
     for name, network in (('perceptual', 'efficientnet-lite0'),
@@ -88,8 +89,9 @@ class ReconstructionTest(absltest.TestCase):
     clips = [np.rint(127.5 * (frames + 1)).astype(np.uint8)[None]
              for frames in lpips_test.images()]
     params, info = lpips.load(*files)
-    found = reconstruction.summary(*clips, reconstruction.PerceptualNetworks(
-        {reconstruction.LPIPS: params}, {reconstruction.LPIPS: info}))
+    found = reconstruction.summary(
+        zip(*clips, strict=True), reconstruction.PerceptualNetworks(
+            {reconstruction.LPIPS: params}, {reconstruction.LPIPS: info}))
     self.assertAlmostEqual(
         found['lpips'], np.mean(lpips_test.GOLDEN['alex']), delta=2e-3)
     self.assertEqual(found['lpips_network']['name'], 'lpips-alex-v0.1')

@@ -1,8 +1,6 @@
 """`walt evaluate reconstruction`: clips beside what a tokenizer makes of them.
 """
 from collections.abc import Iterable, Iterator, Sequence
-import dataclasses
-import itertools
 from typing import Any, TypeAlias
 
 import jax
@@ -21,7 +19,7 @@ from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
 from walt_jax.sampling import compiled_tokenizer
 
-_Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
+_Pair: TypeAlias = reconstruction.Pair
 _BATCH = 8  # Clips that a device computes at once.
 
 
@@ -58,8 +56,9 @@ class Reconstruction:
       _check_pairs(real, generated)
       both = zip(real, generated, strict=True)
     features = network and _PairFeatures(network, protocol.frames, len(real))
-    one, other = _sides(features.tap(both) if features else both, len(real))
-    result |= reconstruction.summary(one, other, pairs, devices[:len(real)])
+    result |= reconstruction.summary(
+        features.tap(both) if features else both, pairs, total=len(real),
+        devices=devices[:len(real)])
     # The result's own network is that of the perceptual distance.
     return dict(
         metric='reconstruction', value=result['psnr'],
@@ -182,31 +181,6 @@ class _PairFeatures:
     """FVD of the two sides."""
     return fvd.compare(*(side.finish() for side in self._sides),
                        protocol=protocol)
-
-
-def _sides(pairs: Iterable[_Pair], total: int) -> tuple['_Side', '_Side']:
-  """The two sides of pairs, to be read in step."""
-  first, second = itertools.tee(pairs)
-  return (_Side((real for real, _ in first), total),
-          _Side((made for _, made in second), total))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Side:
-  """One side of pairs.
-
-  Attributes:
-    clips: Read once.
-    total: How many there are.
-  """
-  clips: Iterable[np.ndarray]
-  total: int
-
-  def __iter__(self) -> Iterator[np.ndarray]:
-    return iter(self.clips)
-
-  def __len__(self) -> int:
-    return self.total
 
 
 def _check_whole(request: requests_lib.EvaluationRequest) -> None:

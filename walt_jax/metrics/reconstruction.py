@@ -6,7 +6,7 @@ pixels as fractions of the range 0..255.
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax import lax
@@ -28,6 +28,10 @@ _SSIM_SIGMA = 1.5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 FeatureFn = Callable[[jax.Array], list[jax.Array]]
+Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
+# Names of the perceptual distances.
+PERCEPTUAL, SECOND, LPIPS = 'perceptual', 'perceptual_lite2', 'lpips'
+_LABEL = 'reconstruction'  # Of the progress bar.
 LPIPS_SIZE = lpips.MIN_SIZE  # Frames of fewer pixels a side have no LPIPS.
 
 
@@ -100,9 +104,6 @@ class PerceptualNetworks:
   infos: Mapping[str, networks.NetworkInfo]
 
 
-PERCEPTUAL, SECOND, LPIPS = 'perceptual', 'perceptual_lite2', 'lpips'
-
-
 def load_networks(lpips_files: Sequence[str] = ()) -> PerceptualNetworks:
   """Reads EfficientNet-Lite0 and Lite2 of their installed packages.
 
@@ -123,7 +124,7 @@ def load_networks(lpips_files: Sequence[str] = ()) -> PerceptualNetworks:
 
 def compare_clips(
     real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-    network: PerceptualNetworks, *, label: str = 'reconstruction',
+    network: PerceptualNetworks, *, label: str = _LABEL,
     devices: Sequence[Any] = ()) -> dict[str, float]:
   """Mean PSNR, SSIM, perceptual distances and flicker of pairs of clips.
 
@@ -131,6 +132,27 @@ def compare_clips(
     real: uint8 clips [T, H, W, 3] (or one array [N, T, H, W, 3]).
     other: As many clips, of the same shapes. Both are read in step, once.
     network: Networks of the perceptual distances.
+    label: Text of the progress bar.
+    devices: As in `compare_pairs`.
+
+  Returns:
+    What `compare_pairs` returns.
+  """
+  return compare_pairs(
+      zip(real, other, strict=True), network, label=label, devices=devices,
+      total=len(real) if isinstance(real, Sized) else None)
+
+
+def compare_pairs(
+    pairs: Iterable[Pair], network: PerceptualNetworks, *,
+    total: int | None = None, label: str = _LABEL,
+    devices: Sequence[Any] = ()) -> dict[str, float]:
+  """Mean PSNR, SSIM, perceptual distances and flicker of pairs of clips.
+
+  Args:
+    pairs: Two uint8 clips [T, H, W, 3] of one shape each; read once.
+    network: Networks of the perceptual distances.
+    total: How many pairs there are, for the progress bar; None: unknown.
     label: Text of the progress bar.
     devices: Share the pairs, one each at a time; none is JAX's default one.
 
@@ -141,19 +163,17 @@ def compare_clips(
     The PSNR of clips that are equal is 100 dB, not infinite.
   """
   rows: list[dict[str, Any]] = []
-  total = len(real) if isinstance(real, Sized) else None
   measure, size = _measure_on(devices, network)
-  waiting: list[tuple[np.ndarray, np.ndarray]] = []
+  waiting: list[Pair] = []
 
   def flush():
-    pairs = waiting + waiting[-1:] * (size - len(waiting))
-    a, b = (np.stack(clips) for clips in zip(*pairs, strict=True))
+    full = waiting + waiting[-1:] * (size - len(waiting))
+    a, b = (np.stack(clips) for clips in zip(*full, strict=True))
     found = measure(a, b)
     rows.extend({name: values[i] for name, values in found.items()}
                 for i in range(len(waiting)))
     waiting.clear()
 
-  pairs = zip(real, other, strict=True)
   for a, b in progress.track(pairs, label, 'clip', total):
     if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
       raise ValueError(f'Clips to compare must be uint8 of one shape, got '
@@ -230,10 +250,10 @@ def _blur(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
   return einsum('jw,btiwc->btijc', cols, x)
 
 
-def summary(real: Iterable[np.ndarray], other: Iterable[np.ndarray],
-            network: PerceptualNetworks,
+def summary(pairs: Iterable[Pair], network: PerceptualNetworks, *,
+            total: int | None = None,
             devices: Sequence[Any] = ()) -> dict[str, Any]:
-  """`compare_clips` with the networks' names, as results store it."""
-  return compare_clips(real, other, network, devices=devices) | {
+  """`compare_pairs` with the networks' names, as results store it."""
+  return compare_pairs(pairs, network, total=total, devices=devices) | {
       f'{name}_network': dataclasses.asdict(info)
       for name, info in network.infos.items()}

@@ -80,12 +80,12 @@ def _tokenizer(out, videos, entries, network) -> list[Score]:
   tokenizer = tokenizers.load_tokenizer(str(out / 'tokenizer'))
   decoded = list(reconstruct.reconstructions(
       compiled_tokenizer.Codec(tokenizer), videos))
-  result = reconstruction.summary(videos, decoded, network)
+  result = reconstruction.compare_clips(videos, decoded, network)
   samples_lib.write_samples(
       out / 'reconstructions', decoded[:_SHOWN], entries[:_SHOWN], _FPS,
       kind='reconstruction', originals=videos[:_SHOWN])
   mean = baselines.mean_clip(videos, len(videos))
-  trivial = reconstruction.summary(videos, mean, network)
+  trivial = reconstruction.compare_clips(videos, mean, network)
   count = len(videos)
   return [
       Score('PSNR of held-out clips', result['psnr'], 'Tokenizer', 'dB',
@@ -168,8 +168,8 @@ def _super_resolution(out, index: int, size: int, network) -> list[Score]:
       [samples_lib.Entry(stem=f'{i:05d}', caption=r.prompt, label=r.label)
        for i, r in enumerate(requests[:_SHOWN])], _FPS,
       kind='reconstruction', originals=truth[:_SHOWN])
-  ours = reconstruction.summary(truth, made, network)
-  bilinear = reconstruction.summary(truth, plain, network)
+  ours = reconstruction.compare_clips(truth, made, network)
+  bilinear = reconstruction.compare_clips(truth, plain, network)
   group = f'Super-resolution to {size} px, true low-resolution clips'
   beside = lambda name: (Baseline('bilinear upsampling', bilinear[name]),)
   return [
