@@ -133,7 +133,7 @@ def compare_clips(
     other: As many clips, of the same shapes. Both are read in step, once.
     network: Networks of the perceptual distances.
     label: Text of the progress bar.
-    devices: As in `compare_pairs`.
+    devices: Devices that share the pairs, as in `compare_pairs`.
 
   Returns:
     What `compare_pairs` returns.
