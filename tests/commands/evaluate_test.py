@@ -116,7 +116,11 @@ class EvaluateTest(parameterized.TestCase):
         samples.Entry(stem=str(i), label=name)
         for i, name in enumerate(names)], 8.0)
     out = self.folder / 'control.json'
-    evaluate.run(_args('control', generated=str(folder), json=str(out)))
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+      evaluate.run(_args('control', generated=str(folder), json=str(out)))
+    self.assertRegex(
+        told.getvalue(), r'digit \d+\.\d% of 12 \(95% interval .*, '
+        r'direction 100\.0% of 12 \(95% interval 75\.8 to 100\.0')
     result = json.loads(out.read_text())
     self.assertEqual(result['direction']['accuracy'], 1.0)
     self.assertGreater(result['value'], 0.7)

@@ -319,12 +319,16 @@ class ComparisonTest(parameterized.TestCase):
       ('is', ['--real'], '--real .*clips.npy: is scores generated'),
       ('control', ['--real'], '--real .*clips.npy: control scores'),
       ('control', ['--network'], 'control trains readers of its own'),
+      ('control', ['--frames=4'], '--frames 4: control reads whole clips'),
+      ('control', ['--protocol=ucf101-magvit'], 'protocol ucf101-magvit is for '
+       'fvd, not control'),
       ('reconstruction', ['--real', '--network'], 'clips of at least 9 '
        'frames, and 8 are scored'))
   def test_files_that_a_metric_would_not_read(self, name, flags, said):
     clips = self.sets.array('clips')
     found = tiny.walt('evaluate', name, '--generated', clips, '--json',
-                      self.out, *(v for flag in flags for v in (flag, clips)))
+                      self.out, *(v for flag in flags for v in (
+                          (flag,) if '=' in flag else (flag, clips))))
     self.assertEqual(found.code, 2, found.err)
     self.assertRegex(found.err, rf'\Awalt: error: [^\n]*{said}[^\n]*\n\Z')
 

@@ -97,5 +97,10 @@ def _shown_once() -> Callable[..., None]:
 def _print(result: dict[str, Any]):
   numbers = {name: value for name, value in result.items()
              if isinstance(value, float)}
-  print(result['metric'], ' '.join(
+  shares = [f'{name} {100 * value["accuracy"]:.1f}% of {value["total"]} '
+            f'(95% interval {100 * value["low"]:.1f} to '
+            f'{100 * value["high"]:.1f})'
+            for name, value in result.items()
+            if isinstance(value, dict) and 'accuracy' in value]
+  print(result['metric'], ', '.join(shares) if shares else ' '.join(
       f'{name} {value:.4g}' for name, value in numbers.items()))

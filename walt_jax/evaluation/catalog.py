@@ -47,6 +47,10 @@ def evaluate(scored: metric.Metric, inputs: inputs_lib.Inputs
   Raises:
     UserError: Inputs are missing or unfit, or the result is.
   """
+  protocol, name = inputs.protocol, inputs.request.metric
+  if protocol.metric not in (None, name):
+    raise errors.UserError(
+        f'protocol {protocol.name} is for {protocol.metric}, not {name}')
   compared = comparison.check(inputs, scored.takes)
   result = scored.evaluate(inputs)
   value = result.get('value') if isinstance(result, dict) else None

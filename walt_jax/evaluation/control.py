@@ -28,6 +28,10 @@ class Control:
       raise errors.UserError(
           f'--network {inputs.request.network}: control trains readers of its '
           'own and would not read it; leave it out')
+    if inputs.request.frames:
+      raise errors.UserError(
+          f'--frames {inputs.request.frames}: control reads whole clips and '
+          'would not heed it; leave it out')
     generated = inputs.generated()
     digits, directions = [], []
     if not generated.entries:
