@@ -72,6 +72,16 @@ class ParseTest(parameterized.TestCase):
     args = cli.parse(['evaluate', 'compare', 'a.json', 'b.json'])
     self.assertEqual(args.files, ['a.json', 'b.json'])
 
+  @parameterized.parameters(
+      ('sample --workdir a --out o', 'sample'),
+      ('evaluate control --generated g --json j', 'evaluate control'),
+      ('data inspect d', 'data inspect'))
+  def test_an_unknown_flag_names_the_command_to_look_up(self, line, command):
+    with self.assertRaisesRegex(
+        errors.UserError,
+        rf'^unrecognized arguments: --nonsense \(see walt {command} --help\)$'):
+      cli.parse([*line.split(), '--nonsense'])
+
   def test_data(self):
     args = cli.parse(['data', 'render', 'moving_digits', '--split', 'train',
                       '--num', '5', '--output', 'o'])

@@ -82,7 +82,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
       raise errors.UserError(
           f'{argument} needs a value: --config.KEY=VALUE, without spaces')
     overrides.append((key, value))
-  args = make_parser(evaluate.own_metric(rest)).parse_args(rest)
+  args, unknown = make_parser(evaluate.own_metric(rest)).parse_known_args(rest)
+  if unknown:
+    names = (getattr(args, name, None) for name in (
+        'command', 'action', 'metric'))
+    raise errors.UserError(
+        f'unrecognized arguments: {" ".join(unknown)} (see walt '
+        f'{" ".join(name for name in names if name)} --help)')
   if overrides and not args.takes_overrides:
     raise errors.UserError(
         f'walt {args.command} takes no --config.{overrides[0][0]}; only a '

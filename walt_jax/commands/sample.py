@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> None:
           devices=[str(d) for d in mesh.devices.flat]))
   with rules.activate(mesh), _Bars() as bars:
     output_lib.draw(pipeline, job, output, report=bars.report)
-  print(f'{len(job.requests)} samples in {args.out} '
+  count = len(job.requests)
+  print(f'{count} sample{"s" if count > 1 else ""} in {args.out} '
         f'({time.perf_counter() - start:.0f} s)', flush=True)
 
 

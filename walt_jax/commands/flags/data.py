@@ -28,7 +28,8 @@ def add(commands: Any) -> None:
                       help='add a split of M clips of held-out digits')
   render.add_argument('--labels', choices=('digit_direction', 'digit'),
                       default='digit_direction', help='what labels name')
-  render.add_argument('--seed', type=values.seed, default=0, metavar='S')
+  render.add_argument('--seed', type=values.seed, default=0, metavar='S',
+                      help='default: %(default)s')
   render.add_argument('--clips', type=values.natural, metavar='N',
                       help='clips also written as .npy and .mp4; default: all '
                       'of a held-out split or of up to 64, else none')

@@ -13,12 +13,13 @@ def add(commands: Any) -> None:
       description='Serves a page to type a prompt or give an image, choose '
       'settings and watch the result. It needs the extra "demo" (Gradio).')
   parser.add_argument('--workdir', required=True,
-                      type=values.separated(str), metavar='BASE[,SR1,SR2]')
+                      type=values.separated(str), metavar='BASE[,SR1,SR2]',
+                      help='work directories or exports, one a stage')
   parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
                       help='where to listen; by default only this machine '
                       'can reach it')
   parser.add_argument('--port', type=values.natural, default=7860, metavar='N',
-                      help='0: any free one')
+                      help='default: %(default)s; 0: any free one')
   sampling.add_rate(parser)
   code.add(parser)
   parser.set_defaults(module='walt_jax.commands.demo')

@@ -72,7 +72,8 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
                          help='score samples of a checkpoint')
   code.add(parser)
   add_('--json', required=True, metavar='FILE')
-  add_('--protocol', metavar='NAME', default='quick')
+  add_('--protocol', metavar='NAME', default='quick',
+       help='default: %(default)s, which compares with nothing published')
   add_('--frames', type=values.positive_int, metavar='N',
        help='score the first N frames')
   add_('--network', metavar='FILE[,FILE]',
@@ -80,7 +81,8 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
        'efficientnet-lite0 or efficientnet-lite2')
   add_('--batch_size', type=values.positive_int, metavar='N',
        help='clips computed at once; changes no result')
-  add_('--seed', type=values.seed, default=0, metavar='S')
+  add_('--seed', type=values.seed, default=0, metavar='S',
+       help='default: %(default)s')
 
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:

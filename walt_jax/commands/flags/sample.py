@@ -35,11 +35,13 @@ def add(commands: Any) -> None:
                       help='more than a window continues from its last frames; '
                       'fewer are cut off')
   parser.add_argument('--num_samples', type=values.positive_int, default=None,
-                      metavar='N', help='for each prompt or label')
+                      metavar='N', help='for each prompt or label; '
+                      'default: 1')
   sampling.add(parser)
   sampling.add_chunks(parser)
   sampling.add_rate(parser)
-  parser.add_argument('--seed', type=values.seed, default=0, metavar='S')
+  parser.add_argument('--seed', type=values.seed, default=0, metavar='S',
+                      help='default: %(default)s')
   parser.add_argument('--batch_size', type=values.positive_int, metavar='N',
                       help='samples drawn at once; changes no result')
   parser.add_argument('--animation', choices=('gif', 'webp'),
