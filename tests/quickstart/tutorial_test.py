@@ -10,6 +10,7 @@ from absl.testing import parameterized
 from walt_jax.commands import cli
 from walt_jax.quickstart import __main__ as quickstart
 from walt_jax.quickstart import tutorial
+from walt_jax.report import scores_file
 
 
 class CommandsTest(parameterized.TestCase):
@@ -51,6 +52,16 @@ class CommandsTest(parameterized.TestCase):
           mock.patch.object(tutorial, 'run', return_value=0) as run):
       self.assertEqual(quickstart.main(), 0)
     run.assert_called_once_with(plan, pathlib.Path(out))
+
+  def test_scores_are_printed_in_their_units(self):
+    digits = scores_file.Score(
+        'Digit accuracy', 113 / 160, 'Base', 'fraction',
+        baselines=(scores_file.Baseline('chance', .1),))
+    self.assertEqual(tutorial.summary_line(digits),
+                     'Base: Digit accuracy 70.6% (chance 10.0%)')
+    decibels = scores_file.Score('PSNR', 33.372, 'Tokenizer', 'dB')
+    self.assertEqual(tutorial.summary_line(decibels),
+                     'Tokenizer: PSNR 33.37 dB')
 
 
 if __name__ == '__main__':

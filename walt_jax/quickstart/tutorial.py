@@ -16,6 +16,7 @@ from walt_jax.core import files
 from walt_jax.core import host_memory
 from walt_jax.data.sources import moving_digits
 from walt_jax.quickstart import scores as quickstart_scores
+from walt_jax.report import score_cards
 from walt_jax.report import scores_file
 
 _CONFIG = 'quickstart'
@@ -192,11 +193,19 @@ def run(plan: Plan, out: pathlib.Path) -> int:
   return code
 
 
+def summary_line(score: scores_file.Score) -> str:
+  """A score and its baselines in one line."""
+  beside = ', '.join(
+      f'{baseline.name} {score_cards.with_unit(baseline.value, score.unit)}'
+      for baseline in score.baselines)
+  return (f'{score.group}: {score.name} '
+          f'{score_cards.with_unit(score.value, score.unit)}'
+          + (f' ({beside})' if beside else ''))
+
+
 def _print_summary(out, scores, total, peak) -> None:
   print()
   for score in scores:
-    beside = ', '.join(f'{y.name} {y.value:.4g}' for y in score.baselines)
-    print(f'{score.group}: {score.name} {score.value:.4g} {score.unit}'
-          + (f'  ({beside})' if beside else ''))
+    print(summary_line(score))
   print(f'\n{total / 60:.1f} minutes, {peak / 2**30:.1f} GiB at most. '
         f'Open {out}/report.html', flush=True)

@@ -35,7 +35,7 @@ def tiles(folder: pathlib.Path | None) -> str:
   for score in _foremost(record.scores):
     group = f'{score.group} · ' if score.group else ''
     below = _interval(score.interval, score.unit)
-    beside = [f'{baseline.name} {_value(baseline.value, score.unit)}'
+    beside = [f'{baseline.name} {with_unit(baseline.value, score.unit)}'
               for baseline in score.baselines]
     if beside:
       below = f'{below}<br>' if below else ''
@@ -43,7 +43,7 @@ def tiles(folder: pathlib.Path | None) -> str:
     parts.append(
         f'<div class="card tile"><small class="name">{html.escape(group)}'
         f'{html.escape(score.name)}</small>'
-        f'<b>{html.escape(_value(score.value, score.unit))}</b>'
+        f'<b>{html.escape(with_unit(score.value, score.unit))}</b>'
         f'<small>{below}</small></div>')
   return f'<div class="tiles">{"".join(parts)}</div>'
 
@@ -83,7 +83,8 @@ def score_section(folder: pathlib.Path | None) -> str:
 def _score(score: scores_file.Score) -> str:
   bar = lambda item, main: charts.Bar(
       item.name if not main else 'this run', item.value,
-      f'{_value(item.value, score.unit)}{_brackets(item.interval, score.unit)}',
+      (with_unit(item.value, score.unit)
+       + _brackets(item.interval, score.unit)),
       item.interval, main)
   bars = [bar(score, True),
           *(bar(baseline, False) for baseline in score.baselines)]
@@ -91,7 +92,7 @@ def _score(score: scores_file.Score) -> str:
   if score.count is not None:
     facts.append(f'{score.count} clips')
   if score.target is not None:
-    facts.append(f'dashed line: target {_value(score.target, score.unit)}')
+    facts.append(f'dashed line: target {with_unit(score.target, score.unit)}')
   note = f'<p class="note">{html.escape(score.note)}</p>' if score.note else ''
   maximum = 1.0 if score.unit == 'fraction' else None
   return (f'<div class="card"><h4>{html.escape(score.name)} '
@@ -138,7 +139,8 @@ def duration(seconds: float) -> str:
   return f'{minutes // 60} h {minutes % 60:02d} min'
 
 
-def _value(value: float, unit: str) -> str:
+def with_unit(value: float, unit: str) -> str:
+  """A score for people: '33.37 dB', '70.6%', '0.9909'."""
   if unit == 'fraction':
     return f'{100 * value:.1f}%'
   return f'{charts.number(value)} {unit}'.strip()
