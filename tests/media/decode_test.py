@@ -1,6 +1,7 @@
 """Reading files: rates, segments, rotation, sizes, images; all that is bad."""
 import contextlib
 import functools
+import gc
 import os
 import pathlib
 import tempfile
@@ -62,6 +63,15 @@ class DecodeTest(parameterized.TestCase):
       self.assertEqual(info.fps, fps)
       shown = np.floor(np.arange(count) * 10 / fps + 1e-6)
       np.testing.assert_allclose(levels, 10 * shown, atol=4)
+
+  def test_frames_are_freed_when_they_have_been_read(self):
+    path = self.root / 'v.mkv'
+    write_video(path, num_frames=30, rate=10)
+    gc.collect()
+    gc.disable()
+    self.addCleanup(gc.enable)
+    _levels(path)
+    self.assertLess(gc.collect(), 30)  # Not one a frame.
 
   def test_variable_rate_comes_out_constant(self):
     path = self.root / 'v.mkv'

@@ -126,7 +126,10 @@ def _display_matrix(frame: av.VideoFrame
 
   Each of its numbers is a share of the largest; near 0 they are 0.
   """
-  data = frame.side_data.get(
+  # `frame.side_data` would stay with the frame and refer to it, so that neither
+  # was freed before Python next collects garbage: hundreds of frames later.
+  found = sidedata.SideDataContainer(frame)  # type: ignore[call-arg]
+  data = found.get(
       sidedata.Type.DISPLAYMATRIX)  # type: ignore[call-overload]
   if data is None:
     return None

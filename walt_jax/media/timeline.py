@@ -117,7 +117,8 @@ class Timeline:
     """Seconds that a frame is shown, if none follows."""
     told = getattr(event, 'duration', None) or 0
     if told:
-      told = float(told * event.time_base)
+      unit = event.time_base  # Whole numbers: fractions are slow.
+      told = told * unit.numerator / unit.denominator
     return told if self._interval < told <= self._longest() else self._interval
 
   def _longest(self) -> float:

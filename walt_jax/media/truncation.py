@@ -51,8 +51,9 @@ class Ending:
     stamp = packet.dts if packet.pts is None else packet.pts
     counts = self._format != 'avi' or packet.stream is self._stream
     if stamp is not None and counts:
-      end = float((stamp + (packet.duration or 0)) * packet.time_base)
-      self._end = max(self._end, end)
+      unit = packet.time_base  # Whole numbers: fractions are slow.
+      end = stamp + (packet.duration or 0)
+      self._end = max(self._end, end * unit.numerator / unit.denominator)
 
   def lacks_frames(self, interval: float) -> bool:
     """Whether frames are missing; known once all packets were seen.
