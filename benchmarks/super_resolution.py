@@ -14,8 +14,8 @@
 3. A noisy low-resolution input, with and without noise augmentation: sr1, and
    the same trained again without.
 
-A long quickstart is measured with `--long`. A rerun continues where the last
-one stopped. Outcome: `table.md`, `results.json`.
+A long quickstart is measured with `--long`, some of the three with `--parts`. A
+rerun continues where the last one stopped. Outcome: `table.md`, `results.json`.
 """
 import argparse
 from collections.abc import Callable
@@ -64,20 +64,22 @@ def main() -> None:
   parser.add_argument('--guidance', default='label=2,text=2.5')
   parser.add_argument('--long', action='store_true',
                       help='the run is of `make quickstart_long`')
+  parts = {'upscaling': _upscaling, 'cascade': _cascade,
+           'robustness': _robustness}
+  parser.add_argument('--parts', nargs='+', choices=tuple(parts),
+                      default=tuple(parts))
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
-  results = {
-      part.__name__.strip('_'): _kept(args, part)
-      for part in (_upscaling, _cascade, _robustness)}
+  results = {name: _kept(args, name, parts[name]) for name in args.parts}
   (args.out / 'results.json').write_text(json.dumps(results, indent=1))
   text = table(results)
   (args.out / 'table.md').write_text(text)
   print(text)
 
 
-def _kept(args, part: Callable[[Any], Any]) -> Any:
+def _kept(args, name: str, part: Callable[[Any], Any]) -> Any:
   """The outcome of a part, from the last run if it was done."""
-  path = args.out / f'{part.__name__.strip("_")}.json'
+  path = args.out / f'{name}.json'
   if not path.is_file():
     path.write_text(json.dumps(part(args), indent=1))
   return json.loads(path.read_text())
@@ -329,31 +331,45 @@ def _robustness(args) -> list[dict[str, Any]]:
 
 
 def table(results: dict[str, Any]) -> str:
-  """The three tables as Markdown."""
+  """The tables of the parts that were run, as Markdown."""
+  forms = {'upscaling': _upscaling_rows, 'cascade': _cascade_rows,
+           'robustness': _robustness_rows}
+  return '\n\n'.join('\n'.join(form(results[name]))
+                     for name, form in forms.items() if name in results) + '\n'
+
+
+def _upscaling_rows(rows: list[dict[str, Any]]) -> list[str]:
   lines = ['| stage | input | method | PSNR, dB | perceptual | FVD |',
            '| --- | --- | --- | --- | --- | --- |']
   number = lambda row, key, form: f'{row[key]:{form}}' if key in row else ''
-  for row in results['upscaling']:
+  for row in rows:
     lines.append(
         f'| {row["stage"]}, {row["size"]} px | {row["input"]} | '
         f'{row["method"]} | {number(row, "psnr", ".2f")} | '
         f'{number(row, "perceptual", ".4f")} | {number(row, "fvd", ".0f")} |')
-  lines += ['', '| after | digit | direction | reader on real clips |',
-            '| --- | --- | --- | --- |']
+  return lines
+
+
+def _cascade_rows(rows: list[dict[str, Any]]) -> list[str]:
+  lines = ['| after | digit | direction | reader on real clips |',
+           '| --- | --- | --- | --- |']
   share = lambda a: (f'{a["correct"]}/{a["total"]} = {a["accuracy"]:.1%} '
                      f'({a["low"]:.1%} to {a["high"]:.1%})')
-  for row in results['cascade']:
+  for row in rows:
     real = row['real']
     lines.append(
         f'| {row["stage"]}, {row["size"]} px | {share(row["digit"])} | '
         f'{share(row["direction"])} | {real["digit"]["accuracy"]:.1%}, '
         f'{real["direction"]["accuracy"]:.1%} |')
-  lines += ['', '| noise on the input (deviations) | method | PSNR, dB | '
-            'perceptual |', '| --- | --- | --- | --- |']
-  for row in results['robustness']:
-    lines.append(f'| {row["sigma"]:.2f} | {row["method"]} | '
-                 f'{row["psnr"]:.2f} | {row["perceptual"]:.4f} |')
-  return '\n'.join(lines) + '\n'
+  return lines
+
+
+def _robustness_rows(rows: list[dict[str, Any]]) -> list[str]:
+  lines = ['| noise on the input (deviations) | method | PSNR, dB | '
+           'perceptual |', '| --- | --- | --- | --- |']
+  return lines + [f'| {row["sigma"]:.2f} | {row["method"]} | '
+                  f'{row["psnr"]:.2f} | {row["perceptual"]:.4f} |'
+                  for row in rows]
 
 
 if __name__ == '__main__':
