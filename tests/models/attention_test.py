@@ -29,8 +29,13 @@ class Projections(attention.AttentionProjections):
   """The base class with a call: self-attention of [..., L, D]."""
 
   def __call__(self, x):
-    key, value = self.keys_values(x)
-    return self.tokens(attention.attend(self.queries(x), key, value))
+    return self.tokens(
+        attention.attend(*self.queries_keys(x), self.value(x)))
+
+  def queries_keys(self, x):
+    query_scale, key_scale = self.norm_scales()
+    return (attention.normalise(self.query(x), query_scale),
+            attention.normalise(self.key(x), key_scale))
 
 
 class AttendTest(parameterized.TestCase):
@@ -88,8 +93,7 @@ class ProjectionsTest(absltest.TestCase):
     for use_qk_norm in (False, True):
       module = Projections(width, heads, use_qk_norm=use_qk_norm)
       params = module.init(jax.random.key(1), x)
-      query = module.apply(params, x, method='queries')
-      key, _ = module.apply(params, x, method='keys_values')
+      query, key = module.apply(params, x, method='queries_keys')
       logits[use_qk_norm] = np.abs(np.einsum(
           'blkd,bskd->bkls', query, key)).max() / np.sqrt(head)
     # Vectors of d normalised entries have length sqrt(d) (Cauchy-Schwarz).

@@ -47,6 +47,39 @@ def attend(
   return out.reshape(*lead, *out.shape[1:])
 
 
+def normalise(x: jax.Array, scale: jax.Array | None) -> jax.Array:
+  """LayerNorm of each head [..., d] in float32, without a bias.
+
+  Args:
+    x: Queries or keys, as projected.
+    scale: float32 [d]; None: `x` is returned as it is.
+
+  Returns:
+    The normalised `x`, in its type.
+  """
+  if scale is None:
+    return x
+  wide = x.astype(jnp.float32)
+  mean = wide.mean(-1, keepdims=True)
+  variance = jnp.square(wide).mean(-1, keepdims=True) - jnp.square(mean)
+  factor = jax.lax.rsqrt(jnp.maximum(variance, 0) + NORM_EPSILON) * scale
+  return ((wide - mean) * factor).astype(x.dtype)
+
+
+class HeadScale(nn.Module):
+  """The learned scale of a LayerNorm of heads.
+
+  Attributes:
+    width: d, of a head.
+  """
+  width: int
+
+  @nn.compact
+  def __call__(self) -> jax.Array:
+    """float32 [d]."""
+    return self.param('scale', nn.initializers.ones, (self.width,))
+
+
 class AttentionProjections(nn.Module):
   """Queries, keys and values of tokens, and the way back; a base class.
 
@@ -81,25 +114,14 @@ class AttentionProjections(nn.Module):
         kernel_init=(nn.initializers.zeros if self.zero_output
                      else PROJECTION_INIT))
     if self.use_qk_norm:
-      norm = functools.partial(
-          nn.LayerNorm, epsilon=NORM_EPSILON, use_bias=False,
-          dtype=jnp.float32)
-      self.query_norm = norm()
-      self.key_norm = norm()
+      self.query_norm = HeadScale(heads[1])
+      self.key_norm = HeadScale(heads[1])
 
-  def queries(self, x: jax.Array) -> jax.Array:
-    """[..., D] to [..., K, d]."""
-    query = self.query(x)
-    if self.use_qk_norm:
-      query = self.query_norm(query).astype(self.dtype)
-    return query
-
-  def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[..., D] to keys and values [..., K, d]."""
-    key = self.key(x)
-    if self.use_qk_norm:
-      key = self.key_norm(key).astype(self.dtype)
-    return key, self.value(x)
+  def norm_scales(self) -> tuple[jax.Array | None, jax.Array | None]:
+    """Scales float32 [d] of the norms of queries and keys; None without."""
+    if not self.use_qk_norm:
+      return None, None
+    return self.query_norm(), self.key_norm()
 
   def tokens(self, context: jax.Array) -> jax.Array:
     """[..., K, d] to [..., D]."""

@@ -12,6 +12,9 @@ import jax
 
 # Names of intermediate results (`jax.ad_checkpoint.checkpoint_name`).
 ATTENTION_OUTPUT = 'attention_output'
+# Before the output projection, and what its kernels keep beside it.
+ATTENTION_CONTEXT = 'attention_context'
+ATTENTION_LOG_SUM = 'attention_log_sum'
 MLP_HIDDEN = 'mlp_hidden'
 
 _policies = jax.checkpoint_policies

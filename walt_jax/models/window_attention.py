@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from walt_jax.models import attention
+from walt_jax.models import window_projections
 from walt_jax.models import windows
+from walt_jax.models.kernels import fused_attention
+from walt_jax.models.kernels import operands
 
 BIAS_INIT = nn.initializers.truncated_normal(0.02)  # As in Swin.
 
@@ -43,14 +45,12 @@ def _offset_selector(extent: int) -> np.ndarray:
   return (index == offset).astype(np.float32)
 
 
-class WindowAttention(attention.AttentionProjections):
+class WindowAttention(window_projections.WindowProjections):
   """Multi-head attention whose tokens only see their own window.
 
   Attributes:
-    window: Extent of one window, in tokens.
     use_relative_bias: A learned bias per head and relative offset.
   """
-  window: windows.Window = (1, 1, 1)
   use_relative_bias: bool = True
 
   def setup(self):
@@ -69,19 +69,14 @@ class WindowAttention(attention.AttentionProjections):
         attention mask, section 4.2): each value passes through as it is.
         None: no such row, and nothing is computed for it.
     """
-    _, frames, rows, columns, _ = x.shape
-    grid = (frames, rows, columns)
-    tokens = windows.partition_windows(x, self.window)
-    tokens = nn.with_logical_constraint(
-        tokens, ('batch', 'windows', 'tokens', 'embed'))
-    query = self.queries(tokens)
-    key, value = self.keys_values(tokens)
+    query_scale, key_scale = self.norm_scales()
     bias = (relative_bias(self.relative_bias, self.window)
             if self.use_relative_bias else None)
-    context = attention.attend(
-        query, key, value, bias=bias, form=self.form)
-    if is_image is not None:
-      identity = is_image[:, None, None, None, None]
-      context = jnp.where(identity, value, context)
-    out = self.tokens(context)
-    return windows.merge_windows(out, self.window, grid)
+
+    def attend(tokens, window, form):
+      return fused_attention.attend(
+          operands.Operands(
+              self.query(tokens), self.key(tokens), self.value(tokens),
+              query_scale, key_scale, bias, is_image), window, form)
+
+    return self.over_windows(x, attend)

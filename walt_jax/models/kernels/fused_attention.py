@@ -1,0 +1,177 @@
+"""Window attention as one operation: norm, logits, bias, softmax, values.
+
+Its plain form is the definition. Kernels compute the same without writing
+logits to memory; what they keep for the backward pass are their inputs, the
+context and a number for each query and head.
+"""
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax import ad_checkpoint
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from walt_jax.models import attention
+from walt_jax.models import remat
+from walt_jax.models import windows
+from walt_jax.models.kernels import operands as operands_lib
+
+Operands = operands_lib.Operands
+Sizes = operands_lib.Sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How kernels are run.
+
+  Attributes:
+    kernels: The module.
+    interpret: Whether the kernels are interpreted, on a CPU.
+  """
+  kernels: operands_lib.Kernels
+  interpret: bool = False
+
+
+# By the name that builders give; an interpreted form is for tests.
+KERNEL_FORMS: Mapping[str, Form] = {}
+# Serves every size; used where kernels do not.
+PLAIN_FORM = 'xla'
+
+
+def refusal(form: str, sizes: Sizes) -> str | None:
+  """Why `form` does not serve these sizes; None if it does."""
+  if form not in KERNEL_FORMS:
+    return None
+  return KERNEL_FORMS[form].kernels.refusal(sizes)
+
+
+def served(form: str, sizes: Sizes) -> str:
+  """The form that computes these sizes: `form`, or the plain one."""
+  return form if refusal(form, sizes) is None else PLAIN_FORM
+
+
+def reads_grid(form: str, sizes: Sizes) -> bool:
+  """Whether `form` reads the windows from the grid where they lie."""
+  return (form in KERNEL_FORMS
+          and KERNEL_FORMS[form].kernels.reads_grid(sizes))
+
+
+def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
+  """Attention of each window's queries to its own keys and its text's.
+
+  Args:
+    operands: The inputs.
+    window: Extent of one window; tiles (T, H, W).
+    form: A name of `KERNEL_FORMS` that serves the sizes, or one of
+      `attention.FORMS`.
+
+  Returns:
+    The context [B, T, H, W, K, d] in the type of the values.
+  """
+  if form not in KERNEL_FORMS:
+    return ad_checkpoint.checkpoint_name(
+        plain(operands, window, form), remat.ATTENTION_CONTEXT)
+  kernel = functools.partial(_fused, window=window, form=form)
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return kernel(operands)
+  specs = _specs(operands, mesh)
+  return jax.shard_map(
+      kernel, in_specs=(specs,), out_specs=specs.query,
+      check_vma=False)(operands)
+
+
+def plain(
+    operands: Operands, window: windows.Window, form: str = PLAIN_FORM
+) -> jax.Array:
+  """The definition, as XLA compiles it; see `attend`."""
+  _, frames, rows, columns, _, _ = operands.query.shape
+  cut = functools.partial(windows.partition_windows, window=window)
+  query = attention.normalise(operands.query, operands.query_scale)
+  key = attention.normalise(operands.key, operands.key_scale)
+  query, key, value = cut(query), cut(key), cut(operands.value)
+  seen_key, seen_value, mask = key, value, None
+  if operands.text_key is not None:
+    beside = functools.partial(_beside, num_windows=query.shape[1])
+    text_key = attention.normalise(operands.text_key, operands.key_scale)
+    seen_key = beside(key, text_key)
+    seen_value = beside(value, operands.text_value)
+    mask = beside(jnp.ones(key.shape[:3], bool), operands.text_mask)
+  context = attention.attend(
+      query, seen_key, seen_value, bias=operands.bias, mask=mask, form=form)
+  if operands.is_image is not None:
+    identity = operands.is_image[:, None, None, None, None]
+    context = jnp.where(identity, value, context)
+  return windows.merge_windows(context, window, (frames, rows, columns))
+
+
+def _beside(own: jax.Array, text: jax.Array, num_windows: int) -> jax.Array:
+  """[B, N, L, ...] with the text of each window's frame behind its own."""
+  text = spread_texts(text, num_windows).astype(own.dtype)
+  return jnp.concatenate([own, text], axis=2)
+
+
+def spread_texts(x: jax.Array, num_windows: int) -> jax.Array:
+  """[B, F, ...] to [B, N, ...]: each window gets its frame's text."""
+  b, num_texts, *rest = x.shape
+  x = jnp.broadcast_to(
+      x[:, :, None], (b, num_texts, num_windows // num_texts, *rest))
+  return x.reshape(b, num_windows, *rest)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnames=('window', 'form'))
+def _fused(operands, window, form):
+  return _forward(operands, window, form)[0]
+
+
+def _forward(operands, window, form):
+  how = KERNEL_FORMS[form]
+  context, log_sum = how.kernels.forward(operands, window, how.interpret)
+  # With these kept, a rematerialised layer does not run the kernel again.
+  context = ad_checkpoint.checkpoint_name(context, remat.ATTENTION_CONTEXT)
+  log_sum = ad_checkpoint.checkpoint_name(log_sum, remat.ATTENTION_LOG_SUM)
+  return context, (operands, context, log_sum)
+
+
+def _backward(window, form, residuals, cotangent):
+  how = KERNEL_FORMS[form]
+  return how.kernels.backward(
+      *residuals, cotangent, window, how.interpret),
+
+
+_fused.defvjp(_forward, _backward)
+
+
+def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
+  """The cut of each operand: rows over the batch's axes, heads over theirs.
+
+  An axis that the mesh does not divide is left whole.
+  """
+  names = nn.logical_to_mesh_axes(('batch', 'heads'))
+  batch, heads = (
+      name if size % _parts(mesh, name) == 0 else None
+      for name, size in zip(
+          names, (operands.query.shape[0], operands.query.shape[-2]),
+          strict=True))
+  tokens = P(batch, None, None, None, heads, None)
+  text = P(batch, None, None, heads, None)
+  specs: Any = (
+      tokens, tokens, tokens, P(None), P(None), P(heads, None, None), P(batch),
+      text, text, P(batch, None, None))
+  return Operands(*(
+      None if x is None else spec
+      for x, spec in zip(operands, specs, strict=True)))
+
+
+def _parts(
+    mesh: jax.sharding.AbstractMesh, name: str | tuple[str, ...] | None
+) -> int:
+  names = (name,) if isinstance(name, str) else tuple(name or ())
+  parts = 1
+  for part in names:
+    parts *= mesh.shape[part]
+  return parts

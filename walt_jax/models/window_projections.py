@@ -1,0 +1,50 @@
+"""Attention whose queries stay in their own window; a base class."""
+from collections.abc import Callable
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from walt_jax.models import attention
+from walt_jax.models import windows
+from walt_jax.models.kernels import fused_attention
+from walt_jax.models.kernels import operands
+
+
+class WindowProjections(attention.AttentionProjections):
+  """Projections of the tokens of a grid that is cut into windows.
+
+  Attributes:
+    window: Extent of one window, in tokens.
+  """
+  window: windows.Window = (1, 1, 1)
+
+  def over_windows(
+      self, x: jax.Array,
+      attend: Callable[[jax.Array, windows.Window, str], jax.Array],
+      text_length: int = 0,
+  ) -> jax.Array:
+    """Maps tokens [B, T, H, W, D] to the same shape.
+
+    Args:
+      x: Tokens.
+      attend: Gives the context [B, T, H, W, K, d] of tokens, an extent of
+        windows that tiles their grid and the form of the attention. Where that
+        form does not read windows from the grid, the tokens come as a grid
+        (N, 1, L) of windows (1, 1, L).
+      text_length: Number of text tokens that every window sees besides.
+    """
+    _, frames, rows, columns, _ = x.shape
+    grid = (frames, rows, columns)
+    sizes = operands.Sizes(
+        grid, self.window, self.num_heads, self.width // self.num_heads,
+        text_length, jnp.dtype(self.dtype).name)
+    form = fused_attention.served(self.form, sizes)
+    if fused_attention.reads_grid(form, sizes):
+      return self.tokens(attend(x, self.window, form))
+    tokens = windows.partition_windows(x, self.window)
+    tokens = nn.with_logical_constraint(
+        tokens, ('batch', 'windows', 'tokens', 'embed'))
+    context = attend(tokens[:, :, None], (1, 1, sizes.length), form)
+    return windows.merge_windows(
+        self.tokens(context[:, :, 0]), self.window, grid)
