@@ -37,7 +37,7 @@ setuptools.setup(
         *setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
         'walt_jax.configs'],
     package_dir={'walt_jax.configs': 'configs'},
-    package_data={'walt_jax': ['py.typed']},
+    package_data={'walt_jax': ['py.typed', 'planning/gpu_specs/*.txtpb']},
     install_requires=[
         'absl-py', 'av>=18', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
         'jax>=0.10', 'ml-collections', 'numpy', 'optax>=0.2.4',
@@ -54,6 +54,9 @@ setuptools.setup(
         'demo': ['gradio>=6'],
         # `walt plan --topology`: libtpu, which compiles without a TPU.
         'tpu_plan': ['jax[tpu]'],
+        # `walt plan --topology h100:8`: XLA's compiler for GPUs, which needs
+        # none.
+        'gpu_plan': ['jax-cuda12-pjrt', 'nvidia-cuda-nvcc-cu12'],
         'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scipy',
                  'scikit-image'],
         # Heavy peers for `make parity`; never needed at run time.
