@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import collectives
+from walt_jax.planning import hlo
 
 # As libtpu writes them: types with tiles, a channel that many fusions name, a
 # loop whose bound stands in its condition, groups by mesh axes.
@@ -71,6 +72,19 @@ class CollectivesTest(parameterized.TestCase):
   def test_a_loop_without_a_known_end_is_an_error(self):
     with self.assertRaisesRegex(ValueError, 'loop'):
       collectives.collectives(_TPU.replace('constant(13)', 'parameter(1)'))
+
+  @parameterized.parameters(
+      ("replica_groups=mesh['a'=2,'b'=4] {'b'}", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+      ("replica_groups=mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'b'}",
+       [[0, 4, 1, 5], [2, 6, 3, 7]]),
+      ("replica_groups=mesh['a'=8] {'a':(2)2}",
+       [[0, 2], [1, 3], [4, 6], [5, 7]]),
+      ('replica_groups=[4,2]<=[2,4]T(1,0)', [[0, 4], [1, 5], [2, 6], [3, 7]]),
+      ('replica_groups={{0,1},{2,3}}, x={{4}}', [[0, 1], [2, 3]]),
+      ('source_target_pairs={{0,1},{1,0}}', [[0, 1], [1, 0]]))
+  def test_groups_of_devices(self, text, groups):
+    instruction = hlo.Instruction('x', 'f32[]', 'all-gather', '', text, False)
+    self.assertEqual(collectives.device_groups(instruction), groups)
 
   @parameterized.parameters(3, 5)
   def test_a_real_program(self, length):

@@ -9,12 +9,15 @@ import math
 import re
 from typing import Any
 
+import numpy as np
+
 from walt_jax.planning import hlo as hlo_lib
 
 KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all',
          'ragged-all-to-all', 'collective-permute', 'collective-broadcast')
-_MESH_GROUPS = re.compile(r'replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}')
-_MESH_AXIS = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?(?:=(\d+))?")
+_MESH_GROUPS = re.compile(
+    r'replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}')
+_MESH_AXIS = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?(?:=(\d+))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +59,13 @@ def collectives(hlo: str) -> list[Collective]:
   for name, count in counts.items():
     for index, instruction in enumerate(
         program.computations[name].instructions):
-      collective = _collective(instruction, count)
-      if collective is None:
+      one = collective(instruction, count)
+      if one is None:
         continue
       channel = instruction.attribute(r'\bchannel_id=(\d+)')
-      key = (collective.kind, channel) if channel else (name, index)
+      key = (one.kind, channel) if channel else (name, index)
       if key not in found or found[key].count < count:
-        found[key] = collective
+        found[key] = one
   return list(found.values())
 
 
@@ -83,8 +86,9 @@ def _kind(instruction: hlo_lib.Instruction) -> str | None:
   return opcode if opcode in KINDS else None
 
 
-def _collective(instruction: hlo_lib.Instruction, count: int
-                ) -> Collective | None:
+def collective(instruction: hlo_lib.Instruction, count: int = 1
+               ) -> Collective | None:
+  """What an instruction sends; None if it is no collective or its end."""
   kind = _kind(instruction)
   if kind is None:
     return None
@@ -107,9 +111,64 @@ def _group_size(rest: str) -> int:
     return int(match.group(2))
   match = _MESH_GROUPS.search(rest)
   if match:
-    sizes = {name: int(size) for name, _, size in _MESH_AXIS.findall(
-        match.group(1))}
-    return math.prod(int(part) if part else sizes[name] for name, part, _ in
-                     _MESH_AXIS.findall(match.group(2)))
+    return len(_mesh_groups(*match.groups())[0])
   match = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
   return len(match.group(1).split(',')) if match and match.group(1) else 0
+
+
+def device_groups(instruction: hlo_lib.Instruction) -> list[list[int]]:
+  """The devices of each exchange of a collective, by their numbers.
+
+  Raises:
+    UncountedError: If the text does not say.
+  """
+  text = instruction.attributes
+  match = re.search(
+      r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
+  if match:
+    shape, dims, order = (
+        [int(size) for size in (part or '').split(',') if size]
+        for part in match.groups())
+    devices = np.arange(math.prod(dims)).reshape(dims)
+    return devices.transpose(order or None).reshape(shape).tolist()
+  match = _MESH_GROUPS.search(text)
+  if match:
+    return _mesh_groups(*match.groups())
+  match = (re.search(r'replica_groups=\{(\{[\d,{}]*\})\}', text) or
+           re.search(r'source_target_pairs=\{(\{[\d,{}]*\})\}', text))
+  if match:
+    return [[int(device) for device in group.split(',')]
+            for group in re.findall(r'\{([\d,]+)\}', match.group(1))]
+  raise hlo_lib.UncountedError(
+      f'{instruction.name}: its groups of devices are not in the text.')
+
+
+def _mesh_groups(axes: str, options: str, members: str) -> list[list[int]]:
+  """Groups along some axes of a mesh, or along parts of axes.
+
+  Args:
+    axes: "'a'=2,'b'=8", sizes from the slowest axis.
+    options: May have 'device_ids=([2,8]T(1,0))', the order of the devices.
+    members: "'b'", or "'b':(2)4" for the 4 in the middle of [2, 4, rest].
+  """
+  sizes = {name: int(size) for name, _, _, size in _MESH_AXIS.findall(axes)}
+  order = re.search(r'device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)', options)
+  devices = np.arange(math.prod(sizes.values()))
+  if order:
+    dims, transposed = (
+        [int(size) for size in (part or '').split(',') if size]
+        for part in order.groups())
+    devices = devices.reshape(dims).transpose(transposed or None)
+  parts = {name: (int(before or 1), int(part or sizes[name]))
+           for name, before, part, _ in _MESH_AXIS.findall(members)}
+  shape: list[int] = []
+  inside: list[int] = []  # Axes of a group.
+  for name, size in sizes.items():
+    before, part = parts.get(name, (size, 1))
+    if name in parts:
+      inside.append(len(shape) + 1)
+    shape += [before, part, size // (before * part)]
+  outside = [axis for axis in range(len(shape)) if axis not in inside]
+  grouped = devices.reshape(shape).transpose(outside + inside)
+  return grouped.reshape(
+      -1, math.prod(part for _, part in parts.values())).tolist()

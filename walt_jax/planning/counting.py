@@ -37,7 +37,8 @@ def product_flops(function: Callable[..., Any], *args: Any) -> int:
 
   A multiplication and an addition count as two; element-wise work counts as
   nothing, padding of a convolution as if it were data. A loop's body counts
-  as often as it runs. Nothing is computed.
+  as often as it runs, a kernel's as often as its grid has programs, with its
+  padded sizes. Nothing is computed.
 
   Args:
     function: Called with `args`, as `jax.make_jaxpr` does.
@@ -53,9 +54,9 @@ def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     name = equation.primitive.name
-    inner = [_flops_of(part) for part in _inner_jaxprs(equation.params)]
+    inner = [_flops_of(part) for part in inner_jaxprs(equation.params)]
     if name == 'dot_general':
-      total += _dot_flops(equation)
+      total += dot_flops(equation)
     elif name == 'conv_general_dilated':
       total += _conv_flops(equation)
     elif name == 'while' and any(inner):
@@ -65,12 +66,20 @@ def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
       total += max(inner)
     elif name == 'scan':
       total += equation.params['length'] * sum(inner)
+    elif name == 'pallas_call':
+      total += sum(inner) * math.prod(equation.params['grid_mapping'].grid)
+    elif name == 'shard_map':  # The body is what each device does.
+      params = equation.params  # The axes' name differs between JAX versions.
+      axes = params.get('newly_manual_axes') or params['manual_axes']
+      total += sum(inner) * math.prod(
+          params['mesh'].shape[axis] for axis in axes)
     else:
       total += sum(inner)
   return total
 
 
-def _inner_jaxprs(params: dict[str, Any]) -> Iterator[jax_core.Jaxpr]:
+def inner_jaxprs(params: dict[str, Any]) -> Iterator[jax_core.Jaxpr]:
+  """The bodies that an operation runs: of a loop, a branch, a kernel."""
   for value in params.values():
     for item in value if isinstance(value, tuple | list) else (value,):
       if isinstance(item, jax_core.ClosedJaxpr):
@@ -79,7 +88,8 @@ def _inner_jaxprs(params: dict[str, Any]) -> Iterator[jax_core.Jaxpr]:
         yield item
 
 
-def _dot_flops(equation) -> int:
+def dot_flops(equation: Any) -> int:
+  """Operations of one `dot_general`."""
   (contracted, _), _ = equation.params['dimension_numbers']
   left = equation.invars[0].aval.shape
   return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(

@@ -120,6 +120,15 @@ class Computation:
   def by_name(self) -> dict[str, Instruction]:
     return {one.name: one for one in self.instructions}
 
+  @functools.cached_property
+  def users(self) -> dict[str, list[Instruction]]:
+    """Instructions that take a result, by the name of what made it."""
+    found: dict[str, list[Instruction]] = {}
+    for one in self.instructions:
+      for name in one.operands:
+        found.setdefault(name, []).append(one)
+    return found
+
   @property
   def root(self) -> Instruction:
     return next(one for one in self.instructions if one.is_root)

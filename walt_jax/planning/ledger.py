@@ -33,6 +33,7 @@ ENCODER = 'tokenizer encoder'
 DECODER = 'tokenizer decoder'
 DISCRIMINATOR = 'discriminator'
 REST = 'rest'
+_FLOPS_TOLERANCE = .03
 # The first pattern that is found in an instruction's op_name decides.
 _PARTS = tuple((re.compile(pattern), part) for pattern, part in (
     (r'^jit\(step\)/(?!.*(jvp|threefry|random_))', UPDATE),
@@ -53,14 +54,21 @@ _PARTS = tuple((re.compile(pattern), part) for pattern, part in (
     (r'\b(spatial|spacetime)\b', RESIDUAL),
     (r'Denoiser|embedding|\bhead\b', ENDS),
 ))
+_OF_PRODUCTS = {MLP_PASSES: MLP_PRODUCTS, WINDOWS: ATTENTION_CORE}
 PARTS = (*dict.fromkeys(part for _, part in _PARTS), REST)
 
 
-def part_of(op_name: str) -> str:
-  """The part of the model, one of `PARTS`, that an instruction serves."""
+def part_of(op_name: str, is_product: bool = False) -> str:
+  """The part of the model, one of `PARTS`, that an instruction serves.
+
+  Args:
+    op_name: Where it comes from, see `origins`.
+    is_product: Whether it is a product of matrices, which the name of a
+      gradient does not tell.
+  """
   for pattern, part in _PARTS:
     if pattern.search(op_name):
-      return part
+      return _OF_PRODUCTS.get(part, part) if is_product else part
   return REST
 
 
@@ -194,6 +202,29 @@ class Ledger:
                  for name, total in self.by_kind().items()},
         charges=[dataclasses.asdict(one)
                  for one in self.charges[:num_charges]])
+
+
+def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
+            capacity_bytes: int) -> Ledger:
+  """The ledger, with what speaks against its totals.
+
+  Args:
+    found: Ledger of a program.
+    executed_flops: Products of the traced program on one device, see
+      `counting.product_flops`.
+    needed_bytes: Arguments, results and temporaries of one device.
+    capacity_bytes: What a program can have of its memory.
+  """
+  reasons = []
+  if abs(found.flops - executed_flops) > _FLOPS_TOLERANCE * executed_flops:
+    reasons.append(
+        f'the charges hold {found.flops:.4g} FLOPs and the traced program '
+        f'{executed_flops:.4g}, more than {_FLOPS_TOLERANCE:.0%} apart')
+  if needed_bytes > capacity_bytes:
+    reasons.append(
+        f'it needs {needed_bytes / 2**30:.1f} GiB, and a program can have '
+        f'{capacity_bytes / 2**30:.1f} GiB')
+  return found.refused(*reasons)
 
 
 def _sum(charges: Iterable[Charge]) -> Total:
