@@ -5,7 +5,7 @@ import jax
 from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
-from tests.planning import gpu_programs
+from tests.planning import gpu_texts
 from tests.planning import gpu_topology_test
 from walt_jax.planning import counting
 from walt_jax.planning import gpu_charges
@@ -21,10 +21,10 @@ _MEASURED_SECONDS = .419
 
 
 def _charged(name, text=None):
-  case = gpu_programs.CASES[name]
+  case = gpu_texts.CASES[name]
   kernels = {} if case.specs else pallas_kernels.kernels_of(case.traced())
   return gpu_charges.gpu_ledger(
-      text or gpu_programs.text(name), _H100, kernels)
+      text or gpu_texts.text(name), _H100, kernels)
 
 
 def _kernel(body, grid, out, *shapes, name='k'):
@@ -35,10 +35,10 @@ def _kernel(body, grid, out, *shapes, name='k'):
       jax.jit(call).trace(*shapes)).values()))
 
 
-class TextsTest(parameterized.TestCase):
+class TextsTest(gpu_topology_test.WithoutCache):
 
   def test_a_step_that_was_measured(self):
-    found = gpu_charges.gpu_ledger(gpu_programs.text('l_h100'), _H100, {})
+    found = gpu_charges.gpu_ledger(gpu_texts.text('l_h100'), _H100, {})
     self.assertBetween(found.seconds / _MEASURED_SECONDS, .97, 1.03)
     self.assertAlmostEqual(found.bytes / 1e12, 1.015, places=3)
     # `counting.product_flops` of the traced step: 78.865 TFLOP.
@@ -48,9 +48,9 @@ class TextsTest(parameterized.TestCase):
     self.assertBetween(parts[ledger.ATTENTION_CORE].seconds, .148, .155)
 
   @parameterized.parameters(
-      *(name for name, case in gpu_programs.CASES.items() if not case.specs))
+      *(name for name, case in gpu_texts.CASES.items() if not case.specs))
   def test_products_are_those_of_the_trace(self, name):
-    case = gpu_programs.CASES[name]
+    case = gpu_texts.CASES[name]
     found = _charged(name)
     self.assertEqual(
         found.flops, counting.product_flops(case.function, *case.shapes))
@@ -80,14 +80,14 @@ class TextsTest(parameterized.TestCase):
     self.assertAlmostEqual(
         gather.seconds, gather.bytes / 450e9 + gpu_charges.LAUNCH_SECONDS)
     self.assertEqual(found.hidden_seconds, 0)  # It is waited for at once.
-    text = gpu_programs.text('gathered_layers').replace(
+    text = gpu_texts.text('gathered_layers').replace(
         "mesh['axis_0'=1,'axis_1'=8,'axis_2'=1] {'axis_1'}",
         '[2,8]<=[8,2]T(1,0)')
     far = _charged('gathered_layers', text)
     self.assertGreater(far.collective_seconds, 5 * found.collective_seconds)
 
   def test_what_has_no_charge_is_an_error(self):
-    text = gpu_programs.text('kernel_layers')
+    text = gpu_texts.text('kernel_layers')
     with self.assertRaisesRegex(ledger.UncountedError, 'tile_product'):
       gpu_charges.gpu_ledger(text, _H100, {})
     for name, old, new, message in (
@@ -95,7 +95,7 @@ class TextsTest(parameterized.TestCase):
         ('layers', ' copy(', ' cholesky(', 'cholesky'),
         ('gathered_layers', "replica_groups=mesh['axis_0'", "x=mesh['y'",
          'groups')):
-      changed = gpu_programs.text(name).replace(old, new)
+      changed = gpu_texts.text(name).replace(old, new)
       with self.assertRaisesRegex(ledger.UncountedError, message):
         _charged(name, changed)
 
@@ -110,8 +110,8 @@ class TextsTest(parameterized.TestCase):
   @gpu_topology_test.needs_wheels
   @parameterized.parameters('layers', 'kernel_layers', 'gathered_layers')
   def test_texts_are_what_xla_writes(self, name):
-    fresh = _charged(name, gpu_programs.compiled_text(
-        gpu_programs.CASES[name]))
+    fresh = _charged(name, gpu_texts.compiled_text(
+        gpu_texts.CASES[name]))
     stored = _charged(name)
     self.assertAlmostEqual(fresh.seconds / stored.seconds, 1, delta=.05)
 

@@ -47,17 +47,21 @@ class AbsentRun:
   draw_inputs: tuple[PyTree, ...]
   num_samples: int
 
-  def lower_train_step(self) -> jax.stages.Lowered:
-    """Lowers the very program that training runs."""
+  def trace_train_step(self) -> jax.stages.Traced:
+    """Traces the very program that training runs."""
     stage = self.stage
     with partition.activate(self.mesh):
       return compiled.jit_train_step(
-          stage, self.mesh, self.shardings, self.frozen_shardings).lower(
+          stage, self.mesh, self.shardings, self.frozen_shardings).trace(
               self.state, _struct((), bool), self.batch, _key(),
               stage.frozen)
 
-  def lower_sampler(self) -> jax.stages.Lowered:
-    """Lowers the loop that draws one sample a batch shard."""
+  def lower_train_step(self) -> jax.stages.Lowered:
+    """Lowers the very program that training runs."""
+    return self.trace_train_step().lower()
+
+  def trace_sampler(self) -> jax.stages.Traced:
+    """Traces the loop that draws one sample a batch shard."""
     rows = mesh_lib.batch_sharding(self.mesh)
     everywhere = mesh_lib.replicated(self.mesh)
     cut = jax.tree.map(
@@ -65,7 +69,11 @@ class AbsentRun:
     with partition.activate(self.mesh):
       return jax.jit(
           self.draw, in_shardings=(self.shardings.params, *cut),
-          out_shardings=rows).lower(self.state.params, *self.draw_inputs)
+          out_shardings=rows).trace(self.state.params, *self.draw_inputs)
+
+  def lower_sampler(self) -> jax.stages.Lowered:
+    """Lowers the loop that draws one sample a batch shard."""
+    return self.trace_sampler().lower()
 
 
 def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,

@@ -50,6 +50,11 @@ def product_flops(function: Callable[..., Any], *args: Any) -> int:
   return _flops_of(jax.make_jaxpr(function)(*args).jaxpr)
 
 
+def flops_of(traced: jax.stages.Traced) -> int:
+  """The same of a traced program, over all of its devices."""
+  return _flops_of(traced.jaxpr.jaxpr)
+
+
 def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:

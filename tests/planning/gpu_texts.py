@@ -1,6 +1,6 @@
 """Small programs for absent GPUs, and the texts that XLA made of them.
 
-  python -m tests.planning.gpu_programs           writes `texts/*.hlo.gz`
+  python -m tests.planning.gpu_texts           writes `texts/*.hlo.gz`
 
 needs the wheels of the extra `gpu_plan`. The texts let every machine test the
 ledger; where the wheels are, tests compile the programs again.
@@ -123,21 +123,22 @@ def _gathered_layers(x, weights):
   return jax.lax.scan(layer, x, weights)[0]
 
 
-def _struct(*shape: int) -> jax.ShapeDtypeStruct:
+def struct(*shape: int) -> jax.ShapeDtypeStruct:
+  """A bfloat16 array of a shape."""
   return jax.ShapeDtypeStruct(shape, jnp.bfloat16)
 
 
-_LAYERS = (_struct(8192, 1024), _struct(3, 1024, 4096), _struct(3, 4096, 1024))
+_LAYERS = (struct(8192, 1024), struct(3, 1024, 4096), struct(3, 4096, 1024))
 CASES = {
     'layers': Case(_layers(plain_product), _LAYERS),
     'kernel_layers': Case(_layers(kernel_product), _LAYERS),
     'convolution2d': Case(
-        _convolutions(2), (_struct(4, 64, 64, 128), _struct(3, 3, 128, 256))),
+        _convolutions(2), (struct(4, 64, 64, 128), struct(3, 3, 128, 256))),
     'convolution3d': Case(
         _convolutions(3),
-        (_struct(2, 8, 32, 32, 64), _struct(3, 3, 3, 64, 128))),
+        (struct(2, 8, 32, 32, 64), struct(3, 3, 3, 64, 128))),
     'gathered_layers': Case(
-        _gathered_layers, (_struct(4096, 1024), _struct(3, 1024, 1024)),
+        _gathered_layers, (struct(4096, 1024), struct(3, 1024, 1024)),
         (_P('fsdp', None), _P(None, 'fsdp', None))),
 }
 
