@@ -20,7 +20,8 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 # The faster form by measurement (docs/measurements/tokenizer.md); 'native'
 # elsewhere.
 _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
-_ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'cudnn', 'tpu': 'xla'}
+# What 'auto' is. cuDNN's cannot be traced, so not planned, without a GPU.
+_ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'xla', 'tpu': 'xla'}
 
 
 def autoencoder(section: schema.Autoencoder | schema.OwnTokenizer,
@@ -60,11 +61,18 @@ def denoiser(config: schema.DenoiserExperiment,
   """Builds the denoiser of a whole config (it needs model and text).
 
   Raises:
-    UserError: If a condition of the user's own cannot be used.
+    UserError: If a condition of the user's own cannot be used, or the form of
+      attention is not one of the platform.
   """
-  attention_form = _ATTENTION_FORMS[platform]
-  if config.model.dtype == 'float32':
-    attention_form = 'xla'  # cuDNN's kernels take half precision only.
+  attention_form = config.model.attention_form
+  if attention_form == 'auto':
+    attention_form = _ATTENTION_FORMS[platform]
+  if attention_form == 'cudnn' and (
+      platform != 'gpu' or config.model.dtype != 'bfloat16'):
+    raise errors.UserError(
+        "config key model.attention_form is 'cudnn', whose kernels take "
+        f"bfloat16 on a GPU, not {config.model.dtype} on a {platform}; set "
+        "model.dtype=bfloat16 for a GPU, or model.attention_form=auto")
   return _network(config.model, dict(
       text_width=config.text.width, attention_form=attention_form,
       conditions=own_conditions(config.model.conditions)))

@@ -60,7 +60,9 @@ class Denoiser(nn.Module):
       on.
     activation: Activation of the MLPs: 'gelu' (the paper's), or 'relu2', the
       squared ReLU.
-    attention_form: One of `attention.FORMS`.
+    attention_form: How attention is computed: 'xla' by the compiler's own
+      kernels, 'cudnn' by those of cuDNN (bfloat16 on a GPU); configs also know
+      'auto', the form of their platform.
     scan_unroll: Number of pairs that a step of the loop over layers executes.
     remat_policy: What layers keep for the backward pass: 'none' everything,
       'matmuls' the results of products with weights, 'minimal' attention and

@@ -92,6 +92,7 @@ class Denoiser:
   conditions: tuple[OwnClass, ...] = ()
   text_window: Literal['spatial', 'own'] = 'spatial'
   activation: Literal['gelu', 'relu2'] = 'gelu'
+  attention_form: Literal['auto', 'xla', 'cudnn'] = 'auto'
   remat_policy: Literal['none', 'matmuls', 'minimal', 'full', 'offload'] = (
       'none')
   scan_unroll: Count = 1

@@ -1,0 +1,50 @@
+"""The form of attention: the platform's own, or what a config asks for."""
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import networks
+from walt_jax.builders import schema
+from walt_jax.core import errors
+from walt_jax.core import types
+
+
+def load(**overrides):
+  return schema.of(config_lib.load('configs/ucf101.py:smoke', [
+      (f'model.{key}', value) for key, value in overrides.items()]))
+
+
+class AttentionFormTest(parameterized.TestCase):
+
+  def test_what_a_config_asks_for(self):
+    asked = dict(dtype='bfloat16', attention_form='cudnn')
+    self.assertEqual(
+        networks.denoiser(load(**asked), 'gpu').attention_form, 'cudnn')
+    self.assertEqual(networks.denoiser(
+        load(attention_form='xla'), 'gpu').attention_form, 'xla')
+
+  @parameterized.parameters(('cpu', 'bfloat16'), ('gpu', 'float32'))
+  def test_what_cannot_be_had(self, platform, dtype):
+    with self.assertRaisesRegex(
+        errors.UserError, f"'cudnn'.*{dtype} on a {platform}"):
+      networks.denoiser(
+          load(dtype=dtype, attention_form='cudnn'), platform)
+
+  def test_the_gpu_form_is_traced_without_a_gpu(self):
+    """cuDNN's is not: it asks for the library."""
+    def trace(**model):
+      network = networks.denoiser(load(dtype='bfloat16', **model), 'gpu')
+      latents = jax.ShapeDtypeStruct((1, 5, 16, 16, 8), jnp.float32)
+      timestep = jax.ShapeDtypeStruct((1, 1), jnp.float32)
+      return jax.eval_shape(network.init, jax.random.key(0), latents,
+                            timestep, types.Conditioning())
+
+    self.assertIn('params', trace())
+    with self.assertRaisesRegex(RuntimeError, 'cuDNN'):
+      trace(attention_form='cudnn')
+
+
+if __name__ == '__main__':
+  absltest.main()
