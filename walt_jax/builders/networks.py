@@ -64,7 +64,7 @@ def denoiser(config: schema.DenoiserExperiment,
     UserError: If a condition of the user's own cannot be used, or the form of
       attention is not one of the platform.
   """
-  attention_form = config.model.attention_form
+  attention_form: str = config.model.attention_form
   if attention_form == 'auto':
     attention_form = _ATTENTION_FORMS[platform]
   if attention_form == 'cudnn' and (
