@@ -15,6 +15,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.core import errors
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives
@@ -202,6 +203,11 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertEqual(found['num_chips'], 4)
     self.assertGreater(found['hbm_headroom_bytes'], 0)
     self.assertNotIn('all-to-all', found['collectives'])
+    # No product is a loop over shards of its weight.
+    self.assertNotIn('collective-permute', found['collectives'])
+    self.assertNotIn(
+        'collective-permute', found['sampler_program']['collectives'])
+    self.assertEqual(found['compiler_options'], compiler_options.of('tpu'))
     self.assertGreater(found['collectives']['all-gather']['count'], 0)
     for one in found['largest_others']:  # Gradients of bias tables, metrics.
       self.assertEqual(one['kind'], 'all-reduce', one)

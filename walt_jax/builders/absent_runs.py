@@ -12,6 +12,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.core import errors
 from walt_jax.core import types
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.training import compiled
@@ -69,7 +70,9 @@ class AbsentRun:
     with partition.activate(self.mesh):
       return jax.jit(
           self.draw, in_shardings=(self.shardings.params, *cut),
-          out_shardings=rows).trace(self.state.params, *self.draw_inputs)
+          out_shardings=rows,
+          compiler_options=compiler_options.of(mesh_lib.platform(self.mesh)),
+      ).trace(self.state.params, *self.draw_inputs)
 
   def lower_sampler(self) -> jax.stages.Lowered:
     """Lowers the loop that draws one sample a batch shard."""

@@ -9,6 +9,7 @@ from walt_jax.builders import pipelines
 from walt_jax.commands import requests
 from walt_jax.core import errors
 from walt_jax.core import progress
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import job as job_lib
@@ -29,6 +30,8 @@ def run(args: argparse.Namespace) -> None:
       pathlib.Path(args.out), animation=args.animation, settings=dict(
           seed=args.seed, requests=args.requests, animation=args.animation,
           devices=[str(d) for d in mesh.devices.flat]))
+  print(f'sampling: {mesh_lib.words(mesh)}; compiler options: '
+        f'{compiler_options.words(mesh_lib.platform(mesh))}', flush=True)
   with rules.activate(mesh), _Bars() as bars:
     output_lib.draw(pipeline, job, output, report=bars.report)
   count = len(job.requests)

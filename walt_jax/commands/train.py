@@ -14,6 +14,7 @@ from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
 from walt_jax.evaluation import training
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import distributed
 from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
@@ -81,6 +82,9 @@ def _train(args: argparse.Namespace) -> None:
                     tuple(built.derived['classes']))]
   writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
             else logging_lib.NullWriter())
+  if multihost.is_main():
+    print(f'{experiment.stage}: {mesh_lib.words(mesh)}; compiler options: '
+          f'{compiler_options.words(mesh_lib.platform(mesh))}', flush=True)
   state = loop.run(
       built.stage, built.batches, mesh, options, checkpoints, writer,
       evaluators)

@@ -87,6 +87,13 @@ def platform(mesh: jax.sharding.Mesh) -> str:
   return np.asarray(mesh.devices).flat[0].platform
 
 
+def words(mesh: jax.sharding.Mesh) -> str:
+  """The devices and axes in a few words: '8 x TPU v5e, data 1 x fsdp 8 ..'."""
+  kinds = [device.device_kind for device in np.asarray(mesh.devices).flat]
+  axes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items())
+  return f'{len(kinds)} x {kinds[0]}, {axes}'
+
+
 def peak_memory(mesh: jax.sharding.Mesh) -> tuple[str, int]:
   """Returns ('device' or 'host', peak bytes): the host's where a device of
   the mesh does not count its own."""

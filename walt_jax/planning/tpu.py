@@ -8,6 +8,7 @@ import jax
 
 from walt_jax.builders import absent_runs
 from walt_jax.builders import schema
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
@@ -51,7 +52,8 @@ def topology_plan(
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
-      mesh=dict(mesh.shape), remat_policy=remat_policy(config))
+      mesh=dict(mesh.shape), remat_policy=remat_policy(config),
+      compiler_options=compiler_options.of(mesh_lib.platform(mesh)))
   effort = compiler_effort(config)
   result['compiler_effort'] = effort
   if effort != aot.DEFAULT_EFFORT:

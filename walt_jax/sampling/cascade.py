@@ -22,6 +22,7 @@ import numpy as np
 
 from walt_jax.core import types
 from walt_jax.diffusion import noise
+from walt_jax.parallel import programs
 from walt_jax.sampling import given_frames
 from walt_jax.sampling import own_conditions
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -167,37 +168,14 @@ def decode(pipeline: pipeline_lib.Pipeline, output: StageOutput,
       yield clip
 
 
-class Program:
-  """A function compiled once a shape, which knows how long that took.
-
-  Attributes:
-    compile_seconds: Time of all compilations so far.
-  """
-
-  def __init__(self, function: Callable):
-    """Compiles nothing yet."""
-    self._jitted = jax.jit(function)
-    self._compiled: dict[Any, Callable] = {}
-    self.compile_seconds = 0.0
-
-  def __call__(self, *arguments):
-    """Calls the function."""
-    leaves, tree = jax.tree.flatten(arguments)
-    shapes = tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    if shapes not in self._compiled:
-      start = time.perf_counter()
-      self._compiled[shapes] = self._jitted.lower(*arguments).compile()
-      self.compile_seconds += time.perf_counter() - start
-    return self._compiled[shapes](*arguments)
-
-
 def _program(pipeline: pipeline_lib.Pipeline, index: int,
-             settings: pipeline_lib.StageSettings) -> Program:
+             settings: pipeline_lib.StageSettings) -> programs.Program:
   """The stage's sampler with these settings, kept for the next call."""
   key = index, settings.options, settings.guidance
   if key not in pipeline.programs:
-    pipeline.programs[key] = Program(pipeline.stages[index].sampler.make(
-        settings.options, settings.guidance))
+    pipeline.programs[key] = programs.Program(
+        pipeline.stages[index].sampler.make(
+            settings.options, settings.guidance))
   return pipeline.programs[key]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
+from walt_jax.parallel import programs
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
@@ -72,11 +73,12 @@ class Codec:
       return pixels_lib.to_uint8(inference.decode_pixels(
           module, frozen['params'], frozen['statistics'], latents))
 
-    self._encode = jax.jit(encode)
-    self._decode = jax.jit(decode)
-    self._normalise = jax.jit(normalise)
-    self._denormalise = jax.jit(lambda frozen, latents: statistics.denormalise(
-        latents, frozen['statistics']))
+    self._encode = programs.Program(encode)
+    self._decode = programs.Program(decode)
+    self._normalise = programs.Program(normalise)
+    self._denormalise = programs.Program(
+        lambda frozen, latents: statistics.denormalise(
+            latents, frozen['statistics']))
     self._encode_chunk = streaming.make_step(module, 'encode')
     self._decode_chunk = streaming.make_step(module, 'decode')
     self._rows: NamedSharding | None = None

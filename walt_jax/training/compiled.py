@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax.diffusion import noise
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -134,7 +135,8 @@ def jit_encode(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
 
   return jax.jit(
       encode, in_shardings=(frozen_shardings, rows, everywhere, everywhere),
-      out_shardings=rows)
+      out_shardings=rows,
+      compiler_options=compiler_options.of(mesh_lib.platform(mesh)))
 
 
 def jit_train_step(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
@@ -150,4 +152,5 @@ def jit_train_step(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
   return jax.jit(
       guard.guarded(train_step),
       in_shardings=(shardings, everywhere, rows, everywhere, frozen_shardings),
-      out_shardings=(shardings, everywhere, everywhere), donate_argnums=0)
+      out_shardings=(shardings, everywhere, everywhere), donate_argnums=0,
+      compiler_options=compiler_options.of(mesh_lib.platform(mesh)))

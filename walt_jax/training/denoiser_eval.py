@@ -16,6 +16,7 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.diffusion import noise
 from walt_jax.media import contact_sheet
+from walt_jax.parallel import compiler_options
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_step
@@ -77,7 +78,7 @@ class DenoiserEvaluation:
   def __init__(
       self, objective: denoiser_step.DenoiserObjective, encode: Callable,
       tokenizer: autoencoder.Autoencoder, draw: Callable,
-      batches: Sequence[types.Batch], everywhere: jax.sharding.NamedSharding,
+      batches: Sequence[types.Batch], everywhere: jax.sharding.Sharding,
       *, classes: Sequence[str] = (), num_samples: int = 0):
     """Compiles nothing yet.
 
@@ -95,8 +96,10 @@ class DenoiserEvaluation:
     self._objective = objective
     self._classes = classes
     self._batches = batches
-    self._encode = jax.jit(encode)
-    self._losses = jax.jit(
+    options = compiler_options.of(next(iter(everywhere.device_set)).platform)
+    compiled = functools.partial(jax.jit, compiler_options=options)
+    self._encode = compiled(encode)
+    self._losses = compiled(
         functools.partial(quartile_sums, objective.held_out_loss),
         out_shardings=everywhere)
 
@@ -106,7 +109,7 @@ class DenoiserEvaluation:
       videos = ~batch.is_image
       return quartile_sums(loss, params, batch, key, videos), videos.sum()
 
-    self._given_losses = jax.jit(given_losses, out_shardings=everywhere)
+    self._given_losses = compiled(given_losses, out_shardings=everywhere)
 
     def clips(params, frozen, conditioning, keys):
       latents = draw(params, keys, conditioning, jnp.float32(0))
@@ -115,7 +118,7 @@ class DenoiserEvaluation:
           frozen['tokenizer']['statistics'], latents)
       return pixels_lib.to_uint8(pixels)
 
-    self._clips = jax.jit(clips)
+    self._clips = compiled(clips)
 
   def __call__(self, state, frozen, key):
     params = train_state.averaged(state.ema, state.params)

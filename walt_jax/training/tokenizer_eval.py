@@ -9,6 +9,7 @@ from walt_jax.core import distances
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.media import contact_sheet
+from walt_jax.parallel import programs
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.training import state as train_state
 from walt_jax.training import tokenizer_step
@@ -33,7 +34,7 @@ class TokenizerEvaluation:
               for kind, pixels in clips.items()}
       return psnr, {k: pixels_lib.to_uint8(v) for k, v in decoded.items()}
 
-    self._reconstruct = jax.jit(reconstruct)
+    self._reconstruct = programs.Program(reconstruct)
 
   def __call__(self, state, frozen, key):
     del frozen, key
