@@ -45,7 +45,7 @@ class ParseTest(parameterized.TestCase):
     args = cli.parse(['train', '--config', 'configs/ucf101.py:l',
                       '--config.data.path=a=b c', '--workdir', 'w',
                       '--config.train.num_steps=0'])
-    self.assertEqual(args.module, 'walt_jax.commands.train')
+    self.assertEqual(args.module, 'walt_jax.commands.supervise')
     self.assertEqual(args.config, 'configs/ucf101.py:l')
     self.assertEqual(args.overrides, [('data.path', 'a=b c'),
                                       ('train.num_steps', '0')])
@@ -162,7 +162,14 @@ class ProcessTest(parameterized.TestCase):
       'import walt_jax', *(
           f'from walt_jax.commands import cli; cli.main({argv})' for argv in (
               ['--help'], ['sample', '--help'], ['evaluate', 'fvd', '--help'],
-              ['data', 'prepare', '--help'], ['plan', '--help'])))
+              ['data', 'prepare', '--help'], ['plan', '--help'])),
+      # What supervises one of several hosts.
+      'from unittest import mock; from walt_jax.commands import cli\n'
+      'from walt_jax.parallel import supervisor\n'
+      'with mock.patch.object(supervisor, "run", lambda *a, **k: 75):\n'
+      '  code = cli.main(["train", "--config", "c", "--workdir", "w", '
+      '"--coordinator", "host:1", "--process", "0/2"])\n'
+      'assert code == 75')
   def test_flags_import_nothing_heavy(self, code):
     process = subprocess.run(
         [sys.executable, '-c', f'import sys; {code}\n'

@@ -1,8 +1,6 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
-import os
 import pathlib
-import sys
 
 import jax
 
@@ -20,7 +18,6 @@ from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
-from walt_jax.parallel import supervisor
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
@@ -31,20 +28,16 @@ from walt_jax.training import tokenizer_eval
 from walt_jax.training import workdir as workdir_lib
 
 
-def run(args: argparse.Namespace) -> None:
-  """Entry point; see `walt train --help`."""
+def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
+  """Trains or replays in this process.
+
+  Args:
+    args: See `walt train --help`.
+    hosts: The processes of the run, or None if this is the only one.
+  """
   if args.replay:
     _replay(args)
     return
-  for name in ('config', 'workdir'):
-    if not getattr(args, name):
-      raise errors.UserError(f'walt train needs --{name} (or --replay BUNDLE)')
-  hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
-                         process=args.process)
-  if hosts is not None and supervisor.CHILD not in os.environ:
-    raise SystemExit(supervisor.run(
-        hosts, [sys.executable, '-m', 'walt_jax', *args.argv],
-        seconds=args.host_timeout, start_seconds=args.start_timeout))
   if hosts is not None:
     distributed.die_with_parent()
   with distributed.joined(hosts, seconds=args.host_timeout,

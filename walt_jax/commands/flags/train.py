@@ -40,4 +40,4 @@ def add(commands: Any) -> None:
   hosts.add_argument('--start_timeout', type=values.positive, default=300.0,
                      metavar='SECONDS', help='how long to wait for all hosts '
                      'to come (300)')
-  parser.set_defaults(module='walt_jax.commands.train')
+  parser.set_defaults(module='walt_jax.commands.supervise')
