@@ -2,6 +2,7 @@
 # make test         all tests
 # make test_fast    the tests that take seconds, while you work
 # make lint         ruff and mypy
+# make tables       the tables of docs/measurements, from benchmarks/results
 # make test_newest  the fast tests on the newest Python and packages
 # make parity       tests against PyTorch and other independent code
 # Each installs what it needs first: .venv, .venv_newest or .venv_parity.
@@ -17,7 +18,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: install quickstart quickstart_long test test_fast test_newest parity \
-  lint clean
+  tables lint clean
 
 install: $(STAMP)
 
@@ -81,6 +82,10 @@ $(PARITY_STAMP): setup.py pyproject.toml constraints.txt \
 	  -r weights.txt
 	$(PARITY_PIP) --no-build-isolation -e '.[$(PARITY_EXTRAS)]'
 	touch $@
+
+# The tables of docs/measurements, from benchmarks/results.
+tables: install
+	$(BIN)/python -m benchmarks.tables
 
 lint: install
 	$(BIN)/ruff check .

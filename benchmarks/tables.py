@@ -1,0 +1,144 @@
+"""Writes the tables of the documents from benchmarks/results.
+
+  python -m benchmarks.tables [--check]
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; everything else
+in a document is written by people. `make tables` runs this after a benchmark,
+and a test holds the documents equal to the results.
+"""
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+from benchmarks import harness
+from walt_jax.core import files
+
+_DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'measurements'
+
+Cells = Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table and where it comes from.
+
+  Attributes:
+    name: Its name in the marker.
+    document: File below docs/measurements.
+    result: File below benchmarks/results.
+    head: Titles of the columns.
+    rows: Makes the rows' cells of the parsed result.
+  """
+  name: str
+  document: str
+  result: str
+  head: Cells
+  rows: Callable[[Any], Iterable[Cells]]
+
+  def markdown(self) -> str:
+    """The table of the result as it is now."""
+    result = json.loads((harness.RESULTS / self.result).read_text())
+    lines = [self.head, ['---'] * len(self.head), *self.rows(result)]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _decoding(result: Any) -> Iterable[Cells]:
+  cases: dict[str, dict[str, Any]] = {}
+  for case, row in result['rows'].items():
+    name, size = case.split('@')
+    cases.setdefault(name, {})[size] = row
+  for name, sizes in cases.items():
+    whole, small = sizes['whole'], sizes['prepared']
+    height, width = whole['size']
+    yield (f'{name}, {width}x{height}', f'{whole["wall_ratio"]:.2f}',
+           f'{small["wall_ratio"]:.2f}', '0.9')
+
+
+def _h100_train_step(result: Any) -> Iterable[Cells]:
+  rows = [row for row in result['rows'] if 'ms' in row]
+  twin = next(row for row in rows if row['who'] == 'torch')
+  yield ('PyTorch twin', 'all', '', '0', f'{twin["ms"]:.1f}', '1',
+         f'{twin["peak_GiB"]:.1f} (peak)')
+  ours = sorted((row for row in rows if row['who'] != 'torch'),
+                key=lambda row: (row['self_conditioning'], row['ms']))
+  names = dict(cudnn='cuDNN', xla='XLA')
+  for row in ours:
+    same_work = row['self_conditioning'] == 0
+    yield (names[row['form']], f'`{row["remat"]}`', str(row['unroll']),
+           f'{row["self_conditioning"]:g}', f'{row["ms"]:.1f}',
+           f'{twin["ms"] / row["ms"]:.2f}' if same_work else '',
+           f'{row["temporaries_GiB"]:.1f}')
+
+
+def _tiling(result: Any) -> Iterable[Cells]:
+  for run in result['runs']:
+    overlaps = [run[f'blend_{overlap}'] for overlap in (1, 2, 4, 8)]
+    yield (f'`{run["norm"]}`, {run["tile"]}', *(
+        f'{one["pixel_psnr"]:.1f} dB ({one["work"]:.1f})'
+        for one in overlaps))
+
+
+TABLES = (
+    Table('decoding', 'data.md', 'decoding.json',
+          ("file", "bare loop's time over the reader's, whole size",
+           'short side 128', 'wanted'), _decoding),
+    Table('h100_train_step', 'training.md', 'h100_train_step.json',
+          ('attention', 'kept for the gradient', 'layers unrolled',
+           'self-conditioning', 'ms a step', "of the twin's speed",
+           'temporaries, GiB'), _h100_train_step),
+    Table('tiling', 'tokenizer.md', 'tiling.json',
+          ('norm, tile in cells', 'overlap 1 (work)', '2', '4', '8'), _tiling),
+)
+
+
+def updated(text: str, tables: Iterable[Table]) -> str:
+  """A document with its tables as the results are.
+
+  Raises:
+    ValueError: A table has no place in the document, or more than one.
+  """
+  for table in tables:
+    between = re.compile(
+        rf'(<!-- table {re.escape(table.name)} -->\n).*?(<!-- end -->)',
+        re.DOTALL)
+    text, count = between.subn(
+        lambda match, table=table: (
+            f'{match[1]}\n{table.markdown()}\n\n{match[2]}'), text)
+    if count != 1:
+      raise ValueError(f'{table.document} has {count} places for the table '
+                       f'{table.name}; it takes one.')
+  return text
+
+
+def outdated() -> dict[pathlib.Path, str]:
+  """Documents whose tables differ from the results, and what they should be."""
+  found = {}
+  for name in dict.fromkeys(table.document for table in TABLES):
+    path = _DOCS / name
+    text = path.read_text()
+    new = updated(text, (table for table in TABLES if table.document == name))
+    if new != text:
+      found[path] = new
+  return found
+
+
+def main() -> int:
+  """Writes what is outdated; with --check only names it, and returns 1."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--check', action='store_true')
+  args = parser.parse_args()
+  found = outdated()
+  for path, text in found.items():
+    print(path.relative_to(_DOCS.parents[1]))
+    if not args.check:
+      files.write_text(path, text)
+  return int(args.check and bool(found))
+
+
+if __name__ == '__main__':
+  sys.exit(main())
