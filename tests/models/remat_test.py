@@ -1,4 +1,5 @@
 """Policies change what is computed again, never what comes out."""
+import functools
 import re
 
 from absl.testing import absltest
@@ -12,14 +13,42 @@ import numpy as np
 from walt_jax.models import remat
 
 
+@jax.custom_vjp
+def attention(x):
+  """A stand-in for a fused kernel: one logarithm, in the forward pass."""
+  return attention_forward(x)[0]
+
+
+def attention_forward(x):
+  log_sum = ad_checkpoint.checkpoint_name(
+      jnp.log(jnp.exp(x).sum(-1)), remat.ATTENTION_LOG_SUM)
+  context = ad_checkpoint.checkpoint_name(
+      nn.tanh(x) * log_sum[:, None], remat.ATTENTION_CONTEXT)
+  return context, (x, context, log_sum)
+
+
+def attention_backward(kept, cotangent):
+  x, context, log_sum = kept
+  slope = log_sum[:, None] - context * nn.tanh(x)
+  share = nn.softmax(x) * (cotangent * nn.tanh(x)).sum(-1, keepdims=True)
+  return (slope * cotangent + share,)
+
+
+attention.defvjp(attention_forward, attention_backward)
+
+
 class Layer(nn.Module):
-  """Two products with weights; the first result has a name."""
+  """A projection, attention and its projection; an MLP and its gate."""
 
   @nn.compact
   def __call__(self, x):
+    context = attention(nn.Dense(4, name='value')(x))
+    x += nn.Dense(4, name='out')(context)
     hidden = ad_checkpoint.checkpoint_name(
-        nn.Dense(8, name='dense_in')(x), remat.MLP_HIDDEN)
-    return nn.tanh(nn.Dense(4, name='dense_out')(nn.tanh(hidden)))
+        nn.Dense(8, name='mlp_in')(x), remat.MLP_HIDDEN)
+    y = ad_checkpoint.checkpoint_name(
+        nn.Dense(4, name='mlp_out')(nn.tanh(hidden)), remat.MLP_OUTPUT)
+    return x + self.param('gate', nn.initializers.ones, (4,)) * y
 
 
 def gradient(policy):
@@ -30,10 +59,11 @@ def gradient(policy):
   return jax.grad(lambda p: jnp.square(layer.apply(p, x)).sum()), params
 
 
-def products(policy) -> int:
-  """Matrix products in the gradient's program, recomputed ones included."""
+def count(policy, operation: str) -> int:
+  """Operations in the gradient's program, recomputed ones included."""
   grad, params = gradient(policy)
-  return len(re.findall(r'dot_general', str(jax.make_jaxpr(grad)(params))))
+  program = str(jax.make_jaxpr(grad)(params))
+  return len(re.findall(rf'\b{operation}\b', program))
 
 
 class RematTest(parameterized.TestCase):
@@ -47,11 +77,17 @@ class RematTest(parameterized.TestCase):
       np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
 
   def test_only_what_is_not_kept_is_computed_again(self):
+    products = functools.partial(count, operation='dot_general')
     kept = products('none')
     self.assertEqual(products('matmuls'), kept)
-    # The named hidden layer is kept: its own product is not needed again.
-    self.assertEqual(products('minimal'), kept + 1)
-    self.assertEqual(products('full'), kept + 2)
+    # The projections before and after attention; nothing of the MLP.
+    self.assertEqual(products('minimal'), kept + 2)
+    self.assertEqual(products('full'), kept + 4)
+
+  @parameterized.parameters('matmuls', 'minimal', 'offload')
+  def test_fused_attention_does_not_run_again(self, policy):
+    self.assertEqual(count('full', 'log'), 2)
+    self.assertEqual(count(policy, 'log'), 1)
 
   def test_none_wraps_nothing(self):
     self.assertIs(

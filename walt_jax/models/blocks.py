@@ -120,7 +120,6 @@ class Layer(nn.Module):
         name='attention', **projections)(
             y.astype(options.dtype),
             context.is_image if self.is_spacetime else None)
-    y = ad_checkpoint.checkpoint_name(y, remat.ATTENTION_OUTPUT)
     x = _add(x, y, gate)
 
     if options.use_text:
@@ -131,12 +130,12 @@ class Layer(nn.Module):
                   else options.spatial_window),
           zero_output=True, name='cross_attention', **projections)(
               y.astype(options.dtype), context.text, context.text_mask)
-      y = ad_checkpoint.checkpoint_name(y, remat.ATTENTION_OUTPUT)
       x = _add(x, y)
 
     y = modulation.modulate(norm(name='mlp_norm')(x), mlp_shift, mlp_scale)
     y = Mlp(options.mlp_width, options.activation, options.dtype, name='mlp')(
         y.astype(options.dtype))
+    y = ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT)
     x = _add(x, y, mlp_gate)
     return nn.with_logical_constraint(x, TOKEN_AXES)
 

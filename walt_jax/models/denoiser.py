@@ -65,9 +65,10 @@ class Denoiser(nn.Module):
       'auto', the form of their platform.
     scan_unroll: Number of pairs that a step of the loop over layers executes.
     remat_policy: What layers keep for the backward pass: 'none' everything,
-      'matmuls' the results of products with weights, 'minimal' attention and
-      the MLP's input, 'full' the layer's input alone, 'offload' what 'minimal'
-      does, in host memory. The rest is computed again.
+      'matmuls' the results of attention and of products with weights,
+      'minimal' those of attention and the MLP's two, 'full' the layer's input
+      alone, 'offload' what 'minimal' does, in host memory. The rest is
+      computed again.
     dtype: Type of matrix products and of the tokens between layers;
       parameters, norms, modulation and output are float32.
   """

@@ -1,9 +1,22 @@
 """Named policies: what a layer keeps for the backward pass.
 
-'none' keeps everything. The others recompute what they do not keep:
-'matmuls' keeps the results of matrix products with weights, 'minimal' those
-of attention and the MLP's input alone, 'full' nothing but the layer's input;
-'offload' keeps what 'minimal' does in host memory.
+'none' keeps everything. The others recompute what they do not keep. Beside
+the layer's input, in units of one tensor of tokens [B, T, H, W, D] and with an
+MLP of 4 D:
+
+  'matmuls'  keeps the results of products with weights and the context of
+             attention: queries, keys, values, context and its projection (1
+             each), the MLP's hidden layer (4) and output (1), 10 units;
+  'minimal'  keeps context, hidden layer and output of the MLP, 6 units:
+             queries, keys, values and the projection of the context are
+             computed again, attention and the MLP's products are not;
+  'offload'  keeps what 'minimal' does, in host memory;
+  'full'     keeps nothing.
+
+The MLP's output is kept for the gradient of the gate behind it: else the
+largest product would run again for that alone. A fused attention kernel names
+its context and the log-sum of its softmax in its own forward rule, and so does
+not run again. Cross-attention adds another attention to each.
 """
 from collections.abc import Callable
 
@@ -11,21 +24,24 @@ from flax import linen as nn
 import jax
 
 # Names of intermediate results (`jax.ad_checkpoint.checkpoint_name`).
-ATTENTION_OUTPUT = 'attention_output'
-# Before the output projection, and what its kernels keep beside it.
-ATTENTION_CONTEXT = 'attention_context'
-ATTENTION_LOG_SUM = 'attention_log_sum'
-MLP_HIDDEN = 'mlp_hidden'
+ATTENTION_CONTEXT = 'attention_context'  # Before its projection.
+ATTENTION_LOG_SUM = 'attention_log_sum'  # Of fused attention's softmax.
+MLP_HIDDEN = 'mlp_hidden'  # Before the activation.
+MLP_OUTPUT = 'mlp_output'
+_ATTENTION = (ATTENTION_CONTEXT, ATTENTION_LOG_SUM)
+_MINIMAL = (*_ATTENTION, MLP_HIDDEN, MLP_OUTPUT)
 
 _policies = jax.checkpoint_policies
 POLICIES = {
     'none': None,
-    'matmuls': _policies.dots_with_no_batch_dims_saveable,
-    'minimal': _policies.save_only_these_names(ATTENTION_OUTPUT, MLP_HIDDEN),
+    'matmuls': _policies.save_from_both_policies(
+        _policies.dots_with_no_batch_dims_saveable,
+        _policies.save_only_these_names(*_ATTENTION)),
+    'minimal': _policies.save_only_these_names(*_MINIMAL),
     'full': _policies.nothing_saveable,
     'offload': _policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[],
-        names_which_can_be_offloaded=[ATTENTION_OUTPUT, MLP_HIDDEN],
+        names_which_can_be_offloaded=list(_MINIMAL),
         offload_src='device', offload_dst='pinned_host'),
 }
 
