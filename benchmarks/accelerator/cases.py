@@ -15,9 +15,9 @@ from benchmarks.accelerator import turns
 Row = dict[str, Any]
 
 # What builders choose for a config in bfloat16 (`builders.networks`).
-DEFAULT_ATTENTION = dict(cpu='xla', gpu='cudnn', tpu='xla')
+DEFAULT_ATTENTION = dict(cpu='xla', gpu='xla', tpu='xla')
 # Other forms that are worth a comparison.
-_OTHER_ATTENTION = dict(cpu=(), gpu=('xla',), tpu=())
+_OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn',), tpu=())
 _KERNELS = dict(cpu=None, gpu=None, tpu=None)
 _ROUNDS, _STEPS = 3, 6  # Of each program in turns.
 _MAX_ERROR = 1500
