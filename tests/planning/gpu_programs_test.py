@@ -4,7 +4,23 @@ from absl.testing import absltest
 from tests.planning import gpu_texts
 from tests.planning import gpu_topology_test
 from walt_jax.planning import gpu_programs
+from walt_jax.planning import gpu_registers
 from walt_jax.planning import gpu_topology
+
+_ASSEMBLER = """
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'window' for 'sm_90a'
+ptxas info    : Function properties for window
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 180 registers, used 1 barriers
+ptxas info    : Compiling entry function 'window_1' for 'sm_90a'
+ptxas info    : Function properties for window_1
+    24 bytes stack frame, 32 bytes spill stores, 20 bytes spill loads
+ptxas info    : Used 255 registers, used 1 barriers
+ptxas info    : Compiling entry function 'other' for 'sm_90a'
+    8 bytes stack frame, 80 bytes spill stores, 80 bytes spill loads
+ptxas info    : Used 255 registers
+"""
 
 
 class GpuProgramsTest(gpu_topology_test.WithoutCache):
@@ -23,6 +39,19 @@ class GpuProgramsTest(gpu_topology_test.WithoutCache):
     self.assertEqual(compiled.collectives[0].count, 3)
     self.assertEqual(ledger.flops, 3 * 2 * 512 * 1024 * 1024)
     self.assertEmpty(ledger.refusals)
+
+  @gpu_topology_test.needs_wheels
+  def test_registers_of_kernels(self):
+    gpus = gpu_topology.get_gpus('h100:1')
+    _, ledger = gpu_programs.compile_program(
+        gpu_texts.CASES['kernel_layers'].traced(gpus.devices), gpus)
+    (kernel,) = (one for one in ledger.charges if 'kernel' in one.kind)
+    self.assertRegex(kernel.registers, r'^\d+ registers, 0 bytes spilled$')
+
+  def test_the_largest_of_a_name_is_reported(self):
+    self.assertEqual(
+        gpu_registers.read(_ASSEMBLER, ('window', 'win')),
+        dict(window=gpu_registers.Registers(255, 52)))
 
   @gpu_topology_test.needs_wheels
   def test_what_does_not_fit_has_no_total(self):

@@ -50,9 +50,9 @@ class GpuTopologyTest(WithoutCache):
     text = (gpu_topology.SPECS / f'{name}.txtpb').read_text()
     figure = lambda key: float(re.search(rf'{key}: ([\d.]+)', text).group(1))
     self.assertBetween(
-        chip.bandwidth / figure('memory_bandwidth'), .85, .87)
+        chip.hbm_bandwidth / figure('memory_bandwidth'), .85, .87)
     self.assertBetween(
-        chip.memory_bytes / figure('device_memory_size'), .9, .92)
+        chip.hbm_bytes / figure('device_memory_size'), .9, .92)
     self.assertLess(chip.reached_flops, chip.peak_flops)
     clock = 1e9 * figure('clock_rate_ghz')
     self.assertBetween(

@@ -5,10 +5,13 @@ over what products reach, and a launch. Held against measurements in
 docs/measurements/plans.md. It does not know caches, kernels that do badly or
 kernels that run beside each other: it is best at telling programs apart.
 """
+from collections.abc import Mapping
 import dataclasses
 import math
+import types
 
 from walt_jax.planning import collectives as collectives_lib
+from walt_jax.planning import gpu_registers
 from walt_jax.planning import gpu_topology
 from walt_jax.planning import hlo
 from walt_jax.planning import ledger
@@ -46,10 +49,12 @@ class Charger:
     program: The program.
     chip: What it was compiled for.
     kernels: Its Pallas kernels, from the trace.
+    registers: Registers of those, by name.
   """
   program: hlo.Program
   chip: gpu_topology.GpuChip
   kernels: pallas_kernels.Kernels
+  registers: Mapping[str, gpu_registers.Registers]
 
   def __call__(self, computation: hlo.Computation, one: hlo.Instruction
                ) -> ledger.Charge | None:
@@ -86,7 +91,7 @@ class Charger:
     """The roofline of a kernel of the compiler's or a library's own."""
     rate = _PRODUCT_SHARE * self.chip.reached_flops
     products = work.flops / rate + work.wide_flops / (rate * _WIDE_PRODUCTS)
-    memory = moved / self.chip.bandwidth
+    memory = moved / self.chip.hbm_bandwidth
     return ledger.Charge(
         one.name, kind, '', '',
         one.type[:_SHAPE_LETTERS], 1, max(products, memory) + LAUNCH_SECONDS,
@@ -160,12 +165,17 @@ class Charger:
          'products of the traced kernel'),
         (work.exponentials / self.chip.exponentials,
          'exponentials of the traced kernel'),
-        (work.bytes / self.chip.bandwidth,
+        (work.bytes / self.chip.hbm_bandwidth,
          'loads and stores of the traced kernel'))
     return ledger.Charge(
         one.name, f'kernel {name}', '', '',
         one.type[:_SHAPE_LETTERS], 1, seconds + LAUNCH_SECONDS, work.bytes,
-        work.all_flops, how)
+        work.all_flops, how, registers=self._registers(name))
+
+  def _registers(self, name: str) -> str:
+    found = self.registers.get(name)
+    return '' if found is None else (
+        f'{found.registers} registers, {found.spilled_bytes} bytes spilled')
 
   def _sort(self, computation, one) -> ledger.Charge:
     """A radix sort: a pass over all for each byte of the keys."""
@@ -176,19 +186,23 @@ class Charger:
 
 
 def gpu_ledger(text: str, chip: gpu_topology.GpuChip,
-               kernels: pallas_kernels.Kernels) -> ledger.Ledger:
+               kernels: pallas_kernels.Kernels,
+               registers: Mapping[str, gpu_registers.Registers] = (
+                   types.MappingProxyType({}))) -> ledger.Ledger:
   """Charges a program.
 
   Args:
     text: `jax.stages.Compiled.as_text()`.
     chip: What it was compiled for.
     kernels: See `pallas_kernels.kernels`.
+    registers: Registers of the kernels by name, where they were asked for.
 
   Raises:
     UncountedError: On what has no charge, or a loop without a known count.
   """
   program = hlo.parse(text)
-  return ledger.charge_program(program, Charger(program, chip, kernels))
+  return ledger.charge_program(program, Charger(
+      program, chip, kernels, registers))
 
 
 def _operand_shapes(computation: hlo.Computation, one: hlo.Instruction

@@ -39,8 +39,8 @@ class GpuChip:
       `gpu_specs/`.
     peak_flops: Dense bfloat16 operations/s, as published.
     reached_flops: The part of it that a large product reaches.
-    bandwidth: Bytes/s that a stream through the memory reaches.
-    memory_bytes: What a program can have.
+    hbm_bandwidth: Bytes/s that a stream through the memory reaches.
+    hbm_bytes: What a program can have.
     exponentials: Exponentials/s of the special function units.
     kernel_flops: Operations/s granted to products in Pallas kernels.
     link_bandwidth: Bytes/s that a GPU sends to others of its host.
@@ -50,8 +50,8 @@ class GpuChip:
   name: str
   peak_flops: float
   reached_flops: float
-  bandwidth: float
-  memory_bytes: int
+  hbm_bandwidth: float
+  hbm_bytes: int
   exponentials: float
   kernel_flops: float
   link_bandwidth: float
@@ -117,6 +117,11 @@ class Gpus:
   chip: GpuChip
   devices: tuple[jax.Device, ...]
   compiler_options: dict[str, Any]
+
+  @property
+  def num_chips(self) -> int:
+    """GPUs."""
+    return len(self.devices)
 
 
 def is_gpus(name: str) -> bool:

@@ -90,7 +90,7 @@ class Charge:
     how: What the time was taken from.
     hidden_seconds: Part of a collective's time during which the device has
       other work that does not wait for it.
-    spills: What the compiler says of its registers, where it spills.
+    registers: What the assembler says of its registers, where it was asked.
   """
   name: str
   kind: str
@@ -103,7 +103,7 @@ class Charge:
   flops: int
   how: str
   hidden_seconds: float = 0.
-  spills: str = ''
+  registers: str = ''
 
   @property
   def is_collective(self) -> bool:
