@@ -20,6 +20,7 @@ import sys
 
 import numpy as np
 
+from benchmarks import harness
 from walt_jax.commands import cli
 from walt_jax.core import exports
 from walt_jax.core import run_files
@@ -84,7 +85,7 @@ def main() -> None:
   results = {
       name: [_score(args, name, seed) for seed in args.seeds]
       for name in (_PLAIN, *(args.only or ABLATIONS))}
-  (args.out / 'results.json').write_text(json.dumps(results, indent=1))
+  harness.write('ablations', results, path=args.out / 'results.json')
   text = table(results)
   (args.out / 'table.md').write_text(text)
   print(text)

@@ -61,13 +61,13 @@ def print_row(row: Row) -> None:
       num_devices=len(devices)) | row))
 
 
-def write(name: str, rows: Mapping[str, Row], *,
+def write(name: str, rows: Mapping[str, Any], *,
           path: str | os.PathLike | None = None) -> pathlib.Path:
   """Writes rows by case, and how they came to be, whole or not at all.
 
   Args:
     name: The benchmark's name.
-    rows: Rows by case.
+    rows: A row, or several, by case.
     path: File to write; benchmarks/results/NAME.json by default.
   """
   path = pathlib.Path(path or RESULTS / f'{name}.json')

@@ -15,7 +15,7 @@
    the same trained again without.
 
 A long quickstart is measured with `--long`, some of the three with `--parts`. A
-rerun continues where the last one stopped. Outcome: `table.md`, `results.json`.
+rerun continues where the last one stopped. Outcome: `results.json`.
 """
 import argparse
 from collections.abc import Callable
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import harness
 from walt_jax.builders import pipelines
 from walt_jax.commands import cli
 from walt_jax.core import types
@@ -71,10 +72,7 @@ def main() -> None:
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   results = {name: _kept(args, name, parts[name]) for name in args.parts}
-  (args.out / 'results.json').write_text(json.dumps(results, indent=1))
-  text = table(results)
-  (args.out / 'table.md').write_text(text)
-  print(text)
+  harness.write('super_resolution', results, path=args.out / 'results.json')
 
 
 def _kept(args, name: str, part: Callable[[Any], Any]) -> Any:
@@ -328,48 +326,6 @@ def _robustness(args) -> list[dict[str, Any]]:
                        psnr=found['psnr'], perceptual=found['perceptual']))
       print(rows[-1], flush=True)
   return rows
-
-
-def table(results: dict[str, Any]) -> str:
-  """The tables of the parts that were run, as Markdown."""
-  forms = {'upscaling': _upscaling_rows, 'cascade': _cascade_rows,
-           'robustness': _robustness_rows}
-  return '\n\n'.join('\n'.join(form(results[name]))
-                     for name, form in forms.items() if name in results) + '\n'
-
-
-def _upscaling_rows(rows: list[dict[str, Any]]) -> list[str]:
-  lines = ['| stage | input | method | PSNR, dB | perceptual | FVD |',
-           '| --- | --- | --- | --- | --- | --- |']
-  number = lambda row, key, form: f'{row[key]:{form}}' if key in row else ''
-  for row in rows:
-    lines.append(
-        f'| {row["stage"]}, {row["size"]} px | {row["input"]} | '
-        f'{row["method"]} | {number(row, "psnr", ".2f")} | '
-        f'{number(row, "perceptual", ".4f")} | {number(row, "fvd", ".0f")} |')
-  return lines
-
-
-def _cascade_rows(rows: list[dict[str, Any]]) -> list[str]:
-  lines = ['| after | digit | direction | reader on real clips |',
-           '| --- | --- | --- | --- |']
-  share = lambda a: (f'{a["correct"]}/{a["total"]} = {a["accuracy"]:.1%} '
-                     f'({a["low"]:.1%} to {a["high"]:.1%})')
-  for row in rows:
-    real = row['real']
-    lines.append(
-        f'| {row["stage"]}, {row["size"]} px | {share(row["digit"])} | '
-        f'{share(row["direction"])} | {real["digit"]["accuracy"]:.1%}, '
-        f'{real["direction"]["accuracy"]:.1%} |')
-  return lines
-
-
-def _robustness_rows(rows: list[dict[str, Any]]) -> list[str]:
-  lines = ['| noise on the input (deviations) | method | PSNR, dB | '
-           'perceptual |', '| --- | --- | --- | --- |']
-  return lines + [f'| {row["sigma"]:.2f} | {row["method"]} | '
-                  f'{row["psnr"]:.2f} | {row["perceptual"]:.4f} |'
-                  for row in rows]
 
 
 if __name__ == '__main__':

@@ -83,6 +83,12 @@ def _tiling(result: Any) -> Iterable[Cells]:
         for one in overlaps))
 
 
+def _noise_augmentation(result: Any) -> Iterable[Cells]:
+  for row in result['rows']['robustness']:
+    yield (f'{row["sigma"]:.2f}', row['method'], f'{row["psnr"]:.2f}',
+           f'{row["perceptual"]:.4f}')
+
+
 TABLES = (
     Table('decoding', 'data.md', 'decoding.json',
           ("file", "bare loop's time over the reader's, whole size",
@@ -91,6 +97,9 @@ TABLES = (
           ('attention', 'kept for the gradient', 'layers unrolled',
            'self-conditioning', 'ms a step', "of the twin's speed",
            'temporaries, GiB'), _h100_train_step),
+    Table('noise_augmentation', 'sampling.md', 'noise_augmentation.json',
+          ('noise on the input (deviations)', 'method', 'PSNR, dB',
+           'perceptual'), _noise_augmentation),
     Table('tiling', 'tokenizer.md', 'tiling.json',
           ('norm, tile in cells', 'overlap 1 (work)', '2', '4', '8'), _tiling),
 )
