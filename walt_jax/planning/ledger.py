@@ -247,11 +247,28 @@ def _totals(charges: Iterable[Charge], key: Callable[[Charge], str]
 ChargeOf = Callable[[hlo.Computation, hlo.Instruction], Charge | None]
 
 
-def charge_program(program: hlo.Program, charge_of: ChargeOf) -> Ledger:
+# Of instructions by their index: where that which they start ends.
+EndsOf = Callable[[hlo.Computation], dict[int, int]]
+
+
+def ends_of(computation: hlo.Computation) -> dict[int, int]:
+  """Where that which is started at an index ends, by their opcodes."""
+  starts = {one.name: index
+            for index, one in enumerate(computation.instructions)
+            if one.opcode.endswith('-start')}
+  return {starts[operand]: index
+          for index, one in enumerate(computation.instructions)
+          if one.opcode.endswith('-done')
+          for operand in one.operands if operand in starts}
+
+
+def charge_program(program: hlo.Program, charge_of: ChargeOf,
+                   ends: EndsOf = ends_of) -> Ledger:
   """Charges every instruction as often as it runs.
 
   Loops count their turns; of a conditional the costliest branch counts.
-  Fusions and custom calls are handed to `charge_of` whole.
+  Fusions and custom calls are handed to `charge_of` whole. Of a copy that is
+  started and ended the part counts that work between the two does not hide.
 
   Raises:
     UncountedError: On a loop without a known count, or an instruction that
@@ -261,8 +278,9 @@ def charge_program(program: hlo.Program, charge_of: ChargeOf) -> Ledger:
 
   def charges_of(name: str) -> list[Charge]:
     if name not in done:
-      done[name] = _charges(program, program.computations[name], charge_of,
-                            charges_of)
+      computation = program.computations[name]
+      done[name] = _charges(program, computation, charge_of, charges_of,
+                            ends(computation))
     return done[name]
 
   charges = charges_of(program.entry)
@@ -270,7 +288,8 @@ def charge_program(program: hlo.Program, charge_of: ChargeOf) -> Ledger:
       charges, key=lambda one: -one.times * one.seconds)))
 
 
-def _charges(program, computation, charge_of, charges_of) -> list[Charge]:
+def _charges(program, computation, charge_of, charges_of, ends
+             ) -> list[Charge]:
   """Charges of one run of a computation."""
   groups: list[list[Charge]] = []  # One of each instruction.
   for one in computation.instructions:
@@ -288,29 +307,33 @@ def _charges(program, computation, charge_of, charges_of) -> list[Charge]:
     else:
       charge = charge_of(computation, one)
       groups.append([charge] if charge else [])
-  _hide(computation, groups)
+  _hide(ends, groups)
   return [charge for group in groups for charge in group]
 
 
-def _hide(computation: hlo.Computation, groups: list[list[Charge]]) -> None:
-  """Sets how much of each started collective the work before its end hides.
+def _hide(ends: dict[int, int], groups: list[list[Charge]]) -> None:
+  """Sets how much of what is started the work before its end hides.
 
-  The text's order is that of the schedule. Work hides one collective only.
+  The text's order is that of the schedule. Work hides one collective and one
+  copy: links and the memory's own engines are not the same. Collectives keep
+  their time and say what is hidden; copies keep what is not.
   """
+  started = [start for start in ends if len(groups[start]) == 1]
   work = [sum(one.times * one.seconds for one in group
               if not one.is_collective) for group in groups]
-  ends = {operand: index
-          for index, one in enumerate(computation.instructions)
-          if one.opcode.endswith('-done') for operand in one.operands}
-  for start, one in enumerate(computation.instructions):
-    if not one.opcode.endswith('-start') or len(groups[start]) != 1 or (
-        not groups[start][0].is_collective):
-      continue
+  for start in started:
+    if not groups[start][0].is_collective:
+      work[start] = 0.
+  left = {True: list(work), False: list(work)}
+  for start in sorted(started):
     charge = groups[start][0]
+    free = left[charge.is_collective]
     missing = charge.seconds
-    for index in range(start + 1, ends.get(one.name, start + 1)):
-      hidden = min(missing, work[index])
-      work[index] -= hidden
+    for index in range(start + 1, ends[start]):
+      hidden = min(missing, free[index])
+      free[index] -= hidden
       missing -= hidden
     groups[start] = [dataclasses.replace(
-        charge, hidden_seconds=charge.seconds - missing)]
+        charge, hidden_seconds=charge.seconds - missing)
+                     if charge.is_collective else
+                     dataclasses.replace(charge, seconds=missing)]

@@ -99,6 +99,16 @@ def kernels_of(lowered_from: jax.stages.Traced) -> Kernels:
   return kernels(lowered_from.jaxpr.jaxpr)
 
 
+def calls_of(traced: jax.stages.Traced
+             ) -> dict[tuple[str, tuple[str, ...]], tuple[Kernel, Any]]:
+  """Each kernel of `jitted.trace(..)` with the call of it."""
+  found: dict[tuple[str, tuple[str, ...]], tuple[Kernel, Any]] = {}
+  for equation in _calls(traced.jaxpr.jaxpr):
+    kernel = _kernel(equation)
+    found.setdefault((kernel.name, kernel.results), (kernel, equation))
+  return found
+
+
 def _calls(jaxpr: jax_core.Jaxpr) -> Iterator[Any]:
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'pallas_call':

@@ -33,6 +33,9 @@ class Chip:
     link_bandwidth: Bytes/s of one inter-chip link in one direction; a chip has
       two links a torus axis.
     torus_axes: Axes of the interconnect's torus.
+    clock: Cycles/s of the cores, by which the compiler's cycles become time.
+    num_cores: Cores that share the work of one JAX device.
+    assumed: What of these is neither published nor stated by the compiler.
   """
   name: str
   library_name: str
@@ -42,14 +45,22 @@ class Chip:
   hbm_bandwidth: float
   link_bandwidth: float
   torus_axes: int
+  clock: float
+  num_cores: int = 1
+  assumed: str = ''
 
 
+# Clocks of v4, v5e and v5p as published; the other two are those at which four
+# arrays of 256 x 256 multipliers a core reach the published peak.
 CHIPS = {chip.name: chip for chip in (
-    Chip('v4', 'v4', 2, 275e12, int(30.5 * _GIB), 1.228e12, 45e9, 3),
-    Chip('v5e', 'v5e', 1, 197e12, int(15.75 * _GIB), 0.819e12, 45e9, 2),
-    Chip('v5p', 'v5p', 1, 459e12, int(95.74 * _GIB), 2.765e12, 90e9, 3),
-    Chip('v6e', 'v6e', 1, 918e12, int(31.25 * _GIB), 1.638e12, 90e9, 2),
-    Chip('tpu7x', 'tpu7x', 2, 2307e12, int(189.5 * _GIB), 7.38e12, 100e9, 3),
+    Chip('v4', 'v4', 2, 275e12, int(30.5 * _GIB), 1.228e12, 45e9, 3, 1.05e9),
+    Chip('v5e', 'v5e', 1, 197e12, int(15.75 * _GIB), 0.819e12, 45e9, 2, 1.5e9),
+    Chip('v5p', 'v5p', 1, 459e12, int(95.74 * _GIB), 2.765e12, 90e9, 3,
+         1.75e9, num_cores=2),
+    Chip('v6e', 'v6e', 1, 918e12, int(31.25 * _GIB), 1.638e12, 90e9, 2,
+         1.75e9, assumed='a clock of 1.75 GHz'),
+    Chip('tpu7x', 'tpu7x', 2, 2307e12, int(189.5 * _GIB), 7.38e12, 100e9, 3,
+         2.2e9, assumed='a clock of 2.2 GHz'),
 )}
 # Names that people use for the same chip.
 _ALIASES = {'v7x': 'tpu7x', 'v5litepod': 'v5e', 'v5lite': 'v5e'}

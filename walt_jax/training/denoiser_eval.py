@@ -96,7 +96,8 @@ class DenoiserEvaluation:
     self._objective = objective
     self._classes = classes
     self._batches = batches
-    options = compiler_options.of(next(iter(everywhere.device_set)).platform)
+    device: Any = next(iter(everywhere.device_set))
+    options = compiler_options.of(device.platform)
     compiled = functools.partial(jax.jit, compiler_options=options)
     self._encode = compiled(encode)
     self._losses = compiled(
