@@ -10,8 +10,6 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.planning import gpu
-from walt_jax.planning import gpu_plan
-from walt_jax.planning import gpu_topology
 from walt_jax.planning import page
 from walt_jax.planning import summary
 from walt_jax.planning import sweeps
@@ -63,12 +61,6 @@ def _check(args: argparse.Namespace) -> None:
       raise errors.UserError(
           '--sweep, --largest_batch and --no_train_step compile, which takes a '
           f'TPU --topology; for {args.topology} the train step is estimated')
-  elif gpu_topology.is_gpus(args.topology):
-    gpu_topology.parse(args.topology)
-    if args.sweep or args.largest_batch:
-      raise errors.UserError(
-          f'--sweep and --largest_batch take a TPU --topology; compile for '
-          f'{args.topology} with the meshes and batches of your choice')
   else:
     topology.parse(args.topology)
 
@@ -79,11 +71,6 @@ def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
   # Programs for absent devices can be written to the cache, never read back.
   jax.config.update('jax_enable_compilation_cache', False)
   report = lambda text: print(f'plan: {text}', flush=True)
-  if gpu_topology.is_gpus(args.topology):
-    return gpu_plan.topology_plan(
-        config, args.topology, figures,
-        with_train_step=not args.no_train_step,
-        with_sampler=not args.no_sampler, report=report)
   if args.sweep:
     return sweeps.sweep(config, args.topology, figures,
                         num_compiled=args.num_compiled, report=report)
@@ -104,8 +91,6 @@ def table(plan: dict[str, Any]) -> str:
   for key, value in plan.items():
     if key == 'collectives':
       lines += _collectives(value)
-    elif key == 'ledger':
-      lines += _ledger(value)
     elif key in _LISTS:
       lines += _rows(key, value)
     elif isinstance(value, dict):
@@ -125,15 +110,6 @@ def _collectives(kinds: dict[str, dict[str, int]]) -> list[str]:
       f'  {kind:<30} {one["count"]} calls, {one["bytes"] / _GIB:.3g} GiB, '
       f'largest tensor {one["largest_bytes"] / 2**20:.3g} MiB'
       for kind, one in kinds.items()]
-
-
-def _ledger(values: dict[str, Any]) -> list[str]:
-  lines = ['time by part of the model, of the ledger:']
-  for part, total in values['by_part'].items():
-    lines.append(f'  {part:<30} {1e3 * total["seconds"]:.4g} ms, '
-                 f'{total["seconds"] / values["seconds"]:.1%}')
-  return lines + [f'  not to be used: {reason}'
-                  for reason in values['refusals']]
 
 
 def _rows(key: str, rows: list[dict[str, Any]]) -> list[str]:

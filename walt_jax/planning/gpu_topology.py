@@ -46,7 +46,6 @@ class GpuChip:
     link_bandwidth: Bytes/s that a GPU sends to others of its host.
     network_bandwidth: Bytes/s that it sends to other hosts.
     source: Where the figures are from.
-    num_devices: JAX devices that a chip shows.
   """
   name: str
   peak_flops: float
@@ -58,7 +57,6 @@ class GpuChip:
   link_bandwidth: float
   network_bandwidth: float
   source: str
-  num_devices: int = 1
 
 
 # Measured on an H100 SXM: 798 of 989 TFLOP/s by an 8192^3 bfloat16 product,

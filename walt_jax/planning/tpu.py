@@ -13,7 +13,6 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
 from walt_jax.planning import counting
-from walt_jax.planning import gpu_topology
 from walt_jax.planning import roofline as roofline_lib
 from walt_jax.planning import topology
 
@@ -72,7 +71,7 @@ def topology_plan(
 def _train_step(run, place, batch: int, figures, effort: float
                 ) -> dict[str, Any]:
   step = aot.compile_program(run.lower_train_step(), effort)
-  result = dict(**memory(run, place, step), **communication(run, step),
+  result = dict(**_memory(run, place, step), **_communication(run, step),
                 compile_seconds=step.seconds)
   if step.error is None:
     result['roofline'] = _roofline(run, place, step, figures)
@@ -162,9 +161,8 @@ def _batch_unit(config: schema.Experiment, mesh) -> int:
   return shards * parts * config.optimizer.accumulation_steps
 
 
-def memory(run: absent_runs.AbsentRun,
-           place: topology.Slice | gpu_topology.Gpus,
-           step: aot.Compiled) -> dict[str, Any]:
+def _memory(run: absent_runs.AbsentRun, place: topology.Slice,
+            step: aot.Compiled) -> dict[str, Any]:
   """Bytes of one chip, and whether they fit."""
   devices = place.chip.num_devices
   state, shardings = run.state, run.shardings
@@ -193,9 +191,8 @@ def batch_bytes(run: absent_runs.AbsentRun) -> int:
       run.batch, jax.tree.map(lambda _: rows, run.batch))
 
 
-def communication(run: absent_runs.AbsentRun, step: aot.Compiled
-                  ) -> dict[str, Any]:
-  """Collectives of a step; nothing where it does not fit."""
+def _communication(run: absent_runs.AbsentRun, step: aot.Compiled
+                   ) -> dict[str, Any]:
   if step.error is not None:
     return {}
   moved = sorted(step.collectives, key=lambda one: -one.largest_bytes)
