@@ -40,7 +40,7 @@ def get_config(variant: str = 'k600') -> config_dict.ConfigDict:
       num_classes=0, lora_rank=2, use_qk_norm=True, use_relative_bias=True,
       self_condition=True, frame_condition=True, low_res_factor=0,
       text_window='spatial', activation='gelu',
-      remat_policy='matmuls', scan_unroll=1, dtype='bfloat16')
+      remat_policy='matmuls', scan_unroll=0, dtype='bfloat16')
   config.diffusion = dict(
       schedule='linear', zero_terminal_snr=True, prediction='v',
       self_condition_probability=0.9, frame_condition_probability=1.0,

@@ -1,4 +1,4 @@
-"""The form of attention: the platform's own, or what a config asks for."""
+"""Forms of layers: the platform's own, or what a config asks for."""
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -31,6 +31,18 @@ class AttentionFormTest(parameterized.TestCase):
         errors.UserError, f"'cudnn'.*{dtype} on a {platform}"):
       networks.denoiser(
           load(dtype=dtype, attention_form='cudnn'), platform)
+
+  def test_passes_and_loop_are_the_platforms(self):
+    own, asked = load(scan_unroll=0), load(scan_unroll=3, passes_form='plain')
+    for platform, form in dict(cpu='plain', tpu='plain', gpu='triton').items():
+      network = networks.denoiser(own, platform)
+      self.assertEqual(network.passes_form, form)
+      self.assertEqual(network.scan_unroll > 1, platform == 'gpu')
+      network = networks.denoiser(asked, platform)
+      self.assertEqual((network.passes_form, network.scan_unroll),
+                       ('plain', 3))
+    with self.assertRaisesRegex(errors.UserError, "'triton'.*not on a cpu"):
+      networks.denoiser(load(passes_form='triton'), 'cpu')
 
   def test_the_gpu_form_is_traced_without_a_gpu(self):
     """cuDNN's is not: it asks for the library."""

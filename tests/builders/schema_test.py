@@ -185,7 +185,7 @@ class SchemaTest(parameterized.TestCase):
     for name, field in sections.fields(section).items():
       self.assertIn(name, network)
       # Configs name a type by a text, the platform's form by 'auto'.
-      if name not in ('dtype', 'attention_form') and (
+      if name not in ('dtype', 'attention_form', 'passes_form') and (
           not sections.is_required(field)):
         self.assertEqual(field.default, network[name], name)
 

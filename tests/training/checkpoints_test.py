@@ -36,7 +36,8 @@ class CheckResumeTest(parameterized.TestCase):
       ('train.num_steps', 20), ('train.tensorboard', False), ('mesh.fsdp', 8),
       ('data.path', '/b'), ('data.num_workers', 4),
       ('tokenizer.workdir', 'elsewhere'), ('sampler.guidance', {'text': 2.0}),
-      ('sampler.num_steps', 5), ('model.window', (1, 4, 4)))
+      ('sampler.num_steps', 5), ('model.window', (1, 4, 4)),
+      ('model.scan_unroll', 0), ('model.passes_form', 'plain'))
   def test_free_keys(self, key, value):
     checkpoints.check_resume(SAVED, changed(key, value))
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from walt_jax.models import attention
 from walt_jax.models import cross_attention
 from walt_jax.models import modulation
+from walt_jax.models import passes
 from walt_jax.models import remat
 from walt_jax.models import window_attention
 from walt_jax.models import windows
@@ -58,7 +59,27 @@ class LayerOptions:
   use_relative_bias: bool
   activation: str
   attention_form: str
+  passes_form: str
   dtype: jnp.dtype
+
+
+class Linear(nn.Module):
+  """The parameters of a linear layer whose product is taken elsewhere.
+
+  Attributes:
+    features: Width of the output.
+    dtype: Compute type; parameters are float32 and returned in it.
+  """
+  features: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, width: int) -> tuple[jax.Array, jax.Array]:
+    """Kernel [width, features] and bias [features]."""
+    kernel = self.param('kernel', attention.PROJECTION_INIT,
+                        (width, self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    return kernel.astype(self.dtype), bias.astype(self.dtype)
 
 
 class Mlp(nn.Module):
@@ -67,22 +88,37 @@ class Mlp(nn.Module):
   Attributes:
     mlp_width: Width of the hidden layer.
     activation: A name of `ACTIVATIONS`.
+    passes_form: One of `passes.FORMS`.
     dtype: Compute type; parameters stay float32.
   """
   mlp_width: int
   activation: str
+  passes_form: str
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, D] to the same shape."""
+    if self.activation == 'gelu' and self.passes_form != 'plain':
+      return self._fused(x)
     dense = functools.partial(
         nn.Dense, dtype=self.dtype, kernel_init=attention.PROJECTION_INIT)
-    hidden = dense(self.mlp_width, name='mlp_in')(x)
-    hidden = nn.with_logical_constraint(hidden, HIDDEN_AXES)
-    hidden = ad_checkpoint.checkpoint_name(hidden, remat.MLP_HIDDEN)
+    hidden = self._named(dense(self.mlp_width, name='mlp_in')(x))
     hidden = ACTIVATIONS[self.activation](hidden)
     return dense(x.shape[-1], name='mlp_out')(hidden)
+
+  def _fused(self, x):
+    width = x.shape[-1]
+    linear = functools.partial(Linear, dtype=self.dtype)
+    kernel, bias = linear(self.mlp_width, name='mlp_in')(width)
+    hidden = self._named(x @ kernel)
+    kernel, out_bias = linear(width, name='mlp_out')(self.mlp_width)
+    return passes.gelu_product(
+        hidden, bias, kernel, self.passes_form) + out_bias
+
+  def _named(self, hidden):
+    hidden = nn.with_logical_constraint(hidden, HIDDEN_AXES)
+    return ad_checkpoint.checkpoint_name(hidden, remat.MLP_HIDDEN)
 
 
 class Layer(nn.Module):
@@ -105,38 +141,34 @@ class Layer(nn.Module):
     vectors = self._modulation(context)
     shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = jnp.split(
         vectors, modulation.NUM_VECTORS, axis=-1)
-    norm = functools.partial(
-        nn.LayerNorm, epsilon=attention.NORM_EPSILON, use_bias=False,
-        use_scale=False, dtype=jnp.float32)
+    form, dtype = options.passes_form, options.dtype
     projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
         dtype=options.dtype)
 
     x = nn.with_logical_constraint(x, TOKEN_AXES)
-    y = modulation.modulate(norm(name='norm')(x), shift, scale)
+    x, y = passes.norm(x, shift, scale, dtype, form)
     y = window_attention.WindowAttention(
         window=window, use_relative_bias=options.use_relative_bias,
         name='attention', **projections)(
-            y.astype(options.dtype),
-            context.is_image if self.is_spacetime else None)
-    x = _add(x, y, gate)
+            y, context.is_image if self.is_spacetime else None)
 
     if options.use_text:
+      x = passes.residual_sum(x, y, gate, form)
       y = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,
                        name='cross_norm')(x)
       y = cross_attention.CrossAttention(
           window=(window if options.text_window == 'own'
                   else options.spatial_window),
           zero_output=True, name='cross_attention', **projections)(
-              y.astype(options.dtype), context.text, context.text_mask)
-      x = _add(x, y)
+              y.astype(dtype), context.text, context.text_mask)
+      gate = jnp.ones_like(gate)
 
-    y = modulation.modulate(norm(name='mlp_norm')(x), mlp_shift, mlp_scale)
-    y = Mlp(options.mlp_width, options.activation, options.dtype, name='mlp')(
-        y.astype(options.dtype))
+    x, y = passes.sum_norm(x, y, gate, mlp_shift, mlp_scale, dtype, form)
+    y = Mlp(options.mlp_width, options.activation, form, dtype, name='mlp')(y)
     y = ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT)
-    x = _add(x, y, mlp_gate)
+    x = passes.residual_sum(x, y, mlp_gate, form)
     return nn.with_logical_constraint(x, TOKEN_AXES)
 
   def _modulation(self, context: LayerContext) -> jax.Array:
@@ -171,10 +203,3 @@ class LayerPair(nn.Module):
     x = layer(self.options, is_spacetime=False, name='spatial')(x, context)
     x = layer(self.options, is_spacetime=True, name='spacetime')(x, context)
     return x, None
-
-
-def _add(x: jax.Array, y: jax.Array, gate: jax.Array | None = None):
-  """The residual sum, in the type of `x`; `gate` [B, F, D]."""
-  if gate is not None:
-    y = modulation.per_token(gate) * y
-  return (x + y).astype(x.dtype)

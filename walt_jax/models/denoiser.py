@@ -63,7 +63,12 @@ class Denoiser(nn.Module):
     attention_form: How attention is computed: 'xla' by the compiler's own
       kernels, 'cudnn' by those of cuDNN (bfloat16 on a GPU); configs also know
       'auto', the form of their platform.
-    scan_unroll: Number of pairs that a step of the loop over layers executes.
+    passes_form: How norms, residual sums and GELU are computed: 'plain' as the
+      compiler fuses them, 'triton' by kernels with hand-written backward
+      passes (on a GPU); configs also know 'auto', the form of their platform.
+    scan_unroll: Number of pairs that a step of the loop over layers executes;
+      in configs 0 is the platform's own: all of them on a GPU, where a loop
+      copies what it keeps for the backward pass, else 1.
     remat_policy: What layers keep for the backward pass: 'none' everything,
       'matmuls' the results of attention and of products with weights,
       'minimal' those of attention and the MLP's two, 'full' the layer's input
@@ -94,6 +99,7 @@ class Denoiser(nn.Module):
   position_init_scale: float = 0.02
   activation: str = 'gelu'
   attention_form: str = 'xla'
+  passes_form: str = 'plain'
   scan_unroll: int = 1
   remat_policy: str = 'none'
   dtype: jnp.dtype = jnp.float32
@@ -166,7 +172,8 @@ class Denoiser(nn.Module):
         text_window=self.text_window, lora_rank=self.lora_rank,
         use_text=context.text is not None, use_qk_norm=self.use_qk_norm,
         use_relative_bias=self.use_relative_bias, activation=self.activation,
-        attention_form=self.attention_form, dtype=self.dtype)
+        attention_form=self.attention_form, passes_form=self.passes_form,
+        dtype=self.dtype)
     layers = nn.scan(
         blocks.LayerPair, variable_axes={'params': 0},
         split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,

@@ -23,6 +23,7 @@ PyTree = Any
 # by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
 _FREE_KEYS = re.compile(
     r'^(train|mesh|sampler|derived\.frame_rate)(\.|$)'
+    r'|^model\.(attention_form|passes_form|remat_policy|scan_unroll)$'
     r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
 
 
@@ -136,7 +137,8 @@ def restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
 def check_resume(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
   """Refuses to continue with a config that another run was begun with.
 
-  Only `train.*`, `sampler.*`, `mesh`, worker counts and paths may differ.
+  Only `train.*`, `sampler.*`, `mesh`, how layers are executed, worker counts
+  and paths may differ.
 
   Raises:
     UserError: Names the first key that differs, both values, and the fix.

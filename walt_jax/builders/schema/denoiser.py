@@ -93,9 +93,10 @@ class Denoiser:
   text_window: Literal['spatial', 'own'] = 'spatial'
   activation: Literal['gelu', 'relu2'] = 'gelu'
   attention_form: Literal['auto', 'xla', 'cudnn'] = 'auto'
+  passes_form: Literal['auto', 'plain', 'triton'] = 'auto'
   remat_policy: Literal['none', 'matmuls', 'minimal', 'full', 'offload'] = (
       'none')
-  scan_unroll: Count = 1
+  scan_unroll: Natural = 1
   dtype: tokenizer.Dtype = 'float32'
 
 

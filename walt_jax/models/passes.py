@@ -1,0 +1,207 @@
+"""Passes over tokens between products: residual sums, norms, GELU.
+
+Each is one function with several forms. 'plain' is the definition, which XLA
+differentiates and fuses as it can. 'triton' runs kernels with hand-written
+backward passes, for NVIDIA GPUs: no float32 tensor of tokens and no sum over
+tokens takes a pass of its own.
+"""
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from walt_jax.models import attention
+from walt_jax.models import modulation
+from walt_jax.models.kernels import passes_gpu
+
+# 'triton_interpret' interprets the kernels, on a CPU, for tests.
+FORMS = ('plain', 'triton', 'triton_interpret')
+
+
+def norm(x: jax.Array, shift: jax.Array, scale: jax.Array, dtype: jnp.dtype,
+         form: str) -> tuple[jax.Array, jax.Array]:
+  """The tokens, for the residual, and their modulated norm.
+
+  Args:
+    x: Tokens [B, T, H, W, D].
+    shift: [B, F, D]; F = 1, or T.
+    scale: [B, F, D]; the norm is multiplied by 1 + scale.
+    dtype: Type of the norm.
+    form: One of `FORMS`.
+
+  Returns:
+    x as it is, and the norm. What reads x later should take it from here:
+    then its gradient joins that of the norm in one pass.
+  """
+  if form == 'plain':
+    return x, _plain_norm(x, shift, scale, dtype)
+  return _norm(dict(x=x, shift=shift, scale=scale), dtype, form)
+
+
+def sum_norm(x: jax.Array, y: jax.Array, gate: jax.Array, shift: jax.Array,
+             scale: jax.Array, dtype: jnp.dtype, form: str
+             ) -> tuple[jax.Array, jax.Array]:
+  """The residual sum x + gate y in the type of x, and its modulated norm.
+
+  `y` [B, T, H, W, D] and `gate` [B, F, D]; the rest as in `norm`.
+  """
+  if form == 'plain':
+    x = residual_sum(x, y, gate, form)
+    return x, _plain_norm(x, shift, scale, dtype)
+  return _norm(
+      dict(x=x, y=y, gate=gate, shift=shift, scale=scale), dtype, form)
+
+
+def residual_sum(
+    x: jax.Array, y: jax.Array, gate: jax.Array, form: str) -> jax.Array:
+  """x + gate y in the type of x; see `sum_norm`."""
+  if form == 'plain':
+    return (x + modulation.per_token(gate) * y).astype(x.dtype)
+  return _norm(dict(x=x, y=y, gate=gate), x.dtype, form)[0]
+
+
+def gelu_product(
+    hidden: jax.Array, bias: jax.Array, kernel: jax.Array, form: str
+) -> jax.Array:
+  """GELU(hidden + bias) @ kernel by kernels; keeps `hidden` alone.
+
+  Args:
+    hidden: [B, T, H, W, M].
+    bias: [M].
+    kernel: [M, D], in the type of `hidden`.
+    form: One of `FORMS` but 'plain'.
+
+  Returns:
+    [B, T, H, W, D].
+  """
+  return _gelu_product(hidden, bias, kernel, form)
+
+
+def _plain_norm(x, shift, scale, dtype):
+  normal = nn.LayerNorm(
+      epsilon=attention.NORM_EPSILON, use_bias=False, use_scale=False,
+      dtype=jnp.float32, parent=None).apply({}, x)
+  return modulation.modulate(normal, shift, scale).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _norm(inputs, dtype, form):
+  return _norm_forward(inputs, dtype, form)[0]
+
+
+def _norm_forward(inputs, dtype, form):
+  x = inputs['x']
+  outputs = (['sum'] if 'y' in inputs else []) + (
+      ['norm'] if 'shift' in inputs else [])
+  out = _on_shards(
+      functools.partial(passes_gpu.sum_norm, dtype=dtype), inputs,
+      dict.fromkeys(outputs, 5), None, form)
+  kept = {key: value for key, value in inputs.items()
+          if key in ('y', 'gate', 'scale')}
+  total = out.get('sum', x)
+  if 'norm' in out:
+    kept['x'] = total
+  return (total, out.get('norm')), kept
+
+
+def _norm_backward(dtype, form, kept, cotangents):
+  del dtype
+  d_sum, d_norm = cotangents
+  inputs = dict(kept, d_sum=d_sum)
+  outputs = {}
+  if 'x' in kept:
+    inputs['d_norm'] = d_norm
+    outputs |= dict(d_x=5, shift=3, scale=3)
+  if 'y' in kept:
+    outputs |= dict(d_y=5, gate=3)
+  out = _on_shards(passes_gpu.sum_norm_backward, inputs, outputs, None, form)
+  gradients = dict(x=out.get('d_x', d_sum))
+  if 'd_y' in out:
+    gradients |= dict(y=out['d_y'], gate=out['gate'])
+  if 'shift' in out:
+    gradients |= dict(shift=out['shift'], scale=out['scale'])
+  return (gradients,)
+
+
+_norm.defvjp(_norm_forward, _norm_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _gelu_product(hidden, bias, kernel, form):
+  return _gelu_product_forward(hidden, bias, kernel, form)[0]
+
+
+def _gelu_product_forward(hidden, bias, kernel, form):
+  out = _on_shards(
+      passes_gpu.gelu, dict(hidden=hidden, bias=bias), dict(out=5), 'mlp',
+      form)['out']
+  return jnp.einsum('bthwm,md->bthwd', out, kernel), (hidden, bias, kernel)
+
+
+def _gelu_product_backward(form, kept, d_y):
+  hidden, bias, kernel = kept
+  d_out = jnp.einsum('bthwd,md->bthwm', d_y, kernel)
+  back = _on_shards(
+      passes_gpu.gelu_backward, dict(hidden=hidden, bias=bias, d_out=d_out),
+      dict(out=5, d_hidden=5, bias=3), 'mlp', form)
+  d_kernel = jnp.einsum('bthwm,bthwd->md', back['out'], d_y)
+  return (back['d_hidden'], back['bias'].sum((0, 1)).astype(bias.dtype),
+          d_kernel)
+
+
+_gelu_product.defvjp(_gelu_product_forward, _gelu_product_backward)
+
+
+def _on_shards(
+    call: Callable[..., Any], inputs: dict[str, jax.Array],
+    outputs: dict[str, int], columns: str | None, form: str
+) -> dict[str, jax.Array]:
+  """Runs kernels on each shard of the mesh, if there is one.
+
+  Args:
+    call: `call(inputs, interpret=)` for tokens [G, R, D] and vectors [G, D].
+    inputs: Tokens [B, T, H, W, D], vectors [B, F, D] and [D].
+    outputs: Number of axes of each result.
+    columns: Logical axis of D, or None where it is whole.
+    form: The form of the kernels.
+  """
+  interpret = form == 'triton_interpret'
+  grid = next(x.shape for x in inputs.values() if x.ndim == 5)
+  frames = max([x.shape[1] for x in inputs.values() if x.ndim == 3] or [1])
+
+  def run(inputs):
+    rows = next(x.shape[0] for x in inputs.values() if x.ndim == 5)
+    width = next(x.shape[-1] for x in inputs.values() if x.ndim == 5)
+    shapes = {5: (rows * frames, -1, width), 3: (rows * frames, width),
+              1: (width,)}
+    out = call({key: x.reshape(shapes[x.ndim]) for key, x in inputs.items()},
+               interpret=interpret)
+    shapes = {5: (rows, *grid[1:-1], width), 3: (rows, frames, width)}
+    return {key: out[key].reshape(shapes[ndim])
+            for key, ndim in outputs.items()}
+
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return run(inputs)
+  batch, last = (
+      name if size % _num_parts(mesh, name) == 0 else None
+      for name, size in zip(
+          nn.logical_to_mesh_axes(('batch', columns)), (grid[0], grid[-1]),
+          strict=True))
+  specs = {5: P(batch, None, None, None, last), 3: P(batch, None, last),
+           1: P(last)}
+  return jax.shard_map(
+      run, in_specs=({key: specs[x.ndim] for key, x in inputs.items()},),
+      out_specs={key: specs[ndim] for key, ndim in outputs.items()},
+      check_vma=False)(inputs)
+
+
+def _num_parts(mesh, name) -> int:
+  parts = 1
+  for part in (name,) if isinstance(name, str) else tuple(name or ()):
+    parts *= mesh.shape[part]
+  return parts
