@@ -3,9 +3,13 @@ from absl.testing import absltest
 
 from tests.planning import gpu_texts
 from tests.planning import gpu_topology_test
+from walt_jax.builders import config as config_lib
+from walt_jax.builders import schema
+from walt_jax.core import errors
 from walt_jax.planning import gpu_programs
 from walt_jax.planning import gpu_registers
 from walt_jax.planning import gpu_topology
+from walt_jax.planning import topology_plan
 
 _ASSEMBLER = """
 ptxas info    : 0 bytes gmem
@@ -47,6 +51,13 @@ class GpuProgramsTest(gpu_topology_test.WithoutCache):
         gpu_texts.CASES['kernel_layers'].traced(gpus.devices), gpus)
     (kernel,) = (one for one in ledger.charges if 'kernel' in one.kind)
     self.assertRegex(kernel.registers, r'^\d+ registers, 0 bytes spilled$')
+
+  @gpu_topology_test.needs_wheels
+  def test_what_needs_a_gpu_is_refused(self):
+    config = schema.of(config_lib.load('configs/ucf101.py:smoke', [
+        ('model.attention_form', 'cudnn'), ('model.dtype', 'bfloat16')]))
+    with self.assertRaisesRegex(errors.UserError, "'cudnn'.*auto"):
+      topology_plan.topology_plan(config, 'h100:1', {})
 
   def test_the_largest_of_a_name_is_reported(self):
     self.assertEqual(

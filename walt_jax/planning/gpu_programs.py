@@ -50,4 +50,4 @@ def compile_program(traced: jax.stages.Traced, gpus: gpu_topology.Gpus
            f'it needs {needed} of {gpus.chip.hbm_bytes} bytes')
   return aot.Compiled(
       seconds, needed, memory.temp_size_in_bytes,
-      collectives_lib.collectives(text), error), charged
+      collectives_lib.collectives(text), error, text), charged
