@@ -16,6 +16,8 @@ Row = dict[str, Any]
 
 # What builders choose for a config in bfloat16 (`builders.networks`).
 DEFAULT_ATTENTION = dict(cpu='xla', gpu='xla', tpu='xla')
+DEFAULT_PASSES = dict(cpu='plain', gpu='triton', tpu='plain')
+DEFAULT_UNROLL = dict(cpu=1, gpu=1_000, tpu=1)
 # Other forms that are worth a comparison.
 _OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn',), tpu=())
 _KERNELS = dict(cpu=None, gpu=None, tpu=None)
@@ -42,11 +44,13 @@ class Place:
   def size(self) -> str:
     return 'smoke' if self.smoke else 'l'
 
-  def form(self, attention: str = '', remat: str = 'minimal', unroll: int = 1,
-           self_conditioning: float = 0.0) -> str:
-    """A form as children take it; the default attention if none is given."""
+  def form(self, attention: str = '', remat: str = 'matmuls', unroll: int = 0,
+           self_conditioning: float = 0.0, passes: str = '') -> str:
+    """A form as children take it; what is not given is the platform's."""
     attention = attention or DEFAULT_ATTENTION[self.platform]
-    return f'{attention},{remat},{unroll},{self_conditioning:g}'
+    unroll = unroll or DEFAULT_UNROLL[self.platform]
+    passes = passes or DEFAULT_PASSES[self.platform]
+    return f'{attention},{remat},{unroll},{self_conditioning:g},{passes}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +78,9 @@ def cases(place: Place) -> Iterator[Case]:
       place, 'child', 'profile', '--size', size, '--form', place.form(),
       environment=profiles.ENVIRONMENT))
   forms = dict(
-      train_l_matmuls=place.form(remat='matmuls'),
-      train_l_unrolled=place.form(remat='matmuls', unroll=12),
+      train_l_plain_passes=place.form(passes='plain'),
+      train_l_loop=place.form(unroll=1),
+      train_l_minimal=place.form(remat='minimal'),
       **{f'train_l_{attention}': place.form(attention)
          for attention in _OTHER_ATTENTION[place.platform]},
       train_l_self_conditioning=place.form(self_conditioning=0.9))
@@ -95,7 +100,7 @@ def cases(place: Place) -> Iterator[Case]:
         *(['--smoke'] if place.smoke else [])))
   yield Case('train_xl', 60, lambda: _alone(
       place, 'train', '--size', 'smoke' if place.smoke else 'xl', '--form',
-      place.form()))
+      place.form(remat='minimal')))
 
 
 def _child(place: Place, *arguments: str) -> turns.Child:

@@ -1,7 +1,9 @@
 """The children of the accelerator benchmark: each times one program.
 
-  python -m benchmarks.accelerator.child train --size l --form cudnn,minimal,1,0
-  python -m benchmarks.accelerator.child sample --size l --form cudnn,none,1,0.9
+  python -m benchmarks.accelerator.child train --size l \
+    --form xla,matmuls,1,0,plain
+  python -m benchmarks.accelerator.child sample --size l \
+    --form xla,none,1,0.9,plain
   python -m benchmarks.accelerator.child profile --size l --form ..
 
 The first two serve timings as `turns` asks for them; `profile` prints where the
@@ -24,9 +26,9 @@ _PROFILED_STEPS = 3
 
 
 def parse_form(text: str) -> programs.Form:
-  """'cudnn,minimal,1,0.9': attention, remat, unroll, self-conditioning."""
-  attention, remat, unroll, share = text.split(',')
-  return programs.Form(attention, remat, int(unroll), float(share))
+  """'xla,minimal,1,0.9,plain'; see `programs.Form`."""
+  attention, remat, unroll, share, passes = text.split(',')
+  return programs.Form(attention, remat, int(unroll), float(share), passes)
 
 
 def train(size: programs.Size, form: programs.Form) -> None:

@@ -70,11 +70,15 @@ class Form:
     remat: A name of `remat.POLICIES`.
     unroll: Pairs of layers that a step of the loop executes.
     self_conditioning: Share of rows that are given an estimate of x_0.
+    passes: One of `passes.FORMS`.
+    group: Rows of a group, see `self_conditioning.Groups`.
   """
   attention: str
   remat: str = 'minimal'
   unroll: int = 1
   self_conditioning: float = 0.0
+  passes: str = 'plain'
+  group: int = 16
 
 
 def objective(size: Size, form: Form) -> denoiser_step.DenoiserObjective:
@@ -85,12 +89,15 @@ def objective(size: Size, form: Form) -> denoiser_step.DenoiserObjective:
       mlp_width=4 * size.width, patch=1, spatial_window=(1, side, side),
       spacetime_window=(_FRAMES, side // 2, side // 2), num_classes=_CLASSES,
       frame_condition=False, attention_form=form.attention,
-      scan_unroll=form.unroll, remat_policy=form.remat, dtype=jnp.bfloat16)
+      passes_form=form.passes, scan_unroll=form.unroll,
+      remat_policy=form.remat, dtype=jnp.bfloat16)
   return denoiser_step.DenoiserObjective(
       denoiser=denoiser, schedule=schedules.make_schedule('linear', True),
       prediction=prediction_lib.Prediction('v'),
       options=loss_lib.LossOptions(
           self_condition_probability=form.self_conditioning,
+          self_condition_group=form.group,
+          groups_in_shards=size.rows % form.group == 0,
           frame_condition_probability=0.0, frame_condition_lengths=(1, 2),
           drop=conditions.DropProbabilities(label=0.1, text=0.1, frames=0.1),
           max_low_res_level=0.0, weighting='mse', snr_cap=5.0,

@@ -54,8 +54,10 @@ class ProgramsTest(parameterized.TestCase):
     for platform, attention in cases.DEFAULT_ATTENTION.items():
       wanted = objectives.objective(config, platform)
       form = programs.Form(
-          attention, config.model.remat_policy, config.model.scan_unroll,
-          config.diffusion.self_condition_probability)
+          attention, config.model.remat_policy, cases.DEFAULT_UNROLL[platform],
+          config.diffusion.self_condition_probability,
+          cases.DEFAULT_PASSES[platform],
+          config.diffusion.self_condition_group)
       found = programs.objective(programs.SIZES[variant], form)
       for name in ('denoiser', 'prediction', 'options', 'has_images'):
         self.assertEqual(getattr(found, name), getattr(wanted, name))

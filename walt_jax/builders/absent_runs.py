@@ -110,7 +110,7 @@ def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
 
 def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
               shards: int) -> AbsentRun:
-  bare = denoiser_runs.bare_stage(config, platform)
+  bare = denoiser_runs.bare_stage(config, platform, shards)
   row = denoiser_runs.example_latents(config)
   batch = dataclasses.replace(
       _rows(row, config.data.batch_size),

@@ -68,8 +68,9 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
            tokenizer: inference.Tokenizer) -> training_run.Run:
   """Builds the run around its tokenizer; writes nothing."""
   _check_latents(config, tokenizer)
+  num_shards = mesh_lib.num_batch_shards(mesh)
   objective, bare, create, shapes = bare_stage(
-      config, mesh_lib.platform(mesh))
+      config, mesh_lib.platform(mesh), num_shards)
   text = text_encoders.text_encoder_of(config)
   open_split = functools.partial(
       datasets.source, config, tokenizer_sha256=tokenizer.sha256,
@@ -82,7 +83,7 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
       tokenizer=tokenizer.module,
       encode_text=text.encode if text else None,
       low_res_factor=objective.denoiser.low_res_factor,
-      num_shards=mesh_lib.num_batch_shards(mesh))
+      num_shards=num_shards)
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params
@@ -121,13 +122,19 @@ class BareStage(NamedTuple):
   shapes: Any
 
 
-def bare_stage(config: schema.DenoiserExperiment, platform: str) -> BareStage:
+def bare_stage(config: schema.DenoiserExperiment, platform: str,
+               num_shards: int = 1) -> BareStage:
   """Builds the part of a run that needs neither files nor devices.
+
+  Args:
+    config: Every section but those of data and tokenizer is read.
+    platform: Decides the forms of layers.
+    num_shards: Shards of the batch.
 
   Raises:
     UserError: On anything in the config that does not fit.
   """
-  objective = objectives.objective(config, platform)
+  objective = objectives.objective(config, platform, num_shards)
   optimizer = optimizers.make_optimizer(
       config.optimizer, rules.DENOISER_RULES)
   init_params = denoiser_step.make_init(objective, example_latents(config))

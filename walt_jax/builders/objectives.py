@@ -17,17 +17,33 @@ _DROPS = {name: f'diffusion.drop_{name}' for name in conditions.CONDITIONS}
 
 
 def objective(config: schema.DenoiserExperiment,
-              platform: str) -> denoiser_step.DenoiserObjective:
+              platform: str, num_shards: int = 1,
+              ) -> denoiser_step.DenoiserObjective:
   """Builds the denoiser of a config with its schedule and loss.
+
+  Args:
+    config: Sections model, diffusion, text and data are read.
+    platform: Decides the forms of layers.
+    num_shards: Shards of the batch.
 
   Raises:
     UserError: On values that contradict each other.
   """
   section = config.diffusion
+  group = section.self_condition_group
+  if group > 1 and config.data.image_rows:
+    raise errors.UserError(
+        f'config key diffusion.self_condition_group is {group}, but with '
+        f'data.image_rows={config.data.image_rows} which rows are neighbours '
+        'depends on the mesh; set it to 1')
+  parts = num_shards * config.optimizer.accumulation_steps
   denoiser = networks.denoiser(config, platform)
   try:
     options = loss_lib.LossOptions(
         self_condition_probability=section.self_condition_probability,
+        self_condition_group=group,
+        groups_in_shards=(
+            group > 1 and config.data.batch_size % (parts * group) == 0),
         frame_condition_probability=section.frame_condition_probability,
         frame_condition_lengths=section.frame_condition_lengths,
         drop=conditions.DropProbabilities(

@@ -11,13 +11,14 @@ from walt_jax.core import types
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import schedules
+from walt_jax.diffusion import self_conditioning
 
 # (params, x_t, timestep [B, F], conditioning) -> output, as x_t.
 ParamDenoiseFn = Callable[
     [Any, jax.Array, jax.Array, types.Conditioning], jax.Array]
 WEIGHTINGS = ('mse', 'min_snr')
 # Uses of a row's key; changing one changes every run's random numbers.
-_DRAWS, _NOISE, _LOW_RES_NOISE, _DROP = range(4)
+_DRAWS, _NOISE, _LOW_RES_NOISE, _DROP, _GROUP = range(5)
 # The columns of the uniform draws, all made at once.
 _TIMESTEP, _LEVEL, _SELF_COND, _FRAMES, _LENGTH, _NUM_DRAWS = range(6)
 
@@ -28,6 +29,9 @@ class LossOptions:
 
   Attributes:
     self_condition_probability: p_sc (section 4.2); 0 for a model without.
+    self_condition_group: Rows of a group of which as many as needed are chosen;
+      see `self_conditioning.Groups`.
+    groups_in_shards: Whether every shard of the batch holds whole groups.
     frame_condition_probability: p_fp (section 4.3), of video rows.
     frame_condition_lengths: Latent frames given, one of these at random.
     drop: How often each condition is left out, for guidance.
@@ -37,6 +41,8 @@ class LossOptions:
     null_label: The label id that means none (`num_classes`).
   """
   self_condition_probability: float = 0.9
+  self_condition_group: int = 1
+  groups_in_shards: bool = False
   frame_condition_probability: float = 0.0
   frame_condition_lengths: tuple[int, ...] = (1, 2)
   drop: conditions.DropProbabilities = (
@@ -52,6 +58,9 @@ class LossOptions:
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(
             f'{name} must be in [0, 1], not {getattr(self, name)}.')
+    if self.self_condition_group < 1:
+      raise ValueError('self_condition_group must be positive, not '
+                       f'{self.self_condition_group}.')
     if self.weighting not in WEIGHTINGS:
       raise ValueError(f'Unknown loss weighting {self.weighting!r}; choose of '
                        f'{WEIGHTINGS}.')
@@ -60,6 +69,13 @@ class LossOptions:
         or min(self.frame_condition_lengths) < 1):
       raise ValueError('frame_condition_lengths must be positive, not '
                        f'{self.frame_condition_lengths}.')
+
+  @property
+  def self_condition_groups(self) -> self_conditioning.Groups:
+    """How rows are chosen that are given an estimate of x_0."""
+    return self_conditioning.Groups(
+        self.self_condition_probability, self.self_condition_group,
+        self.groups_in_shards)
 
 
 @jax.tree_util.register_dataclass
@@ -132,11 +148,16 @@ def diffusion_loss(
   if options.self_condition_probability:
     # Parameters are constants of the first pass: nothing of it is kept for
     # the backward pass.
-    first = denoise_fn(
-        jax.lax.stop_gradient(params), x_t, timestep, conditioning)
-    x_0 = prediction.x_0(first.astype(jnp.float32), x_t, alpha, sigma)
-    chosen = uniform[:, 0, _SELF_COND] < options.self_condition_probability
-    x_0 = jnp.where(chosen[:, None, None, None, None], x_0, 0.)
+    constants = jax.lax.stop_gradient(params)
+
+    def first_pass(rows):
+      x_t, timestep, alpha, sigma, conditioning = rows
+      first = denoise_fn(constants, x_t, timestep, conditioning)
+      return prediction.x_0(first.astype(jnp.float32), x_t, alpha, sigma)
+
+    x_0 = options.self_condition_groups.estimate(
+        first_pass, (x_t, timestep, alpha, sigma, conditioning),
+        noise.fold(keys, _GROUP), uniform[:, 0, _SELF_COND])
     conditioning = dataclasses.replace(
         conditioning, self_cond=jax.lax.stop_gradient(x_0))
 

@@ -65,14 +65,17 @@ def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
       num_conditions=latents[0] if config.data.image_rows else 1,
       text_tokens=config.text.max_tokens if config.text.name else 0)
   forward = sum(by_part.values())
-  first_pass = objective.options.self_condition_probability > 0
+  options = objective.options
+  first_pass = 0  # Rows that make an estimate.
+  if options.self_condition_probability:
+    first_pass = round(batch * options.self_condition_groups.share_passed)
   return dict(
       stage=config.stage, parameters=counting.parameters(shapes),
       parameters_by_part=counting.parameters_by_part(shapes, flops_lib.PARTS),
       latent_shape=list(latents), token_grid=list(grid), tokens=tokens,
       global_batch=batch, tokens_per_step=tokens * batch,
       model_flops_per_step=_train_flops(forward) * batch,
-      self_condition_flops_per_step=forward * batch if first_pass else 0,
+      self_condition_flops_per_step=forward * first_pass,
       model_flops_per_pass=forward, model_flops_by_part=by_part,
       sampler=drawing.options.sampler, sampler_steps=drawing.options.num_steps,
       sampler_guidance=drawing.guidance.scales,

@@ -111,6 +111,10 @@ class Diffusion:
       or the clean latents 'x0'.
     self_condition_probability: Probability p_sc that a row is given an estimate
       of its clean latents, which a first pass makes (section 4.2).
+    self_condition_group: Number of neighbouring rows of which as many are
+      chosen as the probability needs; only they make an estimate where it
+      divides the rows of a shard of the batch. 1: every row draws for itself,
+      and all rows make one.
     frame_condition_probability: Probability p_fp that a video row is given its
       first latent frames (section 4.3).
     frame_condition_lengths: Numbers of latent frames to give, of which each
@@ -128,6 +132,7 @@ class Diffusion:
   zero_terminal_snr: bool = True
   prediction: Literal['v', 'eps', 'x0'] = 'v'
   self_condition_probability: Fraction = 0.9
+  self_condition_group: Count = 1
   frame_condition_probability: Fraction = 0.0
   frame_condition_lengths: tuple[Count, ...] = (1, 2)
   drop_label: Fraction = 0.1

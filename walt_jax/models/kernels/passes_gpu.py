@@ -78,7 +78,8 @@ def sum_norm_backward(inputs: Arrays, *, interpret: bool) -> Arrays:
     the tokens of a group, float32 [G, D]: `shift` of d_norm and `scale` of
     d_norm times the normalised x; `gate` of d_x y.
   """
-  outputs, sums = {}, ()
+  outputs: dict[str, jnp.dtype] = {}
+  sums: tuple[str, ...] = ()
   if 'd_norm' in inputs:
     outputs['d_x'] = inputs['d_sum'].dtype
     sums += ('shift', 'scale')
