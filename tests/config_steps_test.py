@@ -5,7 +5,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
-import pytest
 
 from tests import config_programs as programs
 from walt_jax.builders import networks
@@ -119,7 +118,6 @@ def different_programs():
       kind_of(shrunk(programs.load(spec))): spec for spec in specs}.values())
 
 
-@pytest.mark.slow  # Together.
 class StepTest(parameterized.TestCase):
 
   @parameterized.parameters(*different_programs())

@@ -9,9 +9,8 @@ from walt_jax.core import errors
 from walt_jax.models import remat
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import gpu
-from walt_jax.planning import places
 from walt_jax.planning import topology
-from walt_jax.planning import topology_plan
+from walt_jax.planning import tpu
 
 Report = Callable[[str], None]
 _TENSOR_SIZES = (1, 2, 4, 8)
@@ -57,7 +56,7 @@ def sweep(config: schema.Experiment, name: str, figures: dict[str, Any],
   Raises:
     UserError: If there is no such slice, or no layout takes the batch.
   """
-  place = places.slice_of(name, 'sweep')
+  place = topology.get_slice(name)
   report('estimating layouts')
   found = sorted(candidates(config, place, figures),
                  key=lambda one: _order(one, place))
@@ -75,19 +74,17 @@ def sweep(config: schema.Experiment, name: str, figures: dict[str, Any],
         estimated_step_seconds=one.estimated_seconds, compiled=False)
     if index < num_compiled:
       report(f'layout {index + 1} of {min(num_compiled, len(found))}')
-      plan = topology_plan.topology_plan(
+      plan = tpu.topology_plan(
           laid_out(config, one.mesh, one.remat_policy), name, figures,
           with_sampler=False, report=report)
       row |= dict(compiled=True, fits=plan['fits'],
                   hbm_needed_bytes=plan['hbm_needed_bytes'],
                   compile_seconds=plan['compile_seconds'])
       if plan['fits']:
-        # A layout whose ledger is refused is not compared with the others.
-        row |= dict(step_seconds=plan['predicted_step_seconds'],
-                    mfu=plan['predicted_mfu'],
+        row |= dict(step_seconds=plan['roofline']['slow_step_seconds'],
+                    mfu=plan['roofline']['slow_mfu'],
                     collectives=plan['collectives'])
-        if row['step_seconds'] is not None and (
-            best is None or row['step_seconds'] < best['step_seconds']):
+        if best is None or row['step_seconds'] < best['step_seconds']:
           best = row
     rows.append(row)
   recommended = best and {
@@ -123,7 +120,7 @@ def candidates(config: schema.Experiment, place: topology.Slice,
         platform='tpu')
     parts = gpu.estimate_parts(traced)
     rows = config.data.batch_size // (first[0] * first[1])
-    executed = topology_plan.executed_flops(traced)
+    executed = tpu.executed_flops(traced)
     for shape in shapes:
       run = absent_runs.absent_run(
           laid_out(config, shape, policy),

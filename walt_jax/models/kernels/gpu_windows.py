@@ -1,0 +1,127 @@
+"""What the Triton kernels of window attention have in common.
+
+Products of queries and keys start from the bias, which arrives divided by the
+scale of the logits; weights are `exp2(scale * log2(e) * (product - ..))`.
+"""
+import dataclasses
+
+import jax
+from jax.experimental.pallas import triton as plgpu
+import jax.numpy as jnp
+
+from walt_jax.models import attention
+from walt_jax.models.kernels import gpu_tiles
+
+LOG2_E = 1.4426950408889634
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What the kernels of one call are made for.
+
+  Attributes:
+    geometry: The windows.
+    tile: Queries and keys of a tile.
+    keys: Keys of a tile of the `keys` kernel: each reads all queries.
+    use_qk_norm: Whether queries and keys pass LayerNorm first.
+    use_bias: Whether a bias is added to the logits.
+    use_identity: Whether rows of the batch may be marked as images.
+    keep: Whether the keys of a window stay on the chip in the forward kernel
+      (else they are read and normalised again for every tile of queries).
+    rows: Rows of the batch of one program of the `queries` kernel.
+    interpret: Whether the kernels are interpreted.
+  """
+  geometry: gpu_tiles.Geometry
+  tile: int
+  keys: int
+  use_qk_norm: bool
+  use_bias: bool
+  use_identity: bool
+  keep: bool
+  rows: int
+  interpret: bool
+
+  @property
+  def log2_scale(self) -> float:
+    return self.geometry.head_dim ** -.5 * LOG2_E
+
+
+def normalized(problem, x, scale):
+  """Rows ready for products, with or without QK norm."""
+  if not problem.use_qk_norm:
+    return gpu_tiles.Normalized(x, (), jnp.ones(()))
+  return gpu_tiles.normalize(
+      x, scale, problem.geometry.head_dim, attention.NORM_EPSILON)
+
+
+def load_scale(problem, ref):
+  """Scale of QK norm by pieces; empty without."""
+  if not problem.use_qk_norm:
+    return ()
+  return gpu_tiles.load_vector(ref, problem.geometry.pieces)
+
+
+def each_tile(geometry, size, run):
+  """Runs `run(tile)` for the tiles of a window."""
+  def step(tile, nothing):
+    run(tile)
+    return nothing
+  jax.lax.fori_loop(0, geometry.num_tiles(size), step, 0)
+
+
+def apart(hide, number, compute, like):
+  """`compute()`, hidden from the products that take its results if `hide`.
+
+  Triton gives every warp rows of its own where one product enters another. If
+  there are fewer rows than warps have use for, half of the warps would repeat
+  what the others do. Triton does not see them through a condition.
+
+  Args:
+    hide: Whether to.
+    number: A loop's index, not negative.
+    compute: Returns a tuple of arrays.
+    like: (rows, columns, type) of each of them.
+  """
+  if not hide:
+    return compute()
+  nothing = lambda: jax.tree.map(
+      lambda x: jnp.zeros(like[:2], like[2]), jax.eval_shape(compute))
+  return jax.lax.cond(number >= 0, compute, nothing)
+
+
+def unless_image(problem, refs, run, run_image):
+  """Runs one of two: the latter where the program's row is an image."""
+  if not problem.use_identity:
+    run()
+    return
+  jax.lax.cond(refs.identity[...] == 0, run, run_image)
+
+
+def products(problem, a, b, bias_ref, rows, columns):
+  """Logits over their scale [rows, columns]; -inf at columns not real."""
+  out = gpu_tiles.dot_columns(a, b)
+  if problem.use_bias:
+    at = bias_ref.at[rows.tokens[:, None], columns.tokens[None]]
+    real = real_pairs(rows, columns)
+    bias = plgpu.load(at, mask=real, other=None if real is None else 0.)
+    out = out + bias.astype(jnp.float32)
+  if columns.real is not None:
+    out = jnp.where(columns.real[None], out, -jnp.inf)
+  return out
+
+
+def real_pairs(rows, columns):
+  """Mask of [rows, columns], or None if all are real."""
+  if rows.real is None and columns.real is None:
+    return None
+  every = lambda x: (
+      jnp.ones(x.tokens.shape, bool) if x.real is None else x.real)
+  return every(rows)[:, None] & every(columns)[None]
+
+
+def row_values(ref, rows, other, lead=()):
+  """[rows] float32 of one window and head, `other` at rows not real."""
+  at = ref.at[(*lead, rows.tokens)]
+  if rows.real is None:
+    return plgpu.load(at)
+  return plgpu.load(at, mask=rows.real, other=other)
