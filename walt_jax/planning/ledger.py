@@ -179,6 +179,11 @@ class Ledger:
     """Totals by part of the model, the costliest first."""
     return _totals(self.charges, lambda one: one.part)
 
+  def compute_by_part(self) -> dict[str, Total]:
+    """The same without collectives."""
+    return _totals((one for one in self.charges if not one.is_collective),
+                   lambda one: one.part)
+
   def by_kind(self) -> dict[str, Total]:
     """Totals by kind of kernel, the costliest first."""
     return _totals(self.charges, lambda one: one.kind)
@@ -198,6 +203,9 @@ class Ledger:
         refusals=list(self.refusals),
         by_part={name: dataclasses.asdict(total)
                  for name, total in self.by_part().items()},
+        compute_by_part={
+            name: dataclasses.asdict(total)
+            for name, total in self.compute_by_part().items()},
         by_kind={name: dataclasses.asdict(total)
                  for name, total in self.by_kind().items()},
         charges=[dataclasses.asdict(one)
