@@ -162,7 +162,9 @@ def redraw(pipeline: pipeline_lib.Pipeline, latents: np.ndarray,
   """
   stage = pipeline.stages[0]
   sampler = stage.sampler
-  steps = samplers.make(sampler.schedule, stage.defaults.options).rows()
+  # Rules that use more than the last estimate cannot begin midway.
+  steps = samplers.make(sampler.schedule, samplers.SamplerOptions(
+      'ddim', stage.defaults.options.num_steps)).rows()
   chosen = np.flatnonzero(steps['timestep'] <= level)
   ids = {name: i for i, name in enumerate(stage.classes)}
   states, mask = pipeline.text.embed([r.prompt for r in requests])
@@ -183,7 +185,8 @@ def redraw(pipeline: pipeline_lib.Pipeline, latents: np.ndarray,
     rows = slice(first, first + _BATCH)
     eps = np.random.default_rng(first).standard_normal(
         latents[rows].shape, np.float32)
-    x = steps.alpha[chosen[0]] * latents[rows] + steps.sigma[chosen[0]] * eps
+    x = (steps['alpha'][chosen[0]] * latents[rows]
+         + steps['sigma'][chosen[0]] * eps)
     label = np.array([[ids[r.label]] for r in requests[rows]], np.int32)
     made.append(np.asarray(draw(
         stage.params.get(), jnp.asarray(x, jnp.float32), types.Conditioning(
