@@ -55,6 +55,7 @@ flags=${flags% }
 # gcsfuse gives every host the same files under $mount.
 remote="set -e
 export WALT_HOSTS=tpu
+export JAX_COMPILATION_CACHE_DIR=$mount/walt_programs
 mkdir -p $mount && (mountpoint -q $mount || gcsfuse --implicit-dirs ${bucket%%/*} $mount)
 cd $(printf '%q' "$repo")
 exec .venv/bin/walt train --workdir $mount/$(printf '%q' "${bucket#*/}") $flags"

@@ -59,6 +59,7 @@ bucket="${workdir#gs://}"
 flags=$(printf '%q ' "$@")
 flags=${flags% }
 remote="mkdir -p /mnt/walt && gcsfuse --implicit-dirs ${bucket%%/*} /mnt/walt && \
+export JAX_COMPILATION_CACHE_DIR=/mnt/walt/walt_programs && \
 cd /app && exec .venv/bin/walt train --workdir /mnt/walt/$(printf '%q' "${bucket#*/}") $flags"
 
 command=(xpk workload create --cluster "$cluster" --workload "$workload"

@@ -64,6 +64,9 @@ class ScriptTest(parameterized.TestCase):
     if script != 'slurm.sbatch':
       # The remote command is one word of the local one.
       words = shlex.split(words[-1])
+      # Hosts of a slice have no home that stays, or that they share.
+      self.assertIn(
+          'JAX_COMPILATION_CACHE_DIR=/mnt/walt/walt_programs', words)
     args = cli.parse(train_flags(words))
     self.assertEqual(args.config, 'configs/t2v_base.py')
     self.assertTrue(args.workdir.endswith('run'))
@@ -113,7 +116,8 @@ class JobSetTest(absltest.TestCase):
     variables = {one['name']: one['value'] for one in container['env']}
     self.assertEqual(variables, {
         'WALT_COORDINATOR': 'run-hosts-0-0.run:8476',
-        'WALT_NUM_PROCESSES': '8'})
+        'WALT_NUM_PROCESSES': '8',
+        'JAX_COMPILATION_CACHE_DIR': '/mnt/walt/walt_programs'})
 
   def test_the_jobset_holds_what_its_definition_knows(self):
     """Fields of v1alpha2's spec that we use, and their types."""

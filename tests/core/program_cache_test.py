@@ -22,7 +22,8 @@ jax.jit(lambda x: x + 1)(2.0)
 
 
 def _run(when: str, home: str, **environment: str) -> str:
-  left_out = ('JAX_COMPILATION_CACHE_DIR', 'JAX_ENABLE_COMPILATION_CACHE')
+  left_out = ('JAX_COMPILATION_CACHE_DIR', 'JAX_ENABLE_COMPILATION_CACHE',
+              'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
   inherited = {name: value for name, value in os.environ.items()
                if name not in left_out}
   return subprocess.run(
@@ -58,6 +59,29 @@ class ProgramCacheTest(absltest.TestCase):
       line = program_cache.enable()
       self.assertNotIn('JAX_COMPILATION_CACHE_DIR', os.environ)
     self.assertRegex(line, rf'{file}/walt_jax/.* cannot be written; .*DIR\Z')
+
+  def test_what_was_not_used_for_long_goes(self):
+    folder = pathlib.Path(self.home)
+    for age, name in enumerate(('new-cache', 'used-cache', 'old-cache',
+                                'older-cache', 'another_file')):
+      (folder / name).write_bytes(bytes(10))
+      os.utime(folder / name, (10**9 - age, 10**9 - age))
+    os.utime(folder / 'used-cache', (10**9 + 1, 0))  # Written long ago.
+    program_cache.prune(folder, 25)
+    self.assertCountEqual([file.name for file in folder.iterdir()],
+                          ['new-cache', 'used-cache', 'another_file'])
+    with mock.patch.object(program_cache, '_MAX_BYTES', 10), mock.patch.object(
+        program_cache, 'default_folder', lambda: folder):
+      for given, left in ({'JAX_COMPILATION_CACHE_MAX_SIZE': '1'}, 2), ({}, 1):
+        with mock.patch.dict(os.environ, given, clear=True):
+          self.assertIsNone(program_cache.enable())
+        self.assertLen([*folder.glob('*-cache')], left)
+
+  def test_a_number_of_devices_finds_its_own_programs(self):
+    for count, kept in ((1, 1), (4, 2), (1, 2)):
+      _run('early', self.home, XLA_FLAGS=(
+          f'--xla_force_host_platform_device_count={count}'))
+      self.assertEqual(self.programs(), kept)
 
   def test_folders_differ_by_processor(self):
     here = program_cache.default_folder()

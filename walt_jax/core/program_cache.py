@@ -2,8 +2,11 @@
 
 A second run of the same shapes on the same versions starts at once. The
 variables of JAX decide, where they are set: `JAX_COMPILATION_CACHE_DIR` names
-another folder, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
+another folder, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing,
+`JAX_COMPILATION_CACHE_MAX_SIZE` is a limit that JAX itself keeps.
 """
+from collections.abc import Iterator
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -11,13 +14,20 @@ import platform
 import sys
 
 _VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
+_SHORTEST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
+_LIMIT = 'JAX_COMPILATION_CACHE_MAX_SIZE'
+# JAX keeps what took a second; much of what a command waits for takes less.
+_SECONDS = 0.1
+# JAX's own limit needs a package more, and a lock that all processes wait for.
+_MAX_BYTES = 4 * 2**30
 
 
 def enable() -> str | None:
   """Makes JAX keep programs, if no variable says otherwise.
 
   The folder is readable by its owner alone: who writes there decides what
-  later runs execute.
+  later runs execute. It is brought below 4 GiB first; what was not used for
+  the longest time goes.
 
   Returns:
     A line that says why nothing is kept, or None.
@@ -34,11 +44,41 @@ def enable() -> str | None:
   if not (writable and owned):
     return (f'compiled programs are not kept: {folder} cannot be written; '
             f'name another folder by {_VARIABLE}')
+  if _LIMIT not in os.environ:
+    prune(folder, _MAX_BYTES)
   os.environ[_VARIABLE] = str(folder)
+  seconds = float(os.environ.setdefault(_SHORTEST, str(_SECONDS)))
   jax = sys.modules.get('jax')
   if jax:  # It has read the environment already.
     jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)
   return None
+
+
+def prune(folder: pathlib.Path, max_bytes: int) -> None:
+  """Deletes the programs that were not used for the longest time.
+
+  Another process may use the folder meanwhile: it compiles what it misses.
+
+  Args:
+    folder: Where JAX keeps programs.
+    max_bytes: What those that stay may take.
+  """
+  total = 0
+  for file, status in sorted(_programs(folder), reverse=True, key=lambda entry:
+                             max(entry[1].st_atime, entry[1].st_mtime)):
+    total += status.st_size
+    if total > max_bytes:
+      with contextlib.suppress(OSError):
+        file.unlink()
+
+
+def _programs(
+    folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, os.stat_result]]:
+  """Every file that holds a program."""
+  for file in folder.glob('*-cache'):
+    with contextlib.suppress(OSError):  # Another process has deleted it.
+      yield file, file.stat()
 
 
 def default_folder() -> pathlib.Path:
