@@ -83,6 +83,29 @@ def _tiling(result: Any) -> Iterable[Cells]:
         for one in overlaps))
 
 
+def _upscaling(result: Any) -> Iterable[Cells]:
+  def number(row, key, form):
+    return f'{row[key]:{form}}' if key in row else ''
+
+  for row in result['rows']['upscaling']:
+    yield (f'{row["stage"]}, {row["size"]} px', row['input'], row['method'],
+           number(row, 'psnr', '.2f'), number(row, 'perceptual', '.4f'),
+           number(row, 'fvd', '.0f'))
+
+
+def _share(score: dict[str, Any]) -> str:
+  return (f'{score["correct"]}/{score["total"]} = {score["accuracy"]:.1%} '
+          f'({score["low"]:.1%} to {score["high"]:.1%})')
+
+
+def _cascade(result: Any) -> Iterable[Cells]:
+  for row in result['rows']['cascade']:
+    real = row['real']
+    yield (f'{row["stage"]}, {row["size"]} px', _share(row['digit']),
+           _share(row['direction']), f'{real["digit"]["accuracy"]:.1%}, '
+           f'{real["direction"]["accuracy"]:.1%}')
+
+
 def _noise_augmentation(result: Any) -> Iterable[Cells]:
   for row in result['rows']['robustness']:
     yield (f'{row["sigma"]:.2f}', row['method'], f'{row["psnr"]:.2f}',
@@ -97,6 +120,11 @@ TABLES = (
           ('attention', 'kept for the gradient', 'layers unrolled',
            'self-conditioning', 'ms a step', "of the twin's speed",
            'temporaries, GiB'), _h100_train_step),
+    Table('super_resolution', 'sampling.md', 'super_resolution.json',
+          ('stage', 'input', 'method', 'PSNR, dB', 'perceptual', 'FVD'),
+          _upscaling),
+    Table('cascade', 'sampling.md', 'cascade.json',
+          ('after', 'digit', 'direction', 'reader on real clips'), _cascade),
     Table('noise_augmentation', 'sampling.md', 'noise_augmentation.json',
           ('noise on the input (deviations)', 'method', 'PSNR, dB',
            'perceptual'), _noise_augmentation),

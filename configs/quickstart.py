@@ -103,8 +103,7 @@ def _denoiser(stage: str, long: bool) -> config_dict.ConfigDict:
       warmup_steps=50, decay_steps=steps, accumulation_steps=1)
   config.ema = (0.998 if long else 0.99,)
   # First order steps leave noise that a short run has not learnt to remove. A
-  # super-resolution stage takes one step, to the mean of what could be; after
-  # more training two are a little better (docs/measurements/sampling.md).
+  # super-resolution stage takes one step, to the mean of what could be.
   config.sampler = dict(
       sampler='dpmpp_2m', num_steps=1 if level else 12, factorized=not level)
   if not level:
