@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 
 import pytest
 
@@ -17,6 +18,9 @@ gc.set_threshold(50_000, 20, 10)
 
 # Whole runs: every test of these folders takes long.
 _SLOW = ('e2e', 'parity')
+
+# Seconds of processor time, of children too, beyond which a test must be slow.
+_LIMIT = 20.0
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
@@ -43,3 +47,23 @@ def pytest_collection_modifyitems(items):
     folder = item.path.relative_to(_ROOT / 'tests').parts[0]
     if folder in _SLOW:
       item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+  """Says which tests take long and are not marked; under CI they fail."""
+  began = _processor_seconds()
+  result = yield
+  seconds = _processor_seconds() - began
+  if seconds > _LIMIT and not item.get_closest_marker('slow'):
+    message = (f'{item.nodeid} took {seconds:.0f} s of a processor; make it '
+               f'quicker, or mark it slow (over {_LIMIT:.0f} s)')
+    if os.environ.get('CI'):
+      raise AssertionError(message)
+    warnings.warn(message, stacklevel=1)
+  return result
+
+
+def _processor_seconds() -> float:
+  """Of this process and of its children that have ended."""
+  return sum(os.times()[:4])
