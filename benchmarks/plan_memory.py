@@ -36,7 +36,7 @@ from walt_jax.builders import tokenizer_runs
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.planning import gpu
-from walt_jax.planning import tpu
+from walt_jax.planning import topology_plan
 
 _CASES = (
     'configs/ucf101.py:l,data.batch_size=8',
@@ -105,7 +105,7 @@ def _one(case: str, steps: int) -> dict[str, Any]:
   device = jax.devices()[0]
   row = dict(
       notes, batch_size=config.data.batch_size,
-      remat_policy=tpu.remat_policy(config),
+      remat_policy=topology_plan.remat_policy(config),
       estimated_gib=_gib(estimate['hbm_needed_bytes']),
       estimated_parts_gib={name: _gib(size) for name, size in
                            estimate['memory_by_part'].items()})

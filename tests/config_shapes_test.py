@@ -1,15 +1,20 @@
 """Every variant of every config at full size, traced for its shapes alone.
 
 Initialisation, encoding and the train step; what is encoded is what the train
-step takes.
+step takes. Gradients have the shapes of what they are of: they are not traced,
+which would be most of the time. Those of each different program are taken by
+tests/config_steps_test.py, shrunk.
 """
+import contextlib
 import dataclasses
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+import pytest
 
 from tests import config_programs as programs
 from walt_jax.builders import networks
@@ -73,19 +78,46 @@ def encoded(network, data, text, frames, low_res_factor):
               network.latent_channels))), batch, jax.random.key(0))
 
 
+def zeros(tree):
+  return jax.tree.map(jnp.zeros_like, tree)
+
+
+def value_and_zeros(function, argnums=0, has_aux=False):
+  """In the place of `jax.value_and_grad`, where shapes are the point."""
+  del has_aux  # The value has it.
+  return lambda *args: (function(*args), zeros(args[argnums]))
+
+
+def zero_vjp(function, *args):
+  return function(*args), lambda cotangents: zeros(args)
+
+
+@contextlib.contextmanager
+def without_gradients():
+  """Steps are traced with zeros for all gradients."""
+  with (
+      mock.patch.object(jax, 'value_and_grad', value_and_zeros),
+      mock.patch.object(jax, 'vjp', zero_vjp),
+      mock.patch.object(
+          jax, 'grad', lambda function: lambda value: zeros(value))):
+    yield
+
+
 @functools.cache
 def traced(config):
   """A config's run, and the shapes of state and metrics after a step."""
   run = programs.run_of(config)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  return run, jax.eval_shape(
-      run.stage.train_step, run.state, run.batch, key, run.stage.frozen)
+  with without_gradients():
+    return run, jax.eval_shape(
+        run.stage.train_step, run.state, run.batch, key, run.stage.frozen)
 
 
 def shapes(tree):
   return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
+@pytest.mark.slow  # Together.
 class FullSizeTest(parameterized.TestCase):
 
   @parameterized.parameters(*programs.SPECS)

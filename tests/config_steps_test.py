@@ -5,6 +5,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from tests import config_programs as programs
 from walt_jax.builders import networks
@@ -118,6 +119,7 @@ def different_programs():
       kind_of(shrunk(programs.load(spec))): spec for spec in specs}.values())
 
 
+@pytest.mark.slow  # Together.
 class StepTest(parameterized.TestCase):
 
   @parameterized.parameters(*different_programs())

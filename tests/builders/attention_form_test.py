@@ -12,8 +12,12 @@ from walt_jax.core import types
 
 
 def load(**overrides):
-  return schema.of(config_lib.load('configs/ucf101.py:smoke', [
-      (f'model.{key}', value) for key, value in overrides.items()]))
+  return load_config('ucf101.py:smoke', *(
+      (f'model.{key}', value) for key, value in overrides.items()))
+
+
+def load_config(name, *overrides):
+  return schema.of(config_lib.load(f'configs/{name}', overrides))
 
 
 class AttentionFormTest(parameterized.TestCase):
@@ -25,7 +29,8 @@ class AttentionFormTest(parameterized.TestCase):
     self.assertEqual(networks.denoiser(
         load(attention_form='xla'), 'gpu').attention_form, 'xla')
     self.assertEqual(
-        networks.denoiser(load(), 'gpu').attention_form, 'fused_gpu')
+        networks.denoiser(load(dtype='bfloat16'), 'gpu').attention_form,
+        'fused_gpu')
 
   @parameterized.parameters(('cpu', 'bfloat16'), ('gpu', 'float32'))
   def test_what_cannot_be_had(self, platform, dtype):
@@ -58,6 +63,31 @@ class AttentionFormTest(parameterized.TestCase):
     self.assertIn('params', trace())
     with self.assertRaisesRegex(RuntimeError, 'cuDNN'):
       trace(attention_form='cudnn')
+
+  def test_kernels_for_tpus_are_not_to_be_had_elsewhere(self):
+    with self.assertRaisesRegex(errors.UserError, "'fused_tpu'.*not on a cpu"):
+      networks.denoiser(load(attention_form='fused_tpu'), 'cpu')
+
+  @parameterized.parameters(
+      'ucf101.py', 'ucf101.py:l', 'k600.py', 'imagenet256.py', 't2v_base.py',
+      't2v_base_9x16.py', 't2v_sr2.py')
+  def test_configs_are_fused_on_a_tpu(self, name):
+    with self.assertNoLogs('walt_jax'):
+      denoiser = networks.denoiser(load_config(name), 'tpu')
+    self.assertEqual(denoiser.attention_form, 'fused_tpu')
+
+  @parameterized.parameters(
+      ('ucf101.py:ablation_window_full', (), 'spacetime .* 1280 tokens'),
+      ('ucf101.py', [('mesh.tensor', '2')], '8 heads of width 72'))
+  def test_what_is_not_served_is_told(self, name, overrides, reason):
+    with self.assertLogs('walt_jax') as logs:
+      networks.denoiser(load_config(name, *overrides), 'tpu')
+    self.assertRegex('\n'.join(logs.output), f'(?s)form xla.*{reason}|{reason}')
+
+  @parameterized.parameters(('ucf101.py', 'cpu'), ('ucf101.py:smoke', 'tpu'))
+  def test_a_cpu_and_float32_take_the_plain_form(self, name, platform):
+    self.assertEqual(
+        networks.denoiser(load_config(name), platform).attention_form, 'xla')
 
 
 if __name__ == '__main__':

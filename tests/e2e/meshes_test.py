@@ -1,4 +1,5 @@
 """Every stage learns and samples alike on one device and on every mesh."""
+import functools
 import pathlib
 import tempfile
 
@@ -9,83 +10,76 @@ import numpy as np
 
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
+from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
 
-_STEPS = 5
 _MESHES = ((8, 1, 1), (1, 8, 1), (2, 2, 2))
-# Sums over devices round in another order; five steps of Adam spread it.
+_ONE = (1, 1, 1)
+# Two steps on each mesh: the second's loss shows what the first one learned.
+_LEG = 2
+# Each begins on another mesh, where its parameters are then drawn.
+_ROUTES = {'tokenizer': (0, 1, 2), 'base': (1, 2, 0), 'sr': (2, 0, 1)}
+# Sums over devices round in another order; steps of Adam spread it.
 _TOLERANCE = 1e-4
 # Two heads, so that `tensor` cuts attention too.
 _CHANGES = {
     'tokenizer': {},
-    'base': dict(model__num_heads=2, train__eval_every=0,
-                 optimizer__name='muon'),
-    'sr': dict(model__num_heads=2),
+    'base': dict(model__num_heads=2, optimizer__name='muon',
+                 data__image_rows=8, data__batch_size=16,
+                 train__eval_every=_LEG),
+    'sr': dict(model__num_heads=2, train__eval_every=0),
 }
+
+
+def logged(workdir, name) -> np.ndarray:
+  """(step, value) of every line of metrics that has such a value."""
+  return np.array([(line['step'], line[name]) for line in
+                   run_files.read_metrics(workdir).lines if name in line])
 
 
 class StageTest(parameterized.TestCase):
 
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.folder = pathlib.Path(cls.enterClassContext(
-        tempfile.TemporaryDirectory()))
+  @parameterized.parameters('tokenizer', 'base', 'sr')
+  def test_a_run_goes_on_from_mesh_to_mesh(self, stage):
+    """Steps on each mesh, and on one device at the end, are one unbroken run.
 
-  def one_device(self, stage) -> pathlib.Path:
-    workdir = self.folder / stage
-    if not workdir.exists():
-      tiny.train(stage, workdir, _STEPS, **_CHANGES[stage])
-    return workdir
-
-  @parameterized.product(stage=('tokenizer', 'base', 'sr'), shape=_MESHES)
-  def test_losses_of_five_steps(self, stage, shape):
-    one = self.one_device(stage)
-    workdir = self.folder / f'{stage}_{"x".join(map(str, shape))}'
-    mesh = {f'mesh__{name}': size
-            for name, size in zip(mesh_lib.AXES, shape, strict=True)}
-    tiny.train(stage, workdir, _STEPS, devices=8, **_CHANGES[stage], **mesh)
-    self.assertLen(tiny.losses(workdir), _STEPS)
-    np.testing.assert_allclose(
-        tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
-    # What one mesh wrote, another continues with.
-    if shape == (2, 2, 2):
-      tiny.train(stage, workdir, _STEPS + 1, **_CHANGES[stage])
-      tiny.train(stage, one, _STEPS + 1, **_CHANGES[stage])
-      np.testing.assert_allclose(
-          tiny.losses(workdir), tiny.losses(one), rtol=_TOLERANCE)
-
-
-class MeshToMeshTest(absltest.TestCase):
-
-  def test_a_run_goes_on_from_mesh_to_mesh(self):
-    """A step on each, and on the first again, is one unbroken run."""
-    route = (*_MESHES, _MESHES[0])
+    The base's batches have images beside videos; it is evaluated on each mesh.
+    """
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    tiny.train('base', folder / 'one', len(route), **_CHANGES['base'])
-    for step, shape in enumerate(route, start=1):
+    one, moved = folder / 'one', folder / 'moved'
+    num_steps = _LEG * len(_MESHES) + 1
+    tiny.train(stage, one, num_steps, **_CHANGES[stage])
+    names = ['train/loss', *(['eval/v_loss'] if stage == 'base' else [])]
+    step = 0
+    for shape in (*(_MESHES[index] for index in _ROUTES[stage]), _ONE):
+      step = min(step + _LEG, num_steps)
       mesh = {f'mesh__{name}': size
               for name, size in zip(mesh_lib.AXES, shape, strict=True)}
-      tiny.train('base', folder / 'moved', step, devices=8,
-                 **_CHANGES['base'], **mesh)
-    np.testing.assert_allclose(tiny.losses(folder / 'moved'),
-                               tiny.losses(folder / 'one'), rtol=_TOLERANCE)
+      tiny.train(stage, moved, step, devices=int(np.prod(shape)),
+                 **_CHANGES[stage], **mesh)
+      for name in names:
+        found, expected = logged(moved, name), logged(one, name)
+        self.assertEqual(found[-1, 0], step)
+        np.testing.assert_allclose(
+            found, expected[:len(found)], rtol=_TOLERANCE, err_msg=f'{shape}')
+
+
+@functools.cache
+def drawn_on(shape) -> np.ndarray:
+  """Samples of a mesh of so many devices."""
+  return mesh_samples.draw_on(mesh_lib.make_mesh(
+      *shape, devices=jax.devices()[:int(np.prod(shape))]))
 
 
 class SamplesTest(parameterized.TestCase):
 
   @parameterized.parameters(*_MESHES)
   def test_samples_of_a_mesh_are_those_of_one_device(self, *shape):
-    def draw(*shape):
-      count = int(np.prod(shape))
-      return mesh_samples.draw_on(
-          mesh_lib.make_mesh(*shape, devices=jax.devices()[:count]))
-
-    one = draw(1, 1, 1)
+    one = drawn_on(_ONE)
     self.assertGreater(one.std(), 0.1)
-    np.testing.assert_allclose(draw(*shape), one, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(drawn_on(shape), one, rtol=1e-3, atol=1e-4)
 
 
 class RestoreTest(absltest.TestCase):

@@ -26,7 +26,7 @@ _PATIENCE = 300.0  # Seconds until processes must have come somewhere.
 _TIMEOUT = 10.0  # Silence after which a host counts as lost.
 # From the loss of a process until the other has ended, with a busy machine.
 _LIMIT = 30.0
-_QUIET = dict(train__eval_every=0, train__save_every=20)
+_QUIET = dict(train__eval_every=0, train__save_every=8)
 _MESH = dict(mesh__data=2, mesh__fsdp=4, mesh__tensor=1)
 
 

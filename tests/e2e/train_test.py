@@ -181,36 +181,6 @@ class InterruptionTest(TrainTestCase):
     return last_line(workdir)
 
 
-class MeshTest(TrainTestCase):
-
-  @parameterized.parameters(
-      ({'data': 8}, 0), ({'data': 8}, 8), ({'fsdp': 8}, 8))
-  def test_eight_devices_train_as_one_does(self, axes, image_rows):
-    """Three steps; with image rows, each batch has as many videos."""
-    axes = {'data': 1, 'fsdp': 1, 'tensor': 1} | axes
-    changed = {f'mesh__{name}': size for name, size in axes.items()}
-    rows = dict(data__image_rows=image_rows, data__batch_size=8 + image_rows,
-                train__eval_every=3)
-    one, eight = one_device_run(image_rows), self.new_dir()
-    tiny.train('base', eight, 3, devices=8, **rows, **changed)
-    np.testing.assert_allclose(
-        tiny.losses(eight), tiny.losses(one), rtol=2e-5)
-    ours, theirs = (run_files.read_metrics(run).lines for run in (eight, one))
-    held_out = lambda lines: [
-        line['eval/v_loss'] for line in lines
-        if 'eval/v_loss' in line and line['step'] in (0, 3)]
-    np.testing.assert_allclose(held_out(ours), held_out(theirs), rtol=2e-5)
-
-
-def one_device_run(image_rows: int) -> pathlib.Path:
-  """Three steps on one device."""
-  if not image_rows:
-    return tiny.run('base')
-  return tiny.shared('joint', lambda workdir: tiny.train(
-      'base', workdir, 3, data__image_rows=image_rows,
-      data__batch_size=8 + image_rows, train__eval_every=3))
-
-
 def last_line(workdir: pathlib.Path) -> int:
   """The step of the last line of metrics, or -1."""
   lines = run_files.read_metrics(workdir).lines

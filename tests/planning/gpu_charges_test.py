@@ -111,6 +111,10 @@ class TextsTest(gpu_topology_test.WithoutCache):
         capacity_bytes=2**30)
     self.assertRegex(checked.refusals[0], '3% apart')
     self.assertRegex(checked.refusals[1], '2.0 GiB.* 1.0 GiB')
+    # Equal work that the compiler does once is no less work.
+    self.assertEmpty(ledger.checked(
+        found, executed_flops=2 * found.flops, distinct_flops=found.flops,
+        needed_bytes=1, capacity_bytes=1).refusals)
 
   @gpu_topology_test.needs_wheels
   @parameterized.parameters('layers', 'kernel_layers', 'gathered_layers')

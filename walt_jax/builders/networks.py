@@ -1,6 +1,7 @@
 """Networks from their config sections."""
 from collections.abc import Sequence
 import dataclasses
+import logging
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from walt_jax.core import conditions
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.models.kernels import fused_attention
+from walt_jax.models.kernels import operands
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
@@ -20,10 +23,10 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 # The faster form by measurement (docs/measurements/tokenizer.md); 'native'
 # elsewhere.
 _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
-# What 'auto' is. By ledger: fused kernels take 5 ms where XLA's attention takes
-# 28 (four layers of L on an absent H100). cuDNN's cannot be traced, so not
-# planned, without a GPU.
-_ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'fused_gpu', 'tpu': 'xla'}
+# What 'auto' is. By ledger: on a GPU fused kernels take 5 ms where XLA's
+# attention takes 28 (four layers of L on an absent H100). cuDNN's cannot be
+# traced, so not planned, without a GPU.
+_ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'fused_gpu', 'tpu': 'fused_tpu'}
 # By ledger: kernels and an unrolled loop take 24 ms where XLA's own take 32
 # (four layers of L without attention on an absent H100).
 _PASSES_FORMS = {'cpu': 'plain', 'gpu': 'triton', 'tpu': 'plain'}
@@ -72,13 +75,22 @@ def denoiser(config: schema.DenoiserExperiment,
   """
   attention_form: str = config.model.attention_form
   if attention_form == 'auto':
-    attention_form = _ATTENTION_FORMS[platform]
+    # In float32 the kernels' products are exact where XLA's are quick.
+    attention_form = (
+        _ATTENTION_FORMS[platform] if config.model.dtype == 'bfloat16'
+        else 'xla')
   if attention_form == 'cudnn' and (
       platform != 'gpu' or config.model.dtype != 'bfloat16'):
     raise errors.UserError(
         "config key model.attention_form is 'cudnn', whose kernels take "
         f"bfloat16 on a GPU, not {config.model.dtype} on a {platform}; set "
         "model.dtype=bfloat16 for a GPU, or model.attention_form=auto")
+  if attention_form == 'fused_tpu' and platform != 'tpu':
+    raise errors.UserError(
+        "config key model.attention_form is 'fused_tpu', whose kernels run on "
+        f'TPUs, not on a {platform}; set model.attention_form=auto')
+  for note in attention_notes(config, attention_form):
+    logging.getLogger('walt_jax').warning('%s.', note)
   return _network(config.model, dict(
       text_width=config.text.width, attention_form=attention_form,
       passes_form=_passes_form(config.model, platform),
@@ -94,6 +106,30 @@ def _passes_form(model: schema.Denoiser, platform: str) -> str:
   if model.passes_form == 'auto':
     return _PASSES_FORMS[platform]
   return model.passes_form
+
+
+def attention_notes(
+    config: schema.DenoiserExperiment, form: str) -> list[str]:
+  """A line for each kind of attention that `form` does not serve."""
+  model = config.model
+  grid = (config.latents.frames, config.latents.height // model.patch,
+          config.latents.width // model.patch)
+  heads = max(model.num_heads // max(config.mesh.tensor, 1), 1)
+  kinds = {'spatial': (model.spatial_window, 0),
+           'spacetime': (model.spacetime_window, 0)}
+  if config.text.width:
+    kinds['text'] = (model.spatial_window, config.text.max_tokens)
+  notes = []
+  for name, (window, text_length) in kinds.items():
+    sizes = operands.Sizes(
+        grid, window, heads, model.width // model.num_heads,
+        text_length, model.dtype)
+    reason = fused_attention.refusal(form, sizes)
+    if reason is not None:
+      notes.append(
+          f'{name} attention takes the form {fused_attention.PLAIN_FORM}: '
+          f'{form} does not serve {reason}')
+  return notes
 
 
 def own_conditions(names: Sequence[str]

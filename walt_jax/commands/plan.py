@@ -10,17 +10,20 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.planning import gpu
+from walt_jax.planning import gpu_topology
 from walt_jax.planning import page
+from walt_jax.planning import places
+from walt_jax.planning import programs
 from walt_jax.planning import summary
 from walt_jax.planning import sweeps
-from walt_jax.planning import topology
-from walt_jax.planning import tpu
+from walt_jax.planning import topology_plan
 
 _UNITS = ((1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'),
           (1e3, 'k'))
 _GIB = 1 << 30
 # Parts of the JSON that the table shows in its own way, or not at all.
 _LISTS = ('largest_collectives', 'largest_others', 'sweep')
+_NOT_SHOWN = ('programs', 'prediction_notes')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,6 +39,10 @@ def run(args: argparse.Namespace) -> None:
   if args.topology:
     plan |= _on_topology(args, config, plan)
   print(table(plan), flush=True)
+  if plan.get('programs'):
+    print('\n'.join(programs.table(plan['programs'], args.ledger)), flush=True)
+    print('\n'.join(f'  ({note})' for note in plan['prediction_notes']),
+          flush=True)
   if args.json:
     files.write_json(args.json, plan)
   if args.html:
@@ -50,19 +57,24 @@ def _check(args: argparse.Namespace) -> None:
         '--no_train_step leaves the sampler alone to compile: give it without '
         '--no_sampler, --sweep and --largest_batch')
   if not args.topology:
-    for flag in ('sweep', 'largest_batch', 'no_train_step'):
+    for flag in ('sweep', 'largest_batch', 'no_train_step', 'ledger'):
       if getattr(args, flag):
         raise errors.UserError(
             f'--{flag} needs a --topology, such as v5p:4x4x4')
     return
   if args.topology.startswith(gpu.PREFIX):
     gpu.num_gpus(args.topology)
-    if args.sweep or args.largest_batch or args.no_train_step:
+    if args.sweep or args.largest_batch or args.no_train_step or args.ledger:
       raise errors.UserError(
-          '--sweep, --largest_batch and --no_train_step compile, which takes a '
-          f'TPU --topology; for {args.topology} the train step is estimated')
-  else:
-    topology.parse(args.topology)
+          '--sweep, --largest_batch, --no_train_step and --ledger compile, '
+          'which takes a --topology with a chip, such as v5p:4x4x4 or h100:8; '
+          f'for {args.topology} the train step is estimated')
+    return
+  places.parse(args.topology)
+  if args.sweep and gpu_topology.is_gpus(args.topology):
+    raise errors.UserError(
+        '--sweep takes a TPU --topology, such as v5p:4x4x4; for '
+        f'{args.topology} plan single layouts with --config.mesh')
 
 
 def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
@@ -74,12 +86,12 @@ def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
   if args.sweep:
     return sweeps.sweep(config, args.topology, figures,
                         num_compiled=args.num_compiled, report=report)
-  found = tpu.topology_plan(
+  found = topology_plan.topology_plan(
       config, args.topology, figures,
       with_train_step=not args.no_train_step,
       with_sampler=not args.no_sampler, report=report)
   if args.largest_batch and found['fits']:
-    found['largest_global_batch'] = tpu.largest_global_batch(
+    found['largest_global_batch'] = topology_plan.largest_global_batch(
         config, args.topology, found['largest_global_batch_estimate'],
         report=report)
   return found
@@ -89,6 +101,8 @@ def table(plan: dict[str, Any]) -> str:
   """Formats a plan for people: one line a value, parts indented."""
   lines = []
   for key, value in plan.items():
+    if key in _NOT_SHOWN:
+      continue
     if key == 'collectives':
       lines += _collectives(value)
     elif key in _LISTS:

@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 
+from walt_jax.builders import attention_forms
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
@@ -76,8 +77,10 @@ def _train(args: argparse.Namespace) -> None:
   writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
             else logging_lib.NullWriter())
   if multihost.is_main():
-    print(f'{experiment.stage}: {mesh_lib.words(mesh)}; compiler options: '
-          f'{compiler_options.words(mesh_lib.platform(mesh))}', flush=True)
+    platform = mesh_lib.platform(mesh)
+    told = [mesh_lib.words(mesh), attention_forms.words(experiment, platform),
+            f'compiler options {compiler_options.words(platform)}']
+    print(f'{experiment.stage}: {"; ".join(filter(None, told))}', flush=True)
   state = loop.run(
       built.stage, built.batches, mesh, options, checkpoints, writer,
       evaluators)

@@ -61,8 +61,8 @@ class Denoiser(nn.Module):
     activation: Activation of the MLPs: 'gelu' (the paper's), or 'relu2', the
       squared ReLU.
     attention_form: How attention is computed: 'xla' by the compiler's own
-      kernels, 'cudnn' by those of cuDNN (bfloat16 on a GPU); configs also know
-      'auto', the form of their platform.
+      kernels, 'cudnn' by those of cuDNN (bfloat16 on a GPU), 'fused_tpu' by
+      ours for TPUs; configs also know 'auto', the form of their platform.
     passes_form: How norms, residual sums and GELU are computed: 'plain' as the
       compiler fuses them, 'triton' by kernels with hand-written backward
       passes (on a GPU); configs also know 'auto', the form of their platform.

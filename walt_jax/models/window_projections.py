@@ -37,8 +37,8 @@ class WindowProjections(attention.AttentionProjections):
     _, frames, rows, columns, _ = x.shape
     grid = (frames, rows, columns)
     sizes = operands.Sizes(
-        grid, self.window, self.num_heads, self.width // self.num_heads,
-        text_length, jnp.dtype(self.dtype).name)
+        grid, self.window, fused_attention.local_heads(self.num_heads),
+        self.width // self.num_heads, text_length, jnp.dtype(self.dtype).name)
     form = fused_attention.served(self.form, sizes)
     if fused_attention.reads_grid(form, sizes):
       return self.tokens(attend(x, self.window, form))

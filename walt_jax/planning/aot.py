@@ -36,12 +36,14 @@ class Compiled:
       not fit, and the compiler only tells the sum.
     collectives: What it sends; empty where it does not fit.
     error: The compiler's words where it does not fit.
+    text: The program, as the compiler writes it.
   """
   seconds: float
   needed_bytes: int
   temporary_bytes: int | None
   collectives: list[collectives_lib.Collective]
   error: str | None = None
+  text: str = dataclasses.field(default='', repr=False)
 
 
 def compile_program(lowered: jax.stages.Lowered,
@@ -68,9 +70,10 @@ def compile_program(lowered: jax.stages.Lowered,
   needed = (memory.argument_size_in_bytes + memory.output_size_in_bytes -
             memory.alias_size_in_bytes + memory.temp_size_in_bytes +
             memory.generated_code_size_in_bytes)
+  text = compiled.as_text()
   return Compiled(
       seconds, int(needed), int(memory.temp_size_in_bytes),
-      collectives_lib.collectives(compiled.as_text()))
+      collectives_lib.collectives(text), text=text)
 
 
 def needed_bytes(message: str) -> int | None:

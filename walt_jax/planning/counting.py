@@ -56,31 +56,32 @@ def flops_of(traced: jax.stages.Traced) -> int:
 
 
 def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    name = equation.primitive.name
-    inner = [_flops_of(part) for part in inner_jaxprs(equation.params)]
-    if name == 'dot_general':
-      total += dot_flops(equation)
-    elif name == 'conv_general_dilated':
-      total += _conv_flops(equation)
-    elif name == 'while' and any(inner):
-      raise ValueError('A while loop runs as often as its data say: its '
-                       'operations cannot be counted.')
-    elif name == 'cond':
-      total += max(inner)
-    elif name == 'scan':
-      total += equation.params['length'] * sum(inner)
-    elif name == 'pallas_call':
-      total += sum(inner) * math.prod(equation.params['grid_mapping'].grid)
-    elif name == 'shard_map':  # The body is what each device does.
-      params = equation.params  # The axes' name differs between JAX versions.
-      axes = params.get('newly_manual_axes') or params['manual_axes']
-      total += sum(inner) * math.prod(
-          params['mesh'].shape[axis] for axis in axes)
-    else:
-      total += sum(inner)
-  return total
+  return sum(equation_flops(equation) for equation in jaxpr.eqns)
+
+
+def equation_flops(equation: Any) -> int:
+  """Operations in the products of one operation of a trace."""
+  name = equation.primitive.name
+  inner = [_flops_of(part) for part in inner_jaxprs(equation.params)]
+  if name == 'dot_general':
+    return dot_flops(equation)
+  if name == 'conv_general_dilated':
+    return _conv_flops(equation)
+  if name == 'while' and any(inner):
+    raise ValueError('A while loop runs as often as its data say: its '
+                     'operations cannot be counted.')
+  if name == 'cond':
+    return max(inner)
+  if name == 'scan':
+    return equation.params['length'] * sum(inner)
+  if name == 'pallas_call':
+    return sum(inner) * math.prod(equation.params['grid_mapping'].grid)
+  if name == 'shard_map':  # The body is what each device does.
+    params = equation.params  # The axes' name differs between JAX versions.
+    axes = params.get('newly_manual_axes') or params['manual_axes']
+    return sum(inner) * math.prod(
+        params['mesh'].shape[axis] for axis in axes)
+  return sum(inner)
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[jax_core.Jaxpr]:
@@ -102,7 +103,9 @@ def dot_flops(equation: Any) -> int:
 
 
 def _conv_flops(equation) -> int:
+  """Without the zeros between dilated inputs, which nobody multiplies."""
   kernel = equation.invars[1].aval.shape
-  outputs = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+  params = equation.params
+  outputs = kernel[params['dimension_numbers'].rhs_spec[0]]
   return 2 * math.prod(equation.outvars[0].aval.shape) * (
-      math.prod(kernel) // outputs)
+      math.prod(kernel) // outputs) // math.prod(params['lhs_dilation'])

@@ -1,7 +1,7 @@
 """Memory of a config on N GPUs: an estimate from the trace, not compiled.
 
-Nothing is compiled, so that nobody can say beforehand whether a program fits:
-`fits` is null.
+Nothing is compiled, and no chip is named: whether a program fits is not said
+(`fits` is null). `gpu_topology` compiles for chips by name.
 """
 import re
 from typing import Any
@@ -42,8 +42,7 @@ def gpu_plan(config: schema.Experiment, name: str) -> dict[str, Any]:
   """
   count = num_gpus(name)
   mesh = abstract_mesh(config, count)
-  # cuDNN's attention cannot be traced without a GPU. XLA's keeps more.
-  run = absent_runs.absent_run(config, mesh, platform='cpu')
+  run = absent_runs.absent_run(config, mesh, platform='gpu')
   parts = estimate_parts(run)
   return dict(
       topology=name, chip='gpu', num_chips=count, mesh=dict(mesh.shape),

@@ -6,6 +6,7 @@ import jax
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
 from walt_jax.planning import counting
+from walt_jax.planning import distinct
 from walt_jax.planning import gpu_charges
 from walt_jax.planning import gpu_registers
 from walt_jax.planning import gpu_topology
@@ -43,6 +44,7 @@ def compile_program(traced: jax.stages.Traced, gpus: gpu_topology.Gpus
   charged = gpu_charges.gpu_ledger(text, gpus.chip, kernels, registers)
   charged = ledger.checked(
       charged, executed_flops=counting.flops_of(traced) // len(gpus.devices),
+      distinct_flops=distinct.distinct_flops(traced) // len(gpus.devices),
       needed_bytes=needed, capacity_bytes=gpus.chip.hbm_bytes)
   error = (None if needed <= gpus.chip.hbm_bytes else
            f'it needs {needed} of {gpus.chip.hbm_bytes} bytes')

@@ -213,7 +213,7 @@ class Ledger:
 
 
 def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
-            capacity_bytes: int) -> Ledger:
+            capacity_bytes: int, distinct_flops: int | None = None) -> Ledger:
   """The ledger, with what speaks against its totals.
 
   Args:
@@ -222,9 +222,13 @@ def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
       `counting.product_flops`.
     needed_bytes: Arguments, results and temporaries of one device.
     capacity_bytes: What a program can have of its memory.
+    distinct_flops: The least that it may come to, where a compiler does equal
+      work once, see `distinct`; None: all of it.
   """
   reasons = []
-  if abs(found.flops - executed_flops) > _FLOPS_TOLERANCE * executed_flops:
+  least = executed_flops if distinct_flops is None else distinct_flops
+  if not (least * (1 - _FLOPS_TOLERANCE) <= found.flops
+          <= executed_flops * (1 + _FLOPS_TOLERANCE)):
     reasons.append(
         f'the charges hold {found.flops:.4g} FLOPs and the traced program '
         f'{executed_flops:.4g}, more than {_FLOPS_TOLERANCE:.0%} apart')

@@ -1,15 +1,18 @@
 """One self-contained HTML page of a plan."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import html
 from typing import Any
 
 from walt_jax.report import skeleton
 
 _GIB = 1 << 30
+_COLOURS = 8
+_KERNELS = 20  # Of each program, the costliest.
 _HEADLINES = ('stage', 'parameters', 'model_flops_per_step', 'global_batch',
               'topology', 'num_chips', 'remat_policy', 'fits',
               'largest_global_batch', 'largest_global_batch_estimate',
-              'compile_seconds', 'compiler_effort', 'compiler_note')
+              'predicted_step_seconds', 'predicted_mfu', 'compile_seconds',
+              'compiler_effort', 'compiler_note')
 
 
 def page(plan: dict[str, Any]) -> str:
@@ -17,6 +20,8 @@ def page(plan: dict[str, Any]) -> str:
   sections: list[skeleton.Section] = []
   if 'memory_by_part' in plan:
     sections.append(_memory(plan))
+  sections += [_program(number, one)
+               for number, one in enumerate(plan.get('programs', ()))]
   if plan.get('collectives'):
     sections.append(_communication(plan))
   if 'roofline' in plan:
@@ -35,20 +40,73 @@ def page(plan: dict[str, Any]) -> str:
       f'Plan of {plan["config"]}', sections, f'<section>{headlines}</section>')
 
 
+def _program(number: int, program: dict[str, Any]) -> skeleton.Section:
+  """Predicted times of a program, and a bar by part of the model."""
+  title = f'Program: {program["name"]}'
+  if not program['fits']:
+    return f'program_{number}', title, '<p>It does not fit.</p>'
+  rows = [(f'roofline, collectives {how}',
+           f'{1e3 * program[f"roofline_{key}seconds"]:.4g}',
+           f'{program[f"roofline_{key}mfu"]:.3f}')
+          for how, key in (('hidden', ''), ('not hidden', 'slow_'))]
+  ledger = program.get('ledger') or {}
+  if program['predicted_seconds'] is not None:
+    rows += [(f'ledger, collectives {how}',
+              f'{1e3 * program[f"predicted_{key}seconds"]:.4g}',
+              f'{program[f"predicted_{key}mfu"]:.3f}')
+             for how, key in (('hidden', 'overlapped_'), ('not hidden', ''))]
+  notes = ''.join(f'<p>No prediction: {html.escape(reason)}.</p>'
+                  for reason in ledger.get('refusals', ()))
+  parts = {name: total['seconds']
+           for name, total in ledger.get('by_part', {}).items()}
+  whole = sum(parts.values())
+  content = _table(('estimate', 'ms', 'MFU'), rows) + notes
+  if whole:
+    content += _stack(parts, lambda seconds: f'{1e3 * seconds:.3f} ms', whole)
+    content += _legend(('part', 'ms', 'share'), [
+        (name, f'{1e3 * seconds:.3f}', f'{seconds / whole:.1%}')
+        for name, seconds in parts.items()])
+    content += _table(('costliest kernels', 'calls', 'ms', 'part', 'from'), [
+        (one['kind'], str(one['times']),
+         f'{1e3 * one["times"] * one["seconds"]:.3f}', one['part'],
+         one['op_name']) for one in ledger['charges'][:_KERNELS]])
+  return f'program_{number}', title, content
+
+
+def _stack(parts: dict[str, Any], text: Callable[[Any], str], whole: float
+           ) -> str:
+  """One bar, cut in proportion; each piece says what it is."""
+  return '<div class="stack">' + ''.join(
+      f'<span title="{html.escape(name)}: {text(size)}" style="width:'
+      f'{100 * size / whole:.2f}%;background:var(--c{number % _COLOURS})">'
+      '</span>' for number, (name, size) in enumerate(parts.items())) + '</div>'
+
+
+def _legend(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A table whose rows show the colour of their piece of the bar above."""
+  swatch = ('<span style="display:inline-block;width:.8em;height:.8em;'
+            'background:var(--c{})"></span> ')
+  head = ''.join(f'<th>{html.escape(name)}</th>' for name in header)
+  body = ''.join(
+      f'<tr><td>{swatch.format(number % _COLOURS)}{html.escape(row[0])}</td>'
+      + ''.join(f'<td class="num">{html.escape(cell)}</td>'
+                for cell in row[1:]) + '</tr>'
+      for number, row in enumerate(rows))
+  return ('<div class="card scroll"><table>'
+          f'<tr>{head}</tr>{body}</table></div>')
+
+
 def _memory(plan: dict[str, Any]) -> skeleton.Section:
   capacity, parts = plan['hbm_capacity_bytes'], plan['memory_by_part']
   whole = max(capacity or 0, plan['hbm_needed_bytes'], 1)
-  bars = ''.join(
-      f'<span title="{html.escape(name)}: {size / _GIB:.2f} GiB" style="width:'
-      f'{100 * size / whole:.2f}%;background:var(--c{number % 8})"></span>'
-      for number, (name, size) in enumerate(parts.items()))
+  bars = _stack(parts, lambda size: f'{size / _GIB:.2f} GiB', whole)
   verdict = {True: '<b class="yes">It fits.</b>',
              False: '<b class="no">It does not fit.</b>',
              None: html.escape(str(plan.get('memory_note', '')))}[plan['fits']]
   rows = [*parts.items(), ('needed', plan['hbm_needed_bytes']),
           *([('capacity', capacity)] if capacity else [])]
   return ('memory', 'Memory of a chip',
-          f'<p>{verdict}</p><div class="stack">{bars}</div>'
+          f'<p>{verdict}</p>{bars}'
           + _table(('part', 'GiB'), [
               (name, f'{size / _GIB:.3f}') for name, size in rows]))
 

@@ -9,8 +9,9 @@ from walt_jax.core import errors
 from walt_jax.models import remat
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import gpu
+from walt_jax.planning import places
 from walt_jax.planning import topology
-from walt_jax.planning import tpu
+from walt_jax.planning import topology_plan
 
 Report = Callable[[str], None]
 _TENSOR_SIZES = (1, 2, 4, 8)
@@ -56,7 +57,7 @@ def sweep(config: schema.Experiment, name: str, figures: dict[str, Any],
   Raises:
     UserError: If there is no such slice, or no layout takes the batch.
   """
-  place = topology.get_slice(name)
+  place = places.slice_of(name, 'sweep')
   report('estimating layouts')
   found = sorted(candidates(config, place, figures),
                  key=lambda one: _order(one, place))
@@ -74,17 +75,19 @@ def sweep(config: schema.Experiment, name: str, figures: dict[str, Any],
         estimated_step_seconds=one.estimated_seconds, compiled=False)
     if index < num_compiled:
       report(f'layout {index + 1} of {min(num_compiled, len(found))}')
-      plan = tpu.topology_plan(
+      plan = topology_plan.topology_plan(
           laid_out(config, one.mesh, one.remat_policy), name, figures,
           with_sampler=False, report=report)
       row |= dict(compiled=True, fits=plan['fits'],
                   hbm_needed_bytes=plan['hbm_needed_bytes'],
                   compile_seconds=plan['compile_seconds'])
       if plan['fits']:
-        row |= dict(step_seconds=plan['roofline']['slow_step_seconds'],
-                    mfu=plan['roofline']['slow_mfu'],
+        # A layout whose ledger is refused is not compared with the others.
+        row |= dict(step_seconds=plan['predicted_step_seconds'],
+                    mfu=plan['predicted_mfu'],
                     collectives=plan['collectives'])
-        if best is None or row['step_seconds'] < best['step_seconds']:
+        if row['step_seconds'] is not None and (
+            best is None or row['step_seconds'] < best['step_seconds']):
           best = row
     rows.append(row)
   recommended = best and {
@@ -120,7 +123,7 @@ def candidates(config: schema.Experiment, place: topology.Slice,
         platform='tpu')
     parts = gpu.estimate_parts(traced)
     rows = config.data.batch_size // (first[0] * first[1])
-    executed = tpu.executed_flops(traced)
+    executed = topology_plan.executed_flops(traced)
     for shape in shapes:
       run = absent_runs.absent_run(
           laid_out(config, shape, policy),

@@ -107,7 +107,7 @@ def parse(name: str) -> tuple[Chip, tuple[int, ...]]:
   if chip is None or not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', grid):
     raise errors.UserError(
         f'--topology {name}: give CHIP:SHAPE such as v5p:4x4x4 or v6e:8x8, '
-        f'with a chip of {", ".join(CHIPS)}; or gpu:N')
+        f'with a chip of {", ".join(CHIPS)}; or GPUs, such as h100:8; or gpu:N')
   shape = tuple(int(size) for size in grid.split('x'))
   if len(shape) != chip.torus_axes:
     raise errors.UserError(

@@ -13,13 +13,17 @@ def add(commands: Any) -> None:
       description='Counts what a config takes: parameters by part, FLOPs of a '
       'training step and of a sample, tokens; for a tokenizer also its '
       'receptive field and compression. With a topology, compiles the train '
-      'step and the sampler for that absent TPU slice (extra "tpu_plan"): '
-      'memory by part, collectives, a roofline. Nothing is allocated.')
+      'step and the sampler for those absent TPUs (extra "tpu_plan") or GPUs '
+      '(extra "gpu_plan"): memory by part, collectives, a roofline and a '
+      'ledger of what every kernel costs. Nothing is allocated.')
   config.add(parser)
   add = parser.add_argument
   add('--topology', metavar='NAME',
-      help='v4, v5e, v5p, v6e or tpu7x and a shape, such as v5p:4x4x4; or '
-      'gpu:N, for an estimate of memory')
+      help='TPUs: v4, v5e, v5p, v6e or tpu7x and a shape, such as v5p:4x4x4; '
+      'GPUs: h100, h200, b200, a100, l4 or rtx4090 and their number, such as '
+      'h100:8; or gpu:N, for an estimate of memory without a compiler')
+  add('--ledger', type=values.positive_int, nargs='?', const=20, default=0,
+      metavar='N', help='list the N (20) costliest kernels of each program')
   add('--sweep', action='store_true',
       help='compare meshes and remat policies on the topology; recommends one')
   add('--num_compiled', type=values.positive_int, default=4, metavar='N',

@@ -20,6 +20,7 @@ from walt_jax.models import remat
 from walt_jax.models import windows
 from walt_jax.models.kernels import operands as operands_lib
 from walt_jax.models.kernels import window_attention_gpu
+from walt_jax.models.kernels import window_attention_tpu
 
 Operands = operands_lib.Operands
 Sizes = operands_lib.Sizes
@@ -41,6 +42,8 @@ class Form:
 KERNEL_FORMS: Mapping[str, Form] = {
     'fused_gpu': Form(window_attention_gpu),
     'fused_gpu_interpreted': Form(window_attention_gpu, interpret=True),
+    'fused_tpu': Form(window_attention_tpu),
+    'fused_tpu_interpreted': Form(window_attention_tpu, interpret=True),
 }
 # Serves every size; used where kernels do not.
 PLAIN_FORM = 'xla'
@@ -62,6 +65,15 @@ def reads_grid(form: str, sizes: Sizes) -> bool:
   """Whether `form` reads the windows from the grid where they lie."""
   return (form in KERNEL_FORMS
           and KERNEL_FORMS[form].kernels.reads_grid(sizes))
+
+
+def local_heads(num_heads: int) -> int:
+  """Heads of one device, of the mesh that is active if any."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return num_heads
+  _, heads = _cuts(mesh, 0, num_heads)
+  return num_heads // _parts(mesh, heads)
 
 
 def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
@@ -151,16 +163,9 @@ _fused.defvjp(_forward, _backward)
 
 
 def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
-  """The cut of each operand: rows over the batch's axes, heads over theirs.
-
-  An axis that the mesh does not divide is left whole.
-  """
-  names = nn.logical_to_mesh_axes(('batch', 'heads'))
-  batch, heads = (
-      name if size % _parts(mesh, name) == 0 else None
-      for name, size in zip(
-          names, (operands.query.shape[0], operands.query.shape[-2]),
-          strict=True))
+  """The cut of each operand: rows over the batch's axes, heads over theirs."""
+  batch, heads = _cuts(
+      mesh, operands.query.shape[0], operands.query.shape[-2])
   tokens = P(batch, None, None, None, heads, None)
   text = P(batch, None, None, heads, None)
   specs: Any = (
@@ -169,6 +174,14 @@ def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
   return Operands(*(
       None if x is None else spec
       for x, spec in zip(operands, specs, strict=True)))
+
+
+def _cuts(mesh: jax.sharding.AbstractMesh, batch: int, heads: int
+          ) -> list[str | tuple[str, ...] | None]:
+  """Mesh axes of rows and heads; what they do not divide is left whole."""
+  names = nn.logical_to_mesh_axes(('batch', 'heads'))
+  return [name if size % _parts(mesh, name) == 0 else None
+          for name, size in zip(names, (batch, heads), strict=True)]
 
 
 def _parts(

@@ -46,7 +46,7 @@ class Sizes:
   Attributes:
     grid: (T, H, W), tokens of a row.
     window: (frames, rows, columns) of a window; tiles the grid.
-    num_heads: K.
+    num_heads: K of one device.
     head_width: d.
     text_length: S; 0 without text.
     dtype: Name of the type of queries, keys and values.

@@ -1,4 +1,4 @@
-"""What a config takes on a slice of TPUs that is not there."""
+"""What a config takes on TPUs or GPUs that are not there."""
 from collections.abc import Callable
 import dataclasses
 import math
@@ -7,14 +7,17 @@ from typing import Any
 import jax
 
 from walt_jax.builders import absent_runs
+from walt_jax.builders import attention_forms
 from walt_jax.builders import schema
+from walt_jax.core import errors
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
 from walt_jax.planning import counting
+from walt_jax.planning import places
+from walt_jax.planning import programs
 from walt_jax.planning import roofline as roofline_lib
-from walt_jax.planning import topology
 
 Report = Callable[[str], None]
 _LARGEST_SHOWN = 12
@@ -46,38 +49,70 @@ def topology_plan(
   Raises:
     UserError: If there is no such slice, or the config does not fit the mesh.
   """
-  place = topology.get_slice(name)
+  if isinstance(config, schema.DenoiserExperiment) and (
+      config.model.attention_form == 'cudnn'):
+    raise errors.UserError(
+        "config key model.attention_form is 'cudnn', which cannot be traced "
+        'without a GPU; plan with model.attention_form=auto')
+  place = places.get(name)
   mesh = _mesh(config, place)
   run = absent_runs.absent_run(config, mesh)
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
-  result = dict(
+  result: dict[str, Any] = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
       mesh=dict(mesh.shape), remat_policy=remat_policy(config),
-      compiler_options=compiler_options.of(mesh_lib.platform(mesh)))
+      compiler_options=compiler_options.of(mesh_lib.platform(mesh)),
+      prediction_notes=list(place.notes))
+  if isinstance(config, schema.DenoiserExperiment):
+    result['attention_forms'] = attention_forms.attention_forms(
+        config, mesh_lib.platform(mesh))
   effort = compiler_effort(config)
   result['compiler_effort'] = effort
-  if effort != aot.DEFAULT_EFFORT:
+  if effort != aot.DEFAULT_EFFORT and not place.is_gpus:
     result['compiler_note'] = _LOW_EFFORT_NOTE
+  result['programs'] = []
   if with_train_step:
     report(f'compiling the train step for {where}, batch '
            f'{config.data.batch_size}')
-    result |= _train_step(run, place, config.data.batch_size, figures, effort)
+    step = programs.compiled(
+        programs.Program('train step', run.trace_train_step(),
+                         _model_flops(figures)), place, effort)
+    result['programs'].append(step.as_json())
+    result |= _train_step(run, step, config.data.batch_size)
   if with_sampler:
     report(f'compiling the sampler of {run.num_samples} samples for {where}')
-    result['sampler_program'] = _sampler(run, place, effort)
+    sampler = programs.compiled(
+        programs.Program(_sampler_name(config), run.trace_sampler()), place,
+        effort)
+    result['programs'].append(sampler.as_json())
+    result['sampler_program'] = _sampler(run, sampler)
   return result
 
 
-def _train_step(run, place, batch: int, figures, effort: float
-                ) -> dict[str, Any]:
-  step = aot.compile_program(run.lower_train_step(), effort)
-  result = dict(**_memory(run, place, step), **_communication(run, step),
+def _sampler_name(config: schema.Experiment) -> str:
+  return 'decoder' if config.stage == 'tokenizer' else 'sampler'
+
+
+def _train_step(run, found: programs.Found, batch: int) -> dict[str, Any]:
+  step = found.compiled
+  result = dict(**_memory(run, found), **_communication(run, step),
                 compile_seconds=step.seconds)
   if step.error is None:
-    result['roofline'] = _roofline(run, place, step, figures)
+    result['roofline'] = _roofline(run, found)
     result['largest_global_batch_estimate'] = _largest_estimate(
-        run, place, step, batch)
+        run, found, batch)
+    result |= dict(
+        predicted_step_seconds=found.seconds,
+        predicted_mfu=found.mfu(found.seconds),
+        predicted_overlapped_step_seconds=found.overlapped_seconds,
+        predicted_overlapped_mfu=found.mfu(found.overlapped_seconds))
   return result
+
+
+def _model_flops(figures: dict[str, Any]) -> int:
+  return sum(figures.get(name, 0) for name in (
+      'model_flops_per_step', 'self_condition_flops_per_step',
+      'discriminator_flops_per_step'))
 
 
 def compiler_effort(config: schema.Experiment) -> float:
@@ -114,7 +149,7 @@ def largest_global_batch(
     first_guess: Where to begin, see `largest_global_batch_estimate`.
     report: Called with a line before each compilation.
   """
-  place = topology.get_slice(name)
+  place = places.get(name)
   mesh = _mesh(config, place)
   unit = _batch_unit(config, mesh)
   fits, too_large = config.data.batch_size // unit, None
@@ -122,8 +157,8 @@ def largest_global_batch(
   for _ in range(_MAX_TRIES):
     changed = with_batch(config, trial * unit)
     report(f'trying a global batch of {trial * unit}')
-    step = aot.compile_program(
-        absent_runs.absent_run(changed, mesh).lower_train_step(),
+    step, _ = place.compile(
+        absent_runs.absent_run(changed, mesh).trace_train_step(),
         compiler_effort(config))
     if step.error is None:
       fits = trial
@@ -146,7 +181,7 @@ def with_batch(config: schema.Experiment, batch: int) -> schema.Experiment:
       config.data, batch_size=batch, image_rows=images))
 
 
-def _mesh(config: schema.Experiment, place: topology.Slice
+def _mesh(config: schema.Experiment, place: places.Place
           ) -> jax.sharding.Mesh:
   mesh = config.mesh
   return mesh_lib.make_mesh(
@@ -161,9 +196,10 @@ def _batch_unit(config: schema.Experiment, mesh) -> int:
   return shards * parts * config.optimizer.accumulation_steps
 
 
-def _memory(run: absent_runs.AbsentRun, place: topology.Slice,
-            step: aot.Compiled) -> dict[str, Any]:
+def _memory(run: absent_runs.AbsentRun, found: programs.Found
+            ) -> dict[str, Any]:
   """Bytes of one chip, and whether they fit."""
+  place, step = found.place, found.compiled
   devices = place.chip.num_devices
   state, shardings = run.state, run.shardings
   parts = dict(
@@ -247,18 +283,13 @@ def element_count(shape: str) -> int:
   return math.prod(int(size) for size in dims.split(',') if size)
 
 
-def _roofline(run, place, step, figures) -> dict[str, Any]:
-  model_flops = figures['model_flops_per_step'] + figures.get(
-      'self_condition_flops_per_step', 0) + figures.get(
-          'discriminator_flops_per_step', 0)
-  executed = executed_flops(run)
-  estimate = roofline_lib.roofline(
-      place.chip, place.num_chips, model_flops=model_flops,
-      executed_flops=max(executed, model_flops), moved=step.collectives)
+def _roofline(run, found: programs.Found) -> dict[str, Any]:
+  chip = found.place.chip
   return dict(
-      **dataclasses.asdict(estimate), executed_flops_per_step=executed,
-      peak_flops_per_chip=place.chip.peak_flops,
-      link_bytes_per_second=place.chip.link_bandwidth,
+      **dataclasses.asdict(found.roofline),
+      executed_flops_per_step=executed_flops(run),
+      peak_flops_per_chip=chip.peak_flops,
+      link_bytes_per_second=chip.link_bandwidth,
       assumptions=list(roofline_lib.ASSUMPTIONS))
 
 
@@ -269,36 +300,34 @@ def executed_flops(run: absent_runs.AbsentRun) -> int:
       jax.eval_shape(lambda: jax.random.key(0)), run.stage.frozen)
 
 
-def _largest_estimate(run, place, step, batch: int) -> int:
+def _largest_estimate(run, found: programs.Found, batch: int) -> int:
   """Batch at which memory would be full, if activations grew as it does.
 
   What does not grow (workspace, gathered weights) makes it an underestimate.
   """
+  step, chip = found.compiled, found.place.chip
+  assert step.temporary_bytes is not None
   shards = mesh_lib.num_batch_shards(run.mesh)
   fixed = step.needed_bytes - step.temporary_bytes - batch_bytes(run)
   growing = (step.temporary_bytes + batch_bytes(run)) / (batch / shards)
-  room = place.chip.hbm_bytes / place.chip.num_devices - fixed
+  room = chip.hbm_bytes / chip.num_devices - fixed
   return max(int(room / growing), 0) * shards
 
 
-def _sampler(run, place, effort: float) -> dict[str, Any]:
-  """Memory and roofline of drawing one sample a batch shard."""
-  program = aot.compile_program(run.lower_sampler(), effort)
-  devices = place.chip.num_devices
+def _sampler(run, found: programs.Found) -> dict[str, Any]:
+  """Memory and times of drawing one sample a batch shard."""
+  program, chip = found.compiled, found.place.chip
   result = dict(
-      num_samples=run.num_samples, fits=program.error is None,
-      hbm_capacity_bytes=place.chip.hbm_bytes,
-      hbm_needed_bytes=devices * program.needed_bytes,
+      num_samples=run.num_samples, fits=found.fits,
+      hbm_capacity_bytes=chip.hbm_bytes,
+      hbm_needed_bytes=chip.num_devices * program.needed_bytes,
       collectives=collectives_lib.totals(program.collectives),
       compile_seconds=program.seconds)
-  if program.error is None:
-    flops = counting.product_flops(
-        run.draw, run.state.params, *run.draw_inputs)
-    estimate = roofline_lib.roofline(
-        place.chip, place.num_chips, model_flops=flops, executed_flops=flops,
-        moved=program.collectives)
-    result |= dict(flops=flops, seconds=estimate.step_seconds,
-                   slow_seconds=estimate.slow_step_seconds)
+  if found.fits:
+    estimate = found.roofline
+    result |= dict(flops=found.executed_flops, seconds=estimate.step_seconds,
+                   slow_seconds=estimate.slow_step_seconds,
+                   predicted_seconds=found.seconds)
   return result
 
 

@@ -25,7 +25,7 @@ from walt_jax.planning import roofline
 from walt_jax.planning import summary
 from walt_jax.planning import sweeps
 from walt_jax.planning import topology
-from walt_jax.planning import tpu
+from walt_jax.planning import topology_plan
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f'{ROOT}/configs/quickstart.py:smoke'
@@ -122,7 +122,7 @@ class EstimateTest(parameterized.TestCase):
 
   def test_batches_keep_their_share_of_images(self):
     config = load(data__batch_size=8, data__image_rows=2)
-    changed = tpu.with_batch(config, 32)
+    changed = topology_plan.with_batch(config, 32)
     self.assertEqual((changed.data.batch_size, changed.data.image_rows),
                      (32, 8))
 
@@ -151,9 +151,9 @@ class CompilerTest(parameterized.TestCase):
 
   def test_only_tokenizers_are_compiled_at_the_lowest_effort(self):
     tokenizer = load(TOKENIZER)
-    self.assertEqual(tpu.compiler_effort(tokenizer),
+    self.assertEqual(topology_plan.compiler_effort(tokenizer),
                      aot.LOWEST_EFFORT)
-    self.assertEqual(tpu.compiler_effort(load()),
+    self.assertEqual(topology_plan.compiler_effort(load()),
                      aot.DEFAULT_EFFORT)
 
   def test_other_faults_stay_faults(self):
@@ -195,7 +195,7 @@ class AbsentSliceTest(absltest.TestCase):
   def test_a_train_step_compiles_for_four_chips(self):
     """Weights move and rows stay: no all-to-all, no ring of activations."""
     config = load(mesh__data=2, mesh__fsdp=2)
-    found = tpu.topology_plan(
+    found = topology_plan.topology_plan(
         config, 'v5e:2x2', summary.plan(config))
     self.assertTrue(found['fits'])
     self.assertEqual(found['compiler_effort'], aot.DEFAULT_EFFORT)
@@ -208,6 +208,15 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertNotIn(
         'collective-permute', found['sampler_program']['collectives'])
     self.assertEqual(found['compiler_options'], compiler_options.of('tpu'))
+    self.assertEqual([one['name'] for one in found['programs']],
+                     ['train step', 'sampler'])
+    for one in found['programs']:
+      self.assertEqual(one['weight_rings'], 0)
+    step = found['programs'][0]
+    self.assertEmpty(step['ledger']['refusals'])
+    self.assertEqual(found['predicted_step_seconds'],
+                     step['ledger']['seconds'])
+    self.assertGreater(step['predicted_seconds'], step['roofline_seconds'])
     self.assertGreater(found['collectives']['all-gather']['count'], 0)
     for one in found['largest_others']:  # Gradients of bias tables, metrics.
       self.assertEqual(one['kind'], 'all-reduce', one)
@@ -218,7 +227,7 @@ class AbsentSliceTest(absltest.TestCase):
 
   def test_the_sampler_alone(self):
     config = load(mesh__fsdp=4)
-    found = tpu.topology_plan(
+    found = topology_plan.topology_plan(
         config, 'v5e:2x2', summary.plan(config), with_train_step=False)
     self.assertNotIn('hbm_needed_bytes', found)
     program = found['sampler_program']
@@ -235,7 +244,7 @@ class AbsentSliceTest(absltest.TestCase):
   def test_a_tokenizer_decodes(self):
     config = load(TOKENIZER, data__batch_size=4)
     figures = summary.plan(config)
-    found = tpu.topology_plan(
+    found = topology_plan.topology_plan(
         config, 'v5e:2x2', figures, with_train_step=False)
     self.assertEqual(found['sampler_program']['flops'],
                      4 * figures['decode_flops_per_clip'])
@@ -245,7 +254,7 @@ class AbsentSliceTest(absltest.TestCase):
 
   def test_what_does_not_fit(self):
     config = load(data__batch_size=2**20)
-    found = tpu.topology_plan(
+    found = topology_plan.topology_plan(
         config, 'v5e:2x2', summary.plan(config), with_sampler=False)
     self.assertFalse(found['fits'])
     self.assertGreater(found['hbm_needed_bytes'], found['hbm_capacity_bytes'])

@@ -1,0 +1,41 @@
+"""Compiling for absent TPUs: memory, collectives and a ledger."""
+import jax
+
+from walt_jax.planning import aot
+from walt_jax.planning import counting
+from walt_jax.planning import ledger
+from walt_jax.planning import mosaic_kernels
+from walt_jax.planning import topology
+from walt_jax.planning import tpu_charges
+
+
+def compile_program(
+    place: topology.Slice, traced: jax.stages.Traced,
+    effort: float = aot.DEFAULT_EFFORT,
+) -> tuple[aot.Compiled, ledger.Ledger | None]:
+  """Compiles a program and charges its kernels.
+
+  Args:
+    place: What it is compiled for.
+    traced: The program, traced for a mesh of `place.devices`.
+    effort: Effort of the compiler for speed, see `aot`.
+
+  Returns:
+    Memory and collectives, and the ledger; None where the program does not
+    fit, which XLA then does not give. Of one that holds what has no charge
+    the ledger is empty and refused.
+  """
+  compiled = aot.compile_program(traced.lower(), effort)
+  if compiled.error is not None:
+    return compiled, None
+  chip = place.chip
+  try:
+    charged = tpu_charges.tpu_ledger(
+        compiled.text, place, mosaic_kernels.costs(traced, place))
+  except ledger.UncountedError as e:
+    # Memory and collectives are known all the same.
+    return compiled, ledger.Ledger((), (str(e),))
+  return compiled, ledger.checked(
+      charged, executed_flops=counting.flops_of(traced) // len(place.devices),
+      needed_bytes=compiled.needed_bytes,
+      capacity_bytes=chip.hbm_bytes // chip.num_devices)
