@@ -16,7 +16,8 @@ MLP of 4 D:
 The MLP's output is kept for the gradient of the gate behind it: else the
 largest product would run again for that alone. A fused attention kernel names
 its context and the log-sum of its softmax in its own forward rule, and so does
-not run again. Cross-attention adds another attention to each.
+not run again. Cross-attention adds another attention to each. The expanded
+bias of a window [K, L, L], float32, is kept as well.
 """
 from collections.abc import Callable
 
@@ -28,7 +29,8 @@ ATTENTION_CONTEXT = 'attention_context'  # Before its projection.
 ATTENTION_LOG_SUM = 'attention_log_sum'  # Of fused attention's softmax.
 MLP_HIDDEN = 'mlp_hidden'  # Before the activation.
 MLP_OUTPUT = 'mlp_output'
-_ATTENTION = (ATTENTION_CONTEXT, ATTENTION_LOG_SUM)
+RELATIVE_BIAS = 'relative_bias'  # Of every pair of tokens of a window.
+_ATTENTION = (ATTENTION_CONTEXT, ATTENTION_LOG_SUM, RELATIVE_BIAS)
 _MINIMAL = (*_ATTENTION, MLP_HIDDEN, MLP_OUTPUT)
 
 _policies = jax.checkpoint_policies

@@ -1,9 +1,11 @@
 """Self-attention inside windows, with a learned relative position bias."""
 from flax import linen as nn
 import jax
+from jax import ad_checkpoint
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.models import remat
 from walt_jax.models import window_projections
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
@@ -70,8 +72,10 @@ class WindowAttention(window_projections.WindowProjections):
         None: no such row, and nothing is computed for it.
     """
     query_scale, key_scale = self.norm_scales()
-    bias = (relative_bias(self.relative_bias, self.window)
-            if self.use_relative_bias else None)
+    bias = None
+    if self.use_relative_bias:
+      bias = ad_checkpoint.checkpoint_name(
+          relative_bias(self.relative_bias, self.window), remat.RELATIVE_BIAS)
 
     def attend(tokens, window, form):
       return fused_attention.attend(

@@ -18,6 +18,7 @@ from walt_jax.models.kernels import tpu_layout
 
 LANES = tpu_layout.LANES
 _UNIT = 2  # Heads that are computed side by side.
+_TILES = 4  # Tiles of lanes that are transposed at once, at most.
 HIDDEN = -1e30  # Added to the logit of a key that may not be seen.
 
 
@@ -356,15 +357,14 @@ def _turn(plan, ref, group, *pairs, times=None):
   """Transposes blocks [.., K d] to float32 [K d, L], a tile at a time."""
   start = plan.first_lane(group)
 
-  def step(tile, _):
+  def step(first, size):
+    lanes = pl.ds(pl.multiple_of(start + first, LANES), size)
     for source, target in pairs:
-      lanes = pl.ds(pl.multiple_of(start + tile * LANES, LANES), LANES)
       x = ref[source][..., lanes].astype(jnp.float32)
       if times is not None:
         x = x * ref[times][..., lanes].astype(jnp.float32)
-      rows = pl.ds(pl.multiple_of(tile * LANES, LANES), LANES)
-      ref[target][rows] = x.reshape(-1, LANES).T
-  lax.fori_loop(0, plan.span // LANES, step, None)
+      ref[target][pl.ds(first, size)] = x.reshape(-1, size).T
+  _each_tile(plan, step)
 
 
 def _turn_text(plan, ref, group):
@@ -375,11 +375,21 @@ def _turn_text(plan, ref, group):
 
 def _turn_back(plan, ref, *pairs):
   """Transposes [K d, L] to blocks [.., K d], a tile at a time."""
-  def step(tile, _):
+  def step(first, size):
+    rows = pl.ds(first, size)
     for source, target in pairs:
-      rows = pl.ds(pl.multiple_of(tile * LANES, LANES), LANES)
       place = (..., rows)
       shape = ref[target].at[place].shape
       ref[target][place] = ref[source][rows].T.reshape(shape).astype(
           ref[target].dtype)
-  lax.fori_loop(0, plan.span // LANES, step, None)
+  _each_tile(plan, step)
+
+
+def _each_tile(plan, function):
+  """Calls `function` with the first lane and the number of lanes of tiles."""
+  tiles = plan.span // LANES
+  size = LANES * max(n for n in range(1, _TILES + 1) if tiles % n == 0)
+
+  def step(index, _):
+    function(pl.multiple_of(index * size, LANES), size)
+  lax.fori_loop(0, plan.span // size, step, None)
