@@ -106,6 +106,14 @@ def _cascade(result: Any) -> Iterable[Cells]:
            f'{real["direction"]["accuracy"]:.1%}')
 
 
+def _base_recipes(result: Any) -> Iterable[Cells]:
+  for name, row in result['rows'].items():
+    given = row['v_loss_given']
+    yield (f'`{name}`', f'{row["v_loss"]:.3f}',
+           '' if given is None else f'{given:.3f}',
+           _share(row['digit']), _share(row['direction']))
+
+
 def _noise_augmentation(result: Any) -> Iterable[Cells]:
   for row in result['rows']['robustness']:
     yield (f'{row["sigma"]:.2f}', row['method'], f'{row["psnr"]:.2f}',
@@ -125,6 +133,10 @@ TABLES = (
           _upscaling),
     Table('cascade', 'sampling.md', 'cascade.json',
           ('after', 'digit', 'direction', 'reader on real clips'), _cascade),
+    Table('base_recipes', 'training.md', 'base_recipes.json',
+          ('recipe, and its `peak_lr`', 'held-out v-loss',
+           'with the first frame given', 'digits right', 'directions right'),
+          _base_recipes),
     Table('noise_augmentation', 'sampling.md', 'noise_augmentation.json',
           ('noise on the input (deviations)', 'method', 'PSNR, dB',
            'perceptual'), _noise_augmentation),
