@@ -135,9 +135,13 @@ def _rows(key: str, rows: list[dict[str, Any]]) -> list[str]:
               f'{row["estimated_bytes"] / _GIB:7.2f} GiB '
               f'{row["estimated_step_seconds"]:.3g} s')
       if row['compiled']:
-        text += (f', compiled {row["hbm_needed_bytes"] / _GIB:.2f} GiB, ' + (
-            f'{row["step_seconds"]:.3g} s, MFU {row["mfu"]:.2f}'
-            if row['fits'] else 'does not fit'))
+        text += f', compiled {row["hbm_needed_bytes"] / _GIB:.2f} GiB, '
+        if not row['fits']:
+          text += 'does not fit'
+        elif row['step_seconds'] is None:
+          text += 'no prediction'
+        else:
+          text += f'{row["step_seconds"]:.3g} s, MFU {row["mfu"]:.2f}'
     else:
       text = (f'{row["kind"]:<18} {row["shape"]:<26} x {row["count"]:<5} '
               f'{row["op_name"]}')

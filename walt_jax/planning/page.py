@@ -155,9 +155,10 @@ def _sweep(plan: dict[str, Any]) -> skeleton.Section:
         f'{row["estimated_bytes"] / _GIB:.2f}',
         f'{row["estimated_step_seconds"]:.3g}',
         f'{row["hbm_needed_bytes"] / _GIB:.2f}' if row['compiled'] else '',
-        f'{row["step_seconds"]:.3g}' if row.get('fits') else (
-            'does not fit' if row['compiled'] else ''),
-        f'{row["mfu"]:.2f}' if row.get('fits') else '')
+        f'{row["step_seconds"]:.3g}' if row.get('step_seconds') else (
+            '' if not row['compiled'] else
+            'no prediction' if row['fits'] else 'does not fit'),
+        f'{row["mfu"]:.2f}' if row.get('mfu') else '')
        for row in plan['sweep']])
 
 
