@@ -84,10 +84,24 @@ class AttentionFormTest(parameterized.TestCase):
       networks.denoiser(load_config(name, *overrides), 'tpu')
     self.assertRegex('\n'.join(logs.output), f'(?s)form xla.*{reason}|{reason}')
 
-  @parameterized.parameters(('ucf101.py', 'cpu'), ('ucf101.py:smoke', 'tpu'))
-  def test_a_cpu_and_float32_take_the_plain_form(self, name, platform):
-    self.assertEqual(
-        networks.denoiser(load_config(name), platform).attention_form, 'xla')
+  @parameterized.parameters(
+      ('ucf101.py:smoke', 'tpu', 'xla'), ('ucf101.py:smoke', 'gpu', 'xla'),
+      ('ucf101.py:smoke', 'cpu', 'mapped'), ('ucf101.py', 'cpu', 'mapped'))
+  def test_float32_and_a_cpu_have_forms_of_their_own(
+      self, name, platform, form):
+    denoiser = networks.denoiser(load_config(name), platform)
+    self.assertEqual(denoiser.attention_form, form)
+    self.assertEqual(denoiser.flat_products, platform == 'cpu')
+
+  def test_a_loop_over_layers_keeps_products_on_a_cpu(self):
+    overrides = [('model.remat_policy', 'none')]
+    for depth, platform, policy in (
+        ('4', 'cpu', 'matmuls'), ('2', 'cpu', 'none'), ('4', 'tpu', 'none')):
+      config = load_config(
+          'ucf101.py', *overrides, ('model.depth', depth),
+          ('model.scan_unroll', '1'))
+      self.assertEqual(
+          networks.denoiser(config, platform).remat_policy, policy)
 
 
 if __name__ == '__main__':

@@ -27,6 +27,11 @@ _CHANGED: dict[tuple[Any, ...], Any] = {}
 _EXACT = make.machine() == _EXPECTED['machine']
 _RTOL = 1e-6 if _EXACT else 1e-5
 _PIXEL = 1  # Of 255.
+# Trainings whose last bits the forms for CPUs changed: flat products with
+# weights, and group norms spread over channels (largest gap seen: 2e-7).
+_OTHER_FORMS = ('begin_sr', 'begin_tokenizer', 'resume_base', 'resume_sr',
+                'resume_tokenizer')
+_OTHER_RTOL = 1e-5
 # Apart from these: LAPACK shares out the root of a covariance, and eight
 # samples leave it close to singular (5e-9 was seen).
 _NEVER_EXACT = ('evaluate_fid',)
@@ -65,10 +70,11 @@ class GoldenTest(parameterized.TestCase):
   def test_as_before(self, name):
     expected = expected_of(name)
     found = known(self.worker.use(name), expected)
-    if _EXACT and name not in _NEVER_EXACT:
+    if _EXACT and name not in (*_NEVER_EXACT, *_OTHER_FORMS):
       self.assertEqual(found, expected)
     else:
-      self.assert_near(found, expected, name)
+      self.assert_near(found, expected, name,
+                       _OTHER_RTOL if name in _OTHER_FORMS else _RTOL)
 
   def test_a_run_begun_anew_is_the_golden_one(self):
     """The numbers themselves agree with the files."""
@@ -80,22 +86,24 @@ class GoldenTest(parameterized.TestCase):
       self.assertEqual(uses[f'resume_{stage}'][:len(golden)], golden)
       self.assertEqual(uses[f'resume_{stage}'][-1]['step'], 4)
 
-  def assert_near(self, found: Any, expected: Any, where: str) -> None:
+  def assert_near(self, found: Any, expected: Any, where: str,
+                  rtol: float) -> None:
     """Equal but for roundings."""
     self.assertIs(type(found), type(expected), where)
     if isinstance(found, dict):
       self.assertEqual(found.keys(), expected.keys(), where)
       for key in expected.keys() - {'sha256'}:
-        self.assert_near(found[key], expected[key], f'{where}/{key}')
+        self.assert_near(
+            found[key], expected[key], f'{where}/{key}', rtol)
     elif isinstance(found, list):
       self.assertLen(found, len(expected), where)
       for index, pair in enumerate(zip(found, expected, strict=True)):
-        self.assert_near(*pair, f'{where}/{index}')
+        self.assert_near(*pair, f'{where}/{index}', rtol)
     elif where.endswith('/largest_difference'):
       self.assertLessEqual(found, _PIXEL, where)
     elif isinstance(found, float):
       self.assertAlmostEqual(
-          found, expected, delta=_RTOL * max(abs(expected), 1), msg=where)
+          found, expected, delta=rtol * max(abs(expected), 1), msg=where)
     else:
       self.assertEqual(found, expected, where)
 

@@ -210,7 +210,8 @@ class ExecutionTest(parameterized.TestCase):
         width=16, num_heads=2, mlp_width=32, spatial_window=(1, 4, 4),
         spacetime_window=(5, 2, 2), text_window='spatial', lora_rank=2,
         use_text=True, use_qk_norm=True, use_relative_bias=True,
-        activation='gelu', attention_form='xla', dtype=jnp.float32)
+        activation='gelu', attention_form='xla', passes_form='plain',
+        flat_products=False, dtype=jnp.float32)
 
     class Looped(denoiser_lib.Denoiser):
 

@@ -64,6 +64,27 @@ class ResamplingTest(parameterized.TestCase):
 
 class NormTest(parameterized.TestCase):
 
+  @parameterized.parameters((3, True), (6, False), (12, True), (1, False))
+  def test_flat_form_is_the_plain_one(self, groups, affine):
+    x = 3 + clip(channels=12)
+    plain = layers.Norm('group', groups, affine=affine)
+    params = jax.tree.map(
+        lambda p: p + np.linspace(-1, 1, p.size, dtype=np.float32),
+        plain.init(jax.random.key(0), x))
+
+    def both(params, x):
+      outputs = [module.apply(params, x)
+                 for module in (plain, plain.clone(flat=True))]
+      gradients = [jax.grad(
+          lambda p, x, m=module: jnp.sin(m.apply(p, x)).sum(),
+          argnums=(0, 1))(params, x)
+                   for module in (plain, plain.clone(flat=True))]
+      return list(zip(outputs, gradients, strict=True))
+
+    expected, found = jax.jit(both)(params, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, rtol=0, atol=1e-5 * np.abs(b).max()), found, expected)
+
   def test_group_norm_is_its_definition(self):
     x = 3 + 2 * clip(channels=6)
     module = layers.Norm('group', num_groups=2, affine=False)

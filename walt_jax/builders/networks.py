@@ -26,7 +26,7 @@ _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
 # What 'auto' is. By ledger: on a GPU fused kernels take 5 ms where XLA's
 # attention takes 28 (four layers of L on an absent H100). cuDNN's cannot be
 # traced, so not planned, without a GPU.
-_ATTENTION_FORMS = {'cpu': 'xla', 'gpu': 'fused_gpu', 'tpu': 'fused_tpu'}
+_ATTENTION_FORMS = {'cpu': 'mapped', 'gpu': 'fused_gpu', 'tpu': 'fused_tpu'}
 # By ledger: kernels and an unrolled loop take 24 ms where XLA's own take 32
 # (four layers of L without attention on an absent H100).
 _PASSES_FORMS = {'cpu': 'plain', 'gpu': 'triton', 'tpu': 'plain'}
@@ -47,7 +47,8 @@ def autoencoder(section: schema.Autoencoder | schema.OwnTokenizer,
   if isinstance(section, schema.OwnTokenizer):
     return extensions.load(
         section.name, network.Network, 'config key model.name')()
-  return _network(section, dict(conv_form=_CONV_FORMS[platform]))
+  return _network(section, dict(
+      conv_form=_CONV_FORMS[platform], flat_norms=platform == 'cpu'))
 
 
 def discriminator(
@@ -77,8 +78,8 @@ def denoiser(config: schema.DenoiserExperiment,
   if attention_form == 'auto':
     # In float32 the kernels' products are exact where XLA's are quick.
     attention_form = (
-        _ATTENTION_FORMS[platform] if config.model.dtype == 'bfloat16'
-        else 'xla')
+        _ATTENTION_FORMS[platform]
+        if config.model.dtype == 'bfloat16' or platform == 'cpu' else 'xla')
   if attention_form == 'cudnn' and (
       platform != 'gpu' or config.model.dtype != 'bfloat16'):
     raise errors.UserError(
@@ -91,10 +92,18 @@ def denoiser(config: schema.DenoiserExperiment,
         f'TPUs, not on a {platform}; set model.attention_form=auto')
   for note in attention_notes(config, attention_form):
     logging.getLogger('walt_jax').warning('%s.', note)
+  unroll = config.model.scan_unroll or _SCAN_UNROLLS[platform]
+  remat_policy: str = config.model.remat_policy
+  if (platform == 'cpu' and remat_policy == 'none' and
+      config.model.depth // 2 > unroll):
+    # The loop over layers copies what is kept, which takes a CPU longer than
+    # to compute all but products and attention again.
+    remat_policy = 'matmuls'
   return _network(config.model, dict(
       text_width=config.text.width, attention_form=attention_form,
       passes_form=_passes_form(config.model, platform),
-      scan_unroll=config.model.scan_unroll or _SCAN_UNROLLS[platform],
+      scan_unroll=unroll, remat_policy=remat_policy,
+      flat_products=platform == 'cpu',
       conditions=own_conditions(config.model.conditions)))
 
 

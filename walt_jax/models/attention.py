@@ -8,8 +8,11 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from walt_jax.models import mapped_attention
+from walt_jax.models import projections
+
 # Builders choose the form for the devices of the mesh; all compute the same.
-FORMS = ('xla', 'cudnn')
+FORMS = ('xla', 'cudnn', 'mapped')
 PROJECTION_INIT = nn.initializers.xavier_uniform()
 NORM_EPSILON = 1e-6
 
@@ -34,6 +37,8 @@ def attend(
   """
   if form not in FORMS:
     raise ValueError(f'Unknown attention form {form!r}; choose of {FORMS}.')
+  if form == 'mapped':
+    return mapped_attention.attend(query, key, value, bias, mask)
   lead = query.shape[:-3]
   flat = lambda x: x.reshape(-1, *x.shape[-3:])
   if mask is not None:
@@ -79,11 +84,13 @@ class ToHeads(nn.Module):
     width: d, of a head.
     dtype: Compute type; parameters stay float32.
     sums_by_products: Whether the gradient of the bias is a product with ones.
+    flat: Whether tokens are rows of one matrix, see `projections`.
   """
   num_heads: int
   width: int
   dtype: jnp.dtype
   sums_by_products: bool = False
+  flat: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -93,8 +100,13 @@ class ToHeads(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, heads)
     x, kernel, bias = nn.dtypes.promote_dtype(
         x, kernel, bias, dtype=self.dtype)
-    y, bias = x @ kernel.reshape(x.shape[-1], -1), bias.reshape(-1)
-    y = _add_bias(y, bias) if self.sums_by_products else y + bias
+    kernel, bias = kernel.reshape(x.shape[-1], -1), bias.reshape(-1)
+    if self.flat:
+      y = projections.linear(x, kernel, bias)
+    elif self.sums_by_products:
+      y = _add_bias(x @ kernel, bias)
+    else:
+      y = x @ kernel + bias
     return y.reshape(*x.shape[:-1], *heads)
 
 
@@ -106,11 +118,13 @@ class FromHeads(nn.Module):
     dtype: Compute type; parameters stay float32.
     zero: Whether the kernel starts at zero.
     keeps_lanes: Whether the gradient of the heads is computed as [K d] too.
+    flat: Whether tokens are rows of one matrix, see `projections`.
   """
   width: int
   dtype: jnp.dtype
   zero: bool = False
   keeps_lanes: bool = False
+  flat: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -123,7 +137,10 @@ class FromHeads(nn.Module):
     x = x.reshape(*x.shape[:-2], -1)
     if self.keeps_lanes:
       x = _keep_lanes(x)
-    return x @ kernel.reshape(-1, self.width) + bias
+    kernel = kernel.reshape(-1, self.width)
+    if self.flat:
+      return projections.linear(x, kernel, bias)
+    return x @ kernel + bias
 
 
 @jax.custom_vjp
@@ -191,6 +208,7 @@ class AttentionProjections(nn.Module):
       which bounds the logits.
     zero_output: Whether the output projection starts at zero.
     form: Form of the attention, one of `FORMS` or of the kernels' forms.
+    flat: Whether tokens are projected as rows of one matrix.
     dtype: Compute type; parameters stay float32.
   """
   width: int
@@ -198,6 +216,7 @@ class AttentionProjections(nn.Module):
   use_qk_norm: bool = True
   zero_output: bool = False
   form: str = 'xla'
+  flat: bool = False
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -207,12 +226,14 @@ class AttentionProjections(nn.Module):
     head_width = self.width // self.num_heads
     for_tpu = self.form.startswith('fused_tpu')
     project = functools.partial(
-        ToHeads, self.num_heads, head_width, self.dtype, for_tpu)
+        ToHeads, self.num_heads, head_width, self.dtype, for_tpu,
+        self.flat)
     self.query = project()
     self.key = project()
     self.value = project()
     self.out = FromHeads(
-        self.width, self.dtype, self.zero_output, keeps_lanes=for_tpu)
+        self.width, self.dtype, self.zero_output, keeps_lanes=for_tpu,
+        flat=self.flat)
     if self.use_qk_norm:
       self.query_norm = HeadScale(head_width)
       self.key_norm = HeadScale(head_width)

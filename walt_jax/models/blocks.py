@@ -14,6 +14,7 @@ from walt_jax.models import attention
 from walt_jax.models import cross_attention
 from walt_jax.models import modulation
 from walt_jax.models import passes
+from walt_jax.models import projections as projections_lib
 from walt_jax.models import remat
 from walt_jax.models import window_attention
 from walt_jax.models import windows
@@ -60,6 +61,7 @@ class LayerOptions:
   activation: str
   attention_form: str
   passes_form: str
+  flat_products: bool
   dtype: jnp.dtype
 
 
@@ -90,17 +92,23 @@ class Mlp(nn.Module):
     activation: A name of `ACTIVATIONS`.
     passes_form: One of `passes.FORMS`.
     dtype: Compute type; parameters stay float32.
+    flat: Whether tokens are rows of one matrix, see `projections`; the
+      activation is then computed again in the backward pass, as CPUs wait
+      longer for memory.
   """
   mlp_width: int
   activation: str
   passes_form: str
   dtype: jnp.dtype
+  flat: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, D] to the same shape."""
     if self.activation == 'gelu' and self.passes_form != 'plain':
       return self._fused(x)
+    if self.flat:
+      return self._flat(x)
     dense = functools.partial(
         nn.Dense, dtype=self.dtype, kernel_init=attention.PROJECTION_INIT)
     hidden = self._named(dense(self.mlp_width, name='mlp_in')(x))
@@ -115,6 +123,19 @@ class Mlp(nn.Module):
     kernel, out_bias = linear(width, name='mlp_out')(self.mlp_width)
     return passes.gelu_product(
         hidden, bias, kernel, self.passes_form) + out_bias
+
+  def _flat(self, x):
+    width, activation = x.shape[-1], ACTIVATIONS[self.activation]
+    linear = functools.partial(Linear, dtype=self.dtype)
+    rows = x.reshape(-1, width)
+    hidden = projections_lib.linear(
+        rows, *linear(self.mlp_width, name='mlp_in')(width))
+    hidden = nn.with_logical_constraint(hidden, ('batch', 'mlp'))
+    hidden = ad_checkpoint.checkpoint_name(hidden, remat.MLP_HIDDEN)
+    hidden = jax.checkpoint(activation, prevent_cse=False)(hidden)
+    return projections_lib.linear(
+        hidden, *linear(width, name='mlp_out')(self.mlp_width)
+    ).reshape(x.shape)
 
   def _named(self, hidden):
     hidden = nn.with_logical_constraint(hidden, HIDDEN_AXES)
@@ -145,7 +166,7 @@ class Layer(nn.Module):
     projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
-        dtype=options.dtype)
+        flat=options.flat_products, dtype=options.dtype)
 
     x = nn.with_logical_constraint(x, TOKEN_AXES)
     x, y = passes.norm(x, shift, scale, dtype, form)
@@ -166,7 +187,8 @@ class Layer(nn.Module):
       gate = jnp.ones_like(gate)
 
     x, y = passes.sum_norm(x, y, gate, mlp_shift, mlp_scale, dtype, form)
-    y = Mlp(options.mlp_width, options.activation, form, dtype, name='mlp')(y)
+    y = Mlp(options.mlp_width, options.activation, form, dtype,
+            options.flat_products, name='mlp')(y)
     y = ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT)
     x = passes.residual_sum(x, y, mlp_gate, form)
     return nn.with_logical_constraint(x, TOKEN_AXES)

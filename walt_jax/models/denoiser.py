@@ -62,14 +62,18 @@ class Denoiser(nn.Module):
       squared ReLU.
     attention_form: How attention is computed: 'xla' by the compiler's own
       kernels, 'cudnn' by those of cuDNN (bfloat16 on a GPU), 'fused_tpu' by
-      ours for TPUs; configs also know 'auto', the form of their platform.
+      ours for TPUs, 'mapped' a few windows at a time; configs also know 'auto',
+      the form of their platform.
     passes_form: How norms, residual sums and GELU are computed: 'plain' as the
       compiler fuses them, 'triton' by kernels with hand-written backward
       passes (on a GPU); configs also know 'auto', the form of their platform.
+    flat_products: Whether weights meet tokens as rows of one matrix, which
+      CPUs are faster with.
     scan_unroll: Number of pairs that a step of the loop over layers executes;
       in configs 0 is the platform's own: all of them on a GPU, where a loop
       copies what it keeps for the backward pass, else 1.
-    remat_policy: What layers keep for the backward pass: 'none' everything,
+    remat_policy: What layers keep for the backward pass: 'none' everything (a
+      config's 'none' is 'matmuls' on a CPU that loops over layers),
       'matmuls' the results of attention and of products with weights,
       'minimal' those of attention and the MLP's two, 'full' the layer's input
       alone, 'offload' what 'minimal' does, in host memory. The rest is
@@ -100,6 +104,7 @@ class Denoiser(nn.Module):
   activation: str = 'gelu'
   attention_form: str = 'xla'
   passes_form: str = 'plain'
+  flat_products: bool = False
   scan_unroll: int = 1
   remat_policy: str = 'none'
   dtype: jnp.dtype = jnp.float32
@@ -173,6 +178,7 @@ class Denoiser(nn.Module):
         use_text=context.text is not None, use_qk_norm=self.use_qk_norm,
         use_relative_bias=self.use_relative_bias, activation=self.activation,
         attention_form=self.attention_form, passes_form=self.passes_form,
+        flat_products=self.flat_products,
         dtype=self.dtype)
     layers = nn.scan(
         blocks.LayerPair, variable_axes={'params': 0},

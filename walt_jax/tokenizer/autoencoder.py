@@ -52,6 +52,7 @@ class Autoencoder(nn.Module):
       norm and SiLU, so that an untrained network is near a linear one; the
       quick form needs it, the paper's networks do not have it.
     conv_form: 'native' or 'stacked', see `causal_conv`.
+    flat_norms: Whether norms are computed as CPUs are faster with, see `Norm`.
     remat: Whether the backward pass computes each residual block again, which
       saves memory.
     dtype: Compute type; parameters, norms and outputs are float32.
@@ -72,6 +73,7 @@ class Autoencoder(nn.Module):
   head_kernel: Triple = (3, 3, 3)
   linear_ends: bool = False
   conv_form: str = 'native'
+  flat_norms: bool = False
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -118,7 +120,8 @@ class Autoencoder(nn.Module):
         middle_blocks=self.middle_blocks, norm=self.norm,
         num_groups=self.num_groups, kernel_size=self.kernel_size,
         stem_patch=self.stem_patch, linear_ends=self.linear_ends,
-        form=self.conv_form, remat=self.remat, dtype=self.dtype)
+        form=self.conv_form, flat=self.flat_norms, remat=self.remat,
+        dtype=self.dtype)
     num_outputs = self.latent_channels * (1 + (self.bottleneck == 'kl'))
     self.encoder = Encoder(
         num_outputs=num_outputs, stem_kernel=self.stem_kernel, **shared)
@@ -162,6 +165,7 @@ class Encoder(nn.Module):
   stem_kernel: Triple
   linear_ends: bool
   form: str
+  flat: bool
   remat: bool
   dtype: jnp.dtype
 
@@ -171,7 +175,7 @@ class Encoder(nn.Module):
     block = nn.remat(layers.ResidualBlock) if self.remat else (
         layers.ResidualBlock)
     common = (self.kernel_size, self.norm, self.num_groups, self.form,
-              self.dtype)
+              self.dtype, self.flat)
     x = layers.space_to_depth(x, self.stem_patch,
                               starts=layers.starts_clip(self))
     x = causal_conv.CausalConv(self.widths[0], self.stem_kernel,
@@ -187,7 +191,8 @@ class Encoder(nn.Module):
     for index in range(self.middle_blocks):
       x = block(self.widths[-1], *common, name=f'middle_block_{index}')(x)
     if not self.linear_ends:
-      x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
+      x = nn.silu(layers.Norm(self.norm, self.num_groups, flat=self.flat,
+                              name='norm')(x))
     return causal_conv.CausalConv(self.num_outputs, (1, 1, 1), form=self.form,
                                   dtype=self.dtype, name='outputs')(x)
 
@@ -206,6 +211,7 @@ class Decoder(nn.Module):
   head_kernel: Triple
   linear_ends: bool
   form: str
+  flat: bool
   remat: bool
   dtype: jnp.dtype
 
@@ -215,7 +221,7 @@ class Decoder(nn.Module):
     block = nn.remat(layers.ResidualBlock) if self.remat else (
         layers.ResidualBlock)
     common = (self.kernel_size, self.norm, self.num_groups, self.form,
-              self.dtype)
+              self.dtype, self.flat)
     starts = layers.starts_clip(self)
     x = causal_conv.CausalConv(self.widths[-1], (3, 3, 3), form=self.form,
                                dtype=self.dtype, name='inputs')(latents)
@@ -223,7 +229,7 @@ class Decoder(nn.Module):
       x = block(self.widths[-1], *common, name=f'middle_block_{index}')(x)
     for level in reversed(range(len(self.widths))):
       if self.adaptive:
-        x = layers.AdaptiveNorm(self.norm, self.num_groups,
+        x = layers.AdaptiveNorm(self.norm, self.num_groups, flat=self.flat,
                                 name=f'level_{level}_adaptive')(x, latents)
       for index in range(self.blocks_per_level):
         x = block(self.widths[level], *common,
@@ -235,7 +241,8 @@ class Decoder(nn.Module):
             form=self.form, dtype=self.dtype, name=f'level_{level}_up')(x)
         x = layers.depth_to_space(x, factor, starts=starts)
     if not self.linear_ends:
-      x = nn.silu(layers.Norm(self.norm, self.num_groups, name='norm')(x))
+      x = nn.silu(layers.Norm(self.norm, self.num_groups, flat=self.flat,
+                              name='norm')(x))
     x = causal_conv.CausalConv(3 * math.prod(self.stem_patch),
                                self.head_kernel, form=self.form,
                                dtype=self.dtype, name='head')(x)
