@@ -59,6 +59,18 @@ def _decoding(result: Any) -> Iterable[Cells]:
            f'{small["wall_ratio"]:.2f}', '0.9')
 
 
+def _cpu_speed(result: Any) -> Iterable[Cells]:
+  names = dict(
+      forward='denoiser, forward', train='denoiser, train step',
+      sample='denoiser, ten DDIM passes', encode='tokenizer, encode',
+      decode='tokenizer, decode', gan='tokenizer, step of both players')
+  for case, name in names.items():
+    row = result['rows'][case]
+    yield (name, f'{row["ours"]["ms"]:,.0f}', f'{row["torch"]["ms"]:,.0f}',
+           f'{row["ratio"]:.2f}', f'{row["limit"]:g}',
+           f'{row["ours_peak_mib"]:,} / {row["torch_peak_mib"]:,}')
+
+
 def _h100_train_step(result: Any) -> Iterable[Cells]:
   rows = [row for row in result['rows'] if 'ms' in row]
   twin = next(row for row in rows if row['who'] == 'torch')
@@ -121,6 +133,9 @@ def _noise_augmentation(result: Any) -> Iterable[Cells]:
 
 
 TABLES = (
+    Table('cpu_speed', 'cpu.md', 'cpu_speed.json',
+          ('one core', 'ours, ms', 'PyTorch, ms', 'ratio', 'limit',
+           'memory, ours / PyTorch, MiB'), _cpu_speed),
     Table('decoding', 'data.md', 'decoding.json',
           ("file", "bare loop's time over the reader's, whole size",
            'short side 128', 'wanted'), _decoding),

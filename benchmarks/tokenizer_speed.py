@@ -30,7 +30,8 @@ _ADVERSARIAL_WEIGHT = 0.1
 _LARGE = (5, 64, 112)  # Latents of 17x512x896.
 
 
-def _config(options: dict[str, Any]):
+def config_of(options: dict[str, Any]):
+  """The config that is measured, of so many channels and blocks."""
   from walt_jax.builders import config as config_lib
   config = config_lib.load(f'{_CONFIG}:ucf101')
   config.unlock()
@@ -43,22 +44,27 @@ def _config(options: dict[str, Any]):
   return config
 
 
-def _networks(options: dict[str, Any]):
+def networks_of(options: dict[str, Any]):
+  """Autoencoder and discriminator in a form, or in a CPU's ('auto')."""
   from walt_jax.builders import networks
   from walt_jax.builders import schema
   from walt_jax.builders import tokenizer_runs
-  config = schema.of(_config(options))
-  autoencoder = networks.autoencoder(config.model, 'cpu').clone(
-      conv_form=options['form'])
-  discriminator = tokenizer_runs.make_discriminators(config, 'cpu')['videos']
-  return autoencoder, discriminator.clone(conv_form=options['form'])
+  config = schema.of(config_of(options))
+  found = (networks.autoencoder(config.model, 'cpu'),
+           tokenizer_runs.make_discriminators(config, 'cpu')['videos'])
+  if options['form'] == 'auto':
+    return found
+  return tuple(module.clone(conv_form=options['form']) for module in found)
 
 
-def _random_weights(options: dict[str, Any]) -> dict[str, Any]:
-  """Nested parameters of both networks, none of them zero."""
+def write_inputs(options: dict[str, Any], clips: tuple[int, ...],
+                 weights_file: str, clips_file: str) -> None:
+  """Writes random weights of both networks, none of them zero, and clips."""
   import jax
-  autoencoder, discriminator = _networks(options)
-  clip = np.zeros((1, 5, 32, 32, 3), np.float32)
+
+  from walt_jax.core import exports
+  autoencoder, discriminator = networks_of(options)
+  one = np.zeros((1, 5, 32, 32, 3), np.float32)
   rng = np.random.default_rng(0)
 
   def draw(leaf):
@@ -67,9 +73,48 @@ def _random_weights(options: dict[str, Any]) -> dict[str, Any]:
         np.float32)
 
   shapes = lambda module: jax.eval_shape(
-      module.init, jax.random.key(0), clip)['params']
-  return jax.tree.map(draw, dict(
-      autoencoder=shapes(autoencoder), discriminator=shapes(discriminator)))
+      module.init, jax.random.key(0), one)['params']
+  np.savez(weights_file, **exports.flatten(jax.tree.map(
+      draw, shapes(autoencoder) | dict(discriminator=shapes(discriminator)))))
+  np.save(clips_file, np.random.default_rng(1).uniform(
+      -1, 1, (*clips, 3)).astype(np.float32))
+
+
+def read_inputs(weights_file: str, clips_file: str):
+  """What `write_inputs` wrote: parameters of both players, and clips."""
+  import jax.numpy as jnp
+
+  from walt_jax.core import exports
+  flat = exports.unflatten(dict(np.load(weights_file)))
+  discriminator = flat.pop('discriminator')
+  return (dict(autoencoder=flat, discriminator={'videos': discriminator}),
+          jnp.asarray(np.load(clips_file)))
+
+
+def gan_step(autoencoder, discriminator, params, pixels):
+  """The train step of both players, its first state, batch and key."""
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from walt_jax.core import types
+  from walt_jax.training import state as train_state
+  from walt_jax.training import tokenizer_step
+  optimizer = optax.adam(1e-4, b1=0.0, b2=0.99)
+  losses = tokenizer_step.TokenizerLosses(
+      reconstruction='l2', adversarial_weight=_ADVERSARIAL_WEIGHT,
+      lecam_weight=0.0)
+  step = jax.jit(tokenizer_step.make_tokenizer_step(
+      autoencoder, losses, optimizer, discriminators={'videos': discriminator},
+      discriminator_optimizer=optimizer), donate_argnums=0)
+  zero = jnp.zeros(())
+  state = train_state.TrainState(
+      step=jnp.zeros((), jnp.int32), params=params,
+      opt_state={name: optimizer.init(tree) for name, tree in params.items()},
+      extra={'lecam': {'videos': {'real': zero, 'fake': zero}}})
+  batch = types.Batch(videos=types.Rows(pixels=pixels))
+  # A state is donated: no two leaves of it may be one array.
+  return step, jax.tree.map(jnp.copy, state), batch, jax.random.key(0)
 
 
 def _milliseconds(call, repeats: int) -> float:
@@ -86,20 +131,9 @@ def _milliseconds(call, repeats: int) -> float:
 def _ours(weights_file: str, clips_file: str, results_file: str, text: str):
   """Measures JAX; the same arguments as the peer's."""
   import jax
-  import jax.numpy as jnp
-  import optax
-
-  from walt_jax.core import exports
-  from walt_jax.core import types
-  from walt_jax.training import state as train_state
-  from walt_jax.training import tokenizer_step
   options = json.loads(text)
-  autoencoder, discriminator = _networks(options)
-  flat = exports.unflatten(dict(np.load(weights_file)))
-  discriminator_params = flat.pop('discriminator')
-  params = dict(autoencoder=flat,
-                discriminator={'videos': discriminator_params})
-  pixels = jnp.asarray(np.load(clips_file))
+  autoencoder, discriminator = networks_of(options)
+  params, pixels = read_inputs(weights_file, clips_file)
   apply = lambda module, method=None: jax.jit(
       lambda p, x: module.apply({'params': p}, x, method=method))
   encode = apply(autoencoder, 'encode')
@@ -114,22 +148,9 @@ def _ours(weights_file: str, clips_file: str, results_file: str, text: str):
           on_device['autoencoder'], pixels).mean, options['repeats']),
       decode=_milliseconds(lambda: decode(
           on_device['autoencoder'], latents), options['repeats']))
-  optimizer = optax.adam(1e-4, b1=0.0, b2=0.99)
-  losses = tokenizer_step.TokenizerLosses(
-      reconstruction='l2', adversarial_weight=_ADVERSARIAL_WEIGHT,
-      lecam_weight=0.0)
-  step = jax.jit(tokenizer_step.make_tokenizer_step(
-      autoencoder, losses, optimizer, discriminators={'videos': discriminator},
-      discriminator_optimizer=optimizer), donate_argnums=0)
-  zero = jnp.zeros(())
-  state = train_state.TrainState(
-      step=jnp.zeros((), jnp.int32), params=on_device,
-      opt_state={name: optimizer.init(tree)
-                 for name, tree in on_device.items()},
-      extra={'lecam': {'videos': {'real': zero, 'fake': zero}}})
-  batch = types.Batch(videos=types.Rows(pixels=pixels))
-  key = jax.random.key(0)
-  held = [step(jax.tree.map(jnp.copy, state), batch, key)]
+  step, state, batch, key = gan_step(
+      autoencoder, discriminator, on_device, pixels)
+  held = [step(state, batch, key)]
   gradients = [float(held[0][1][name])
                for name in ('grad_norm', 'discriminator_grad_norm')]
   np.savez(results_file, latents=np.asarray(latents),
@@ -153,7 +174,7 @@ def _large(weights_file: str, text: str):
   from walt_jax.parallel import mesh as mesh_lib
   from walt_jax.tokenizer import streaming
   options = json.loads(text)
-  autoencoder, _ = _networks(options)
+  autoencoder, _ = networks_of(options)
   params = jax.device_put({k: v for k, v in exports.unflatten(
       dict(np.load(weights_file))).items() if k != 'discriminator'})
   latents = jax.random.normal(
@@ -213,8 +234,7 @@ def main():
       repeats=args.repeats, compile=args.compile,
       adversarial_weight=_ADVERSARIAL_WEIGHT, form='native')
   from walt_jax.builders import config as config_lib
-  from walt_jax.core import exports
-  config = config_lib.to_dict(_config(options))
+  config = config_lib.to_dict(config_of(options))
   options |= {name: config[name] for name in ('model', 'discriminator')}
   result: dict[str, Any] = dict(clips=[args.batch, *size],
                                 dtype=options['dtype'],
@@ -222,11 +242,7 @@ def main():
   with tempfile.TemporaryDirectory() as folder:
     weights, clips, theirs = (
         f'{folder}/{name}' for name in ('weights.npz', 'clips.npy', 't.npz'))
-    drawn = _random_weights(options)
-    np.savez(weights, **exports.flatten(
-        drawn['autoencoder'] | {'discriminator': drawn['discriminator']}))
-    np.save(clips, np.random.default_rng(1).uniform(
-        -1, 1, (args.batch, *size, 3)).astype(np.float32))
+    write_inputs(options, (args.batch, *size), weights, clips)
     if args.torch_python:
       result['torch'] = _run([args.torch_python, str(_PEER), weights, clips,
                               theirs, json.dumps(options)])
