@@ -109,6 +109,18 @@ class CollectivesTest(parameterized.TestCase):
     self.assertEqual(total['all-gather']['count'], length)
     self.assertEqual(total['all-gather']['largest_bytes'], 64 * 64 * 4)
 
+  def test_rings_close(self):
+    text = """
+ENTRY %main (x: f32[8]) -> f32[8] {{
+  %x = f32[8]{{0}} parameter(0)
+  ROOT %p = f32[8]{{0}} collective-permute(%x), channel_id=1, source_target_pairs={{{pairs}}}, metadata={{op_name="a{{1,2}}"}}
+}}
+"""
+    for pairs, closed in (('{0,1},{1,2},{2,0}', True),
+                          ('{0,1},{1,2},{2,3}', False)):
+      (found,) = collectives.collectives(text.format(pairs=pairs))
+      self.assertEqual(found.is_ring, closed)
+
 
 if __name__ == '__main__':
   absltest.main()

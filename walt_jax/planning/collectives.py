@@ -33,6 +33,8 @@ class Collective:
     group_size: Devices that take part in each exchange; 0 when not stated.
     count: Number of calls in a step.
     op_name: Where it comes from in the model.
+    is_ring: Whether a permute sends around a closed ring, as loops of partial
+      products do; an exchange with neighbours alone has ends.
   """
   kind: str
   shape: str
@@ -41,6 +43,7 @@ class Collective:
   group_size: int
   count: int
   op_name: str
+  is_ring: bool = False
 
 
 def collectives(hlo: str) -> list[Collective]:
@@ -102,7 +105,14 @@ def collective(instruction: hlo_lib.Instruction, count: int = 1
   return Collective(
       kind, str(largest), largest.num_bytes * factor,
       sum(shape.num_bytes for shape in shapes) * factor, group, count,
-      instruction.op_name)
+      instruction.op_name, _is_ring(instruction.attributes))
+
+
+def _is_ring(rest: str) -> bool:
+  pairs = re.findall(r'\{(\d+),(\d+)\}', (re.search(
+      r'source_target_pairs=\{(.*?)\}\}', rest) or [''])[0])
+  return bool(pairs) and {one for one, _ in pairs} == {
+      other for _, other in pairs}
 
 
 def _group_size(rest: str) -> int:

@@ -14,8 +14,6 @@ from walt_jax.planning import roofline as roofline_lib
 
 # Charges of a program in the JSON, the costliest first.
 _CHARGES = 60
-# Loops of partial products send shards of a weight around.
-_RING = 'collective-permute'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Found:
         roofline_slow_seconds=roofline.slow_step_seconds,
         roofline_mfu=roofline.mfu, roofline_slow_mfu=roofline.slow_mfu,
         weight_rings=sum(one.count for one in step.collectives
-                         if one.kind == _RING),
+                         if one.is_ring),
         collectives=collectives_lib.totals(step.collectives))
     if self.ledger is not None:
       result['ledger'] = self.ledger.as_json(_CHARGES)
