@@ -100,13 +100,12 @@ class ToHeads(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, heads)
     x, kernel, bias = nn.dtypes.promote_dtype(
         x, kernel, bias, dtype=self.dtype)
-    kernel, bias = kernel.reshape(x.shape[-1], -1), bias.reshape(-1)
+    kernel = kernel.reshape(x.shape[-1], -1)
     if self.flat:
-      y = projections.linear(x, kernel, bias)
-    elif self.sums_by_products:
-      y = _add_bias(x @ kernel, bias)
+      y = projections.linear(x, kernel, bias.reshape(-1))
     else:
-      y = x @ kernel + bias
+      y, bias = x @ kernel, bias.reshape(-1)
+      y = _add_bias(y, bias) if self.sums_by_products else y + bias
     return y.reshape(*x.shape[:-1], *heads)
 
 
