@@ -21,7 +21,8 @@ class TablesTest(absltest.TestCase):
       self.assertEqual(tables.updated(text.format(old), [table]), wanted)
 
   def test_a_table_without_its_place_is_told(self):
-    with self.assertRaisesRegex(ValueError, '0 places for the table decoding'):
+    name = tables.TABLES[0].name
+    with self.assertRaisesRegex(ValueError, f'0 places for the table {name}'):
       tables.updated('no table here', tables.TABLES[:1])
 
 
