@@ -132,6 +132,29 @@ def _noise_augmentation(result: Any) -> Iterable[Cells]:
            f'{row["perceptual"]:.4f}')
 
 
+def _plans(result: Any) -> Iterable[Cells]:
+  for row in result['rows'].values():
+    mesh = ' x '.join(str(size) for size in row['mesh'].values())
+    name = row['config'].removeprefix('configs/').replace('.py', '')
+    changed = ' '.join(row['overrides'])
+    start = (f'`{name}`' + (f', {changed}' if changed else ''),
+             row['topology'], str(row['batch']), mesh, row['remat'],
+             '; '.join(dict.fromkeys(row['attention'].values())),
+             f'{row["needed_bytes"] / 2**30:.1f} of '
+             f'{row["capacity_bytes"] / 2**30:.1f}')
+    if not row['fits'] or row['refusals']:
+      reasons = '; '.join(row.get('refusals', ['does not fit']))
+      yield (*start, reasons, '', '', '', '', str(row['wanted_ms']))
+      continue
+    hidden = row['seconds'] - row['hidden_collective_seconds']
+    yield (*start, f'**{1e3 * row["compute_seconds"]:.0f}**',
+           f'{1e3 * hidden:.0f} - {1e3 * row["seconds"]:.0f}',
+           f'{row["mfu"]:.2f}', f'{row["attention_share"]:.0%}',
+           f'{1e3 * row["roofline_seconds"]:.0f} - '
+           f'{1e3 * row["roofline_slow_seconds"]:.0f}',
+           str(row['wanted_ms']))
+
+
 TABLES = (
     Table('cpu_speed', 'cpu.md', 'cpu_speed.json',
           ('one core', 'ours, ms', 'PyTorch, ms', 'ratio', 'limit',
@@ -157,6 +180,12 @@ TABLES = (
            'perceptual'), _noise_augmentation),
     Table('tiling', 'tokenizer.md', 'tiling.json',
           ('norm, tile in cells', 'overlap 1 (work)', '2', '4', '8'), _tiling),
+    Table('plans', 'plans.md', 'plans.json',
+          ('config', 'slice', 'batch', 'mesh (data x fsdp x tensor)', 'remat',
+           'attention', 'GiB needed', 'ledger without collectives, ms',
+           'with, hidden - not, ms', 'MFU, not hidden',
+           'attention core, window transposes and casts', 'roofline, ms',
+           'wanted, ms'), _plans),
 )
 
 
