@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from tests.planning import gpu_topology_test
 from walt_jax.planning import bundles
 from walt_jax.planning import hlo
 from walt_jax.planning import ledger
@@ -92,6 +93,26 @@ class BundlesTest(absltest.TestCase):
           bundles.parse(more), call.params['jaxpr'], STEPS, 'summed_product')
 
 
+class CallsTest(absltest.TestCase):
+
+  def test_kernels_of_one_name_and_result_are_told_apart_by_operands(self):
+    """As attention with and without a text beside its window."""
+    def call(x, length):
+      def kernel(x, y, out):
+        out[...] = jnp.dot(x[...], y[...])
+
+      y = jnp.zeros((length, 128), jnp.float32)
+      return pl.pallas_call(
+          kernel, out_shape=jax.ShapeDtypeStruct((128, 128), jnp.float32),
+          name='product')(x[:, :length], y)
+
+    traced = jax.jit(lambda x: call(x, 128) + call(x, 256)).trace(
+        jax.ShapeDtypeStruct((128, 256), jnp.float32))
+    work = [kernel.work.all_flops
+            for kernel, _ in pallas_kernels.calls_of(traced).values()]
+    self.assertEqual(work, [2 * 128 * 128 * 128, 2 * 128 * 256 * 128])
+
+
 class BlocksTest(absltest.TestCase):
 
   def test_a_block_that_stays_is_moved_once(self):
@@ -102,7 +123,7 @@ class BlocksTest(absltest.TestCase):
 
 @absltest.skipIf(importlib.util.find_spec('libtpu') is None,
                  'libtpu is not installed (extra tpu_plan)')
-class CompiledTest(absltest.TestCase):
+class CompiledTest(gpu_topology_test.WithoutCache):
 
   def test_a_kernel_of_a_compiled_program(self):
     place = topology.get_slice('v5e:2x2')

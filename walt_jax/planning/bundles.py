@@ -81,6 +81,8 @@ def compiled(kernels: Sequence[tuple[str, export.Exported]], place: str
       (folder / f'{index}.program').write_bytes(program.serialize())
     environment = dict(
         os.environ, JAX_PLATFORMS='cpu', ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+        # What comes from a cache is not compiled, and dumps nothing.
+        JAX_ENABLE_COMPILATION_CACHE='false',
         PYTHONPATH=os.pathsep.join(sys.path),
         LIBTPU_INIT_ARGS=f'--xla_jf_dump_to={folder / "dump"} '
                          '--xla_jf_dump_llo_text=true')

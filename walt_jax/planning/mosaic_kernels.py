@@ -24,7 +24,7 @@ from walt_jax.planning import pallas_kernels
 from walt_jax.planning import topology
 
 STEP_SECONDS = .35e-6  # Of each step of a grid: its transfers' start.
-Key = tuple[str, tuple[str, ...]]
+Key = pallas_kernels.CallKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +48,15 @@ class Cost:
 Costs = Mapping[Key, Cost]
 
 
-def key_of(one: hlo.Instruction) -> Key:
-  """By which a kernel of a compiled program is found: its name, its
-  results."""
+def key_of(computation: hlo.Computation, one: hlo.Instruction) -> Key:
+  """By which a kernel of a compiled program is found: its name, the types of
+  its results and of its operands."""
   path = one.op_name.split('/')
   name = (path[-2] if path[-1] == 'pallas_call' and len(path) > 1
           else one.name.partition('.')[0])
-  return name, tuple(str(shape) for shape in one.shapes)
+  return name, tuple(map(str, one.shapes)), tuple(
+      str(shape) for operand in one.operands
+      for shape in computation.by_name[operand].shapes)
 
 
 def costs(traced: jax.stages.Traced, place: topology.Slice) -> Costs:

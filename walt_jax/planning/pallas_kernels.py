@@ -99,13 +99,22 @@ def kernels_of(lowered_from: jax.stages.Traced) -> Kernels:
   return kernels(lowered_from.jaxpr.jaxpr)
 
 
-def calls_of(traced: jax.stages.Traced
-             ) -> dict[tuple[str, tuple[str, ...]], tuple[Kernel, Any]]:
-  """Each kernel of `jitted.trace(..)` with the call of it."""
-  found: dict[tuple[str, tuple[str, ...]], tuple[Kernel, Any]] = {}
+# Name, types of the results, types of the operands.
+CallKey = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+def calls_of(traced: jax.stages.Traced) -> dict[CallKey, tuple[Kernel, Any]]:
+  """Each kernel of `jitted.trace(..)` with the call of it.
+
+  Results alone do not tell kernels apart: attention to a text beside its own
+  window has those of attention without.
+  """
+  found: dict[CallKey, tuple[Kernel, Any]] = {}
   for equation in _calls(traced.jaxpr.jaxpr):
     kernel = _kernel(equation)
-    found.setdefault((kernel.name, kernel.results), (kernel, equation))
+    operands = tuple(_type(one.aval) for one in equation.invars)
+    found.setdefault((kernel.name, kernel.results, operands),
+                     (kernel, equation))
   return found
 
 

@@ -86,7 +86,7 @@ class Charger:
     if one.opcode == 'fusion':
       return self._without_cycles(computation, one)
     if one.opcode == 'custom-call':
-      return self._custom_call(one)
+      return self._custom_call(computation, one)
     if one.opcode in _DMA:
       return self._by_bytes(one, 'copy between memories', _arriving(one))
     if one.opcode not in _PASSES:
@@ -160,7 +160,8 @@ class Charger:
         self._charge(one, collective.kind, sent / speed, sent, 0,
                      'links of the axis'), shape=collective.shape)
 
-  def _custom_call(self, one: hlo.Instruction) -> ledger.Charge | None:
+  def _custom_call(self, computation: hlo.Computation, one: hlo.Instruction
+                   ) -> ledger.Charge | None:
     target = one.attribute(_TARGET)
     if target in _FREE_CALLS:
       return None
@@ -168,11 +169,11 @@ class Charger:
       raise ledger.UncountedError(
           f'{one.name}: a TPU ledger has no charge for the custom call '
           f'{target!r}.')
-    cost = self.kernels.get(mosaic_kernels.key_of(one))
+    key = mosaic_kernels.key_of(computation, one)
+    cost = self.kernels.get(key)
     if cost is None:
       raise ledger.UncountedError(
-          f'{one.name}: the Pallas kernel {mosaic_kernels.key_of(one)} is not '
-          'in the trace.')
+          f'{one.name}: the Pallas kernel {key} is not in the trace.')
     return self._charge(one, f'kernel {cost.name}', cost.seconds, cost.bytes,
                         cost.flops, cost.how)
 
