@@ -73,6 +73,18 @@ class ProductFlopsTest(parameterized.TestCase):
         jax.value_and_grad(loss, argnums=(0, 1)), weights, struct(3, 4))
     self.assertEqual(both, 3 * forward)
 
+  def test_what_no_result_depends_on_counts_in_no_program(self):
+    """As the kernel of a rematerialised layer whose results were kept."""
+    def layers(x):
+      def layer(x, _):
+        used, unused = jax.remat(lambda x: (x @ x, x @ jnp.cos(x)))(x)
+        del unused
+        return used, None
+      return lax.scan(layer, x, length=3)[0]
+
+    traced = jax.jit(layers).trace(struct(4, 4))
+    self.assertEqual(counting.flops_of(traced), 3 * 128)
+
 
 if __name__ == '__main__':
   absltest.main()

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax.extend import core as jax_core
+from jax.interpreters import partial_eval
 
 # (part, pattern of parameter paths); the first match wins.
 Parts = Sequence[tuple[str, str]]
@@ -51,8 +52,12 @@ def product_flops(function: Callable[..., Any], *args: Any) -> int:
 
 
 def flops_of(traced: jax.stages.Traced) -> int:
-  """The same of a traced program, over all of its devices."""
-  return _flops_of(traced.jaxpr.jaxpr)
+  """The same of a traced program, over all of its devices, without what no
+  result depends on: a rematerialised layer holds kernels whose results were
+  kept, and compilers leave them out."""
+  jaxpr = traced.jaxpr.jaxpr
+  live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return _flops_of(live)
 
 
 def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
