@@ -147,8 +147,12 @@ def _fused(operands, window, form):
 def _forward(operands, window, form):
   how = KERNEL_FORMS[form]
   context, log_sum = how.kernels.forward(operands, window, how.interpret)
-  # With these kept, a rematerialised layer does not run the kernel again.
-  context = ad_checkpoint.checkpoint_name(context, remat.ATTENTION_CONTEXT)
+  # With these kept, a rematerialised layer does not run the kernel again. As
+  # [K, d] a TPU would pad what it keeps to 128 lanes a head, and copy it.
+  *lead, heads, width = context.shape
+  context = ad_checkpoint.checkpoint_name(
+      context.reshape(*lead, heads * width), remat.ATTENTION_CONTEXT)
+  context = context.reshape(*lead, heads, width)
   log_sum = ad_checkpoint.checkpoint_name(log_sum, remat.ATTENTION_LOG_SUM)
   return context, (operands, context, log_sum)
 

@@ -163,11 +163,8 @@ class Plan:
     return 2 * blocks + bias + turned + 6 * logits + 12 * head
 
   def cut(self, x: jax.Array) -> jax.Array:
-    """[B, .., K, d] of tokens as the kernels read it: windows' axes apart."""
-    (frames, rows, columns), (wt, wh, ww) = self.grid, self.window
-    return x.reshape(
-        self.batch, frames // wt, wt, rows // wh, wh, columns // ww, ww,
-        self.num_heads * self.width)
+    """[B, T, H, W, K, d] of tokens as the kernels read it, lanes in one."""
+    return x.reshape(self.batch, *self.grid, self.lanes)
 
   def joined(self, x: jax.Array) -> jax.Array:
     """[.., K d] of what steps wrote: the inverse of their cut."""
@@ -187,15 +184,14 @@ class Plan:
     down, across = rows // wh, columns // ww
 
     def index(part, group, row, window, _):
-      place = (lax.div(window, down * across), 0,
-               lax.rem(lax.div(window, across), down), 0,
-               lax.rem(window, across), 0)
+      place = (lax.div(window, down * across),
+               lax.rem(lax.div(window, across), down),
+               lax.rem(window, across))
       return (part * self.steps[2] + row, *place,
               group if lanes < self.lanes or written else 0)
 
     lanes = self._block_lanes(written)
-    return pl.BlockSpec(
-        (None, None, wt, None, wh, None, ww, lanes), index)
+    return pl.BlockSpec((None, wt, wh, ww, lanes), index)
 
   def _block_lanes(self, written: bool) -> int:
     return self.span if self.is_aligned or written else self.lanes
