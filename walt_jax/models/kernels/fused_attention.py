@@ -4,7 +4,7 @@ Its plain form is the definition. Kernels compute the same without writing
 logits to memory; what they keep for the backward pass are their inputs, the
 context and a number for each query and head.
 """
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -47,6 +47,7 @@ KERNEL_FORMS: Mapping[str, Form] = {
 }
 # Serves every size; used where kernels do not.
 PLAIN_FORM = 'xla'
+_TOKENS = ('query', 'key', 'value', 'text_key', 'text_value')
 
 
 def refusal(form: str, sizes: Sizes) -> str | None:
@@ -95,10 +96,38 @@ def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return kernel(operands)
+  width = operands.query.shape[-1]
+
+  def on_shard(operands: Operands) -> jax.Array:
+    return _lanes(kernel(_with_tokens(operands, functools.partial(
+        _heads, width=width))))
+
+  # Shards are of [K d]: a TPU would lay the shards of [K, d] out as such, and
+  # pad each head to 128 lanes.
   specs = _specs(operands, mesh)
-  return jax.shard_map(
-      kernel, in_specs=(specs,), out_specs=specs.query,
-      check_vma=False)(operands)
+  context = jax.shard_map(
+      on_shard, in_specs=(specs,), out_specs=specs.query,
+      check_vma=False)(_with_tokens(operands, _lanes))
+  return _heads(context, width)
+
+
+def _lanes(x: jax.Array) -> jax.Array:
+  """[.., K, d] to [.., K d]."""
+  return x.reshape(*x.shape[:-2], -1)
+
+
+def _heads(x: jax.Array, width: int) -> jax.Array:
+  """[.., K d] to [.., K, d]."""
+  return x.reshape(*x.shape[:-1], -1, width)
+
+
+def _with_tokens(
+    operands: Operands, function: Callable[[jax.Array], jax.Array]
+) -> Operands:
+  """Operands with `function` of all queries, keys and values."""
+  return operands._replace(**{
+      name: function(x) for name, x in operands._asdict().items()
+      if x is not None and name in _TOKENS})
 
 
 def plain(
@@ -149,10 +178,8 @@ def _forward(operands, window, form):
   context, log_sum = how.kernels.forward(operands, window, how.interpret)
   # With these kept, a rematerialised layer does not run the kernel again. As
   # [K, d] a TPU would pad what it keeps to 128 lanes a head, and copy it.
-  *lead, heads, width = context.shape
-  context = ad_checkpoint.checkpoint_name(
-      context.reshape(*lead, heads * width), remat.ATTENTION_CONTEXT)
-  context = context.reshape(*lead, heads, width)
+  context = _heads(ad_checkpoint.checkpoint_name(
+      _lanes(context), remat.ATTENTION_CONTEXT), context.shape[-1])
   log_sum = ad_checkpoint.checkpoint_name(log_sum, remat.ATTENTION_LOG_SUM)
   return context, (operands, context, log_sum)
 
@@ -170,8 +197,8 @@ def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
   """The cut of each operand: rows over the batch's axes, heads over theirs."""
   batch, heads = _cuts(
       mesh, operands.query.shape[0], operands.query.shape[-2])
-  tokens = P(batch, None, None, None, heads, None)
-  text = P(batch, None, None, heads, None)
+  tokens = P(batch, None, None, None, heads)
+  text = P(batch, None, None, heads)
   specs: Any = (
       tokens, tokens, tokens, P(None), P(None), P(heads, None, None), P(batch),
       text, text, P(batch, None, None))
