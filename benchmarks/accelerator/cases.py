@@ -14,13 +14,15 @@ from benchmarks.accelerator import turns
 
 Row = dict[str, Any]
 
-# What builders choose for a config in bfloat16 (`builders.networks`).
-DEFAULT_ATTENTION = dict(cpu='xla', gpu='xla', tpu='xla')
-DEFAULT_PASSES = dict(cpu='plain', gpu='triton', tpu='plain')
-DEFAULT_UNROLL = dict(cpu=1, gpu=1_000, tpu=1)
-# Other forms that are worth a comparison.
-_OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn',), tpu=())
-_KERNELS = dict(cpu=None, gpu=None, tpu=None)
+# What builders choose for L in bfloat16 (`builders.networks`): attention, the
+# passes between products, the pairs that a step of the loop executes.
+DEFAULT_FORMS = dict(
+    cpu=('xla', 'plain', 1), gpu=('xla', 'triton', 1_000),
+    tpu=('fused_tpu', 'plain', 1))
+_REMAT = 'matmuls'  # Of configs/ucf101.py:l.
+# Attention worth a comparison, and kernels to hold against the plain form.
+_OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn',), tpu=('xla',))
+_KERNELS = dict(cpu=None, gpu=None, tpu='fused_tpu')
 _ROUNDS, _STEPS = 3, 6  # Of each program in turns.
 _MAX_ERROR = 1500
 
@@ -44,13 +46,12 @@ class Place:
   def size(self) -> str:
     return 'smoke' if self.smoke else 'l'
 
-  def form(self, attention: str = '', remat: str = 'matmuls', unroll: int = 0,
-           self_conditioning: float = 0.0, passes: str = '') -> str:
-    """A form as children take it; what is not given is the platform's."""
-    attention = attention or DEFAULT_ATTENTION[self.platform]
-    unroll = unroll or DEFAULT_UNROLL[self.platform]
-    passes = passes or DEFAULT_PASSES[self.platform]
-    return f'{attention},{remat},{unroll},{self_conditioning:g},{passes}'
+  def form(self, *, attention: str = '', passes: str = '', remat: str = _REMAT,
+           unroll: int = 0, self_conditioning: float = 0.0) -> str:
+    """A form as children take it, the platform's own where nothing is said."""
+    own = DEFAULT_FORMS[self.platform]
+    return (f'{attention or own[0]},{passes or own[1]},{remat},'
+            f'{unroll or own[2]},{self_conditioning:g}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,10 @@ def cases(place: Place) -> Iterator[Case]:
       place, 'child', 'profile', '--size', size, '--form', place.form(),
       environment=profiles.ENVIRONMENT))
   forms = dict(
+      train_l_looped=place.form(unroll=1),
       train_l_plain_passes=place.form(passes='plain'),
-      train_l_loop=place.form(unroll=1),
       train_l_minimal=place.form(remat='minimal'),
-      **{f'train_l_{attention}': place.form(attention)
+      **{f'train_l_{attention}': place.form(attention=attention)
          for attention in _OTHER_ATTENTION[place.platform]},
       train_l_self_conditioning=place.form(self_conditioning=0.9))
   for name, form in forms.items():

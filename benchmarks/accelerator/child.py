@@ -1,10 +1,9 @@
 """The children of the accelerator benchmark: each times one program.
 
-  python -m benchmarks.accelerator.child train --size l \
-    --form xla,matmuls,1,0,plain
-  python -m benchmarks.accelerator.child sample --size l \
-    --form xla,none,1,0.9,plain
-  python -m benchmarks.accelerator.child profile --size l --form ..
+  FORM=xla,plain,minimal,1,0.9
+  python -m benchmarks.accelerator.child train --size l --form $FORM
+  python -m benchmarks.accelerator.child sample --size l --form $FORM
+  python -m benchmarks.accelerator.child profile --size l --form $FORM
 
 The first two serve timings as `turns` asks for them; `profile` prints where the
 train step's time goes.
@@ -26,35 +25,38 @@ _PROFILED_STEPS = 3
 
 
 def parse_form(text: str) -> programs.Form:
-  """'xla,minimal,1,0.9,plain'; see `programs.Form`."""
-  attention, remat, unroll, share, passes = text.split(',')
-  return programs.Form(attention, remat, int(unroll), float(share), passes)
+  """'xla,plain,minimal,1,0.9': the fields of `programs.Form` in order."""
+  attention, passes, remat, unroll, share = text.split(',')
+  return programs.Form(attention, passes, remat, int(unroll), float(share))
 
 
 def train(size: programs.Size, form: programs.Form) -> None:
   """Serves the train step."""
-  run, ready, _ = _train_step(size, form)
+  run, ready, _, _ = _train_step(size, form)
   turns.serve(ready, run)
 
 
 def profile(size: programs.Size, form: programs.Form) -> None:
   """Prints where the train step's time goes, beside the ledger."""
-  run, ready, text = _train_step(size, form)
+  run, ready, traced, text = _train_step(size, form)
   run()
   measured = profiles.measure(run, _PROFILED_STEPS)
-  print(json.dumps(ready | profiles.beside_ledger(measured, text, None)),
-        flush=True)
+  charges, missing = profiles.ledger_of(
+      traced, text, jax.devices()[0].device_kind)
+  print(json.dumps(ready | dict(no_ledger=missing) | profiles.beside_ledger(
+      measured, text, charges)), flush=True)
 
 
 def _train_step(size: programs.Size, form: programs.Form
-                ) -> tuple[Callable[[], None], dict[str, Any], str]:
-  """The step, what is known of it, and the text of its program."""
+                ) -> tuple[Callable[[], None], dict[str, Any], Any, str]:
+  """The step, what is known of it, and its program, traced and compiled."""
   program = programs.train_program(size, form)
   state = program.init(jax.random.key(0))
   held, key = jnp.zeros((), bool), jax.random.key(2)
   batch = programs.random_batch(size)
   began = time.perf_counter()
-  step = program.step.lower(state, held, batch, key).compile()
+  traced = program.step.trace(state, held, batch, key)
+  step = traced.lower().compile()
   seconds = time.perf_counter() - began
   state, held, metrics = step(state, held, batch, key)
   loss, current = float(metrics['loss']), [state, held]
@@ -65,7 +67,7 @@ def _train_step(size: programs.Size, form: programs.Form
 
   ready = _ready(step, seconds) | dict(
       flops=program.flops, loss=loss, failed=bool(held))
-  return run, ready, step.as_text()
+  return run, ready, traced, step.as_text()
 
 
 def sample(size: programs.Size, form: programs.Form, steps: int,

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 
+from walt_jax.planning import gpu_charges
+from walt_jax.planning import gpu_topology
 from walt_jax.planning import hlo
 from walt_jax.planning import ledger
+from walt_jax.planning import pallas_kernels
 
 _CALLERS = ('while', 'call', 'conditional')
 # Kernels of a graph that is launched whole do not say what they compute.
@@ -45,6 +48,30 @@ def _kernels(profile):
             (value for key, value in event.stats if key == 'hlo_op'), None)
         if name:
           yield str(name), event.duration_ns * 1e-9
+
+
+def ledger_of(traced: jax.stages.Traced, text: str, device_kind: str
+              ) -> tuple[ledger.Ledger | None, str]:
+  """What the ledger charges for a compiled program of a GPU.
+
+  Args:
+    traced: The program, for its Pallas kernels.
+    text: The program, compiled for this very device.
+    device_kind: Such as 'NVIDIA H100 80GB HBM3'.
+
+  Returns:
+    The ledger and ''; or None, and why there is none.
+  """
+  words = device_kind.lower().replace(' ', '')
+  chip = next((chip for name, chip in gpu_topology.CHIPS.items()
+               if name in words), None)
+  if chip is None:
+    return None, f'no charges for {device_kind}'
+  try:
+    return gpu_charges.gpu_ledger(
+        text, chip, pallas_kernels.kernels_of(traced)), ''
+  except ledger.UncountedError as e:  # A compiler that tunes has more kernels.
+    return None, str(e)
 
 
 def beside_ledger(measured: Mapping[str, float], text: str,

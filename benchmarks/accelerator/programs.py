@@ -20,6 +20,7 @@ from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import flops
+from walt_jax.parallel import compiler_options
 from walt_jax.parallel import rules
 from walt_jax.sampling import stage_sampler
 from walt_jax.training import denoiser_step
@@ -66,19 +67,17 @@ class Form:
   """How a denoiser is executed.
 
   Attributes:
-    attention: One of `attention.FORMS`.
+    attention: Form of attention, see `Denoiser.attention_form`.
+    passes: Form of what lies between products, see `Denoiser.passes_form`.
     remat: A name of `remat.POLICIES`.
     unroll: Pairs of layers that a step of the loop executes.
     self_conditioning: Share of rows that are given an estimate of x_0.
-    passes: One of `passes.FORMS`.
-    group: Rows of a group, see `self_conditioning.Groups`.
   """
   attention: str
-  remat: str = 'minimal'
-  unroll: int = 1
+  passes: str
+  remat: str
+  unroll: int
   self_conditioning: float = 0.0
-  passes: str = 'plain'
-  group: int = 16
 
 
 def objective(size: Size, form: Form) -> denoiser_step.DenoiserObjective:
@@ -89,15 +88,13 @@ def objective(size: Size, form: Form) -> denoiser_step.DenoiserObjective:
       mlp_width=4 * size.width, patch=1, spatial_window=(1, side, side),
       spacetime_window=(_FRAMES, side // 2, side // 2), num_classes=_CLASSES,
       frame_condition=False, attention_form=form.attention,
-      passes_form=form.passes, scan_unroll=form.unroll,
-      remat_policy=form.remat, dtype=jnp.bfloat16)
+      passes_form=form.passes,
+      scan_unroll=form.unroll, remat_policy=form.remat, dtype=jnp.bfloat16)
   return denoiser_step.DenoiserObjective(
       denoiser=denoiser, schedule=schedules.make_schedule('linear', True),
       prediction=prediction_lib.Prediction('v'),
       options=loss_lib.LossOptions(
           self_condition_probability=form.self_conditioning,
-          self_condition_group=form.group,
-          groups_in_shards=size.rows % form.group == 0,
           frame_condition_probability=0.0, frame_condition_lengths=(1, 2),
           drop=conditions.DropProbabilities(label=0.1, text=0.1, frames=0.1),
           max_low_res_level=0.0, weighting='mse', snr_cap=5.0,
@@ -158,7 +155,8 @@ def train_program(size: Size, form: Form) -> TrainProgram:
       found.denoiser, size.latents, num_conditions=1, text_tokens=0).values())
   passes = 1 + flops.BACKWARD_TO_FORWARD + (form.self_conditioning > 0)
   return TrainProgram(
-      jax.jit(guard.guarded(take), donate_argnums=0),
+      jax.jit(guard.guarded(take), donate_argnums=0,
+              compiler_options=_options()),
       jax.jit(lambda key: train_state.create(init(key), update, (0.9999,))),
       forward * passes * size.rows)
 
@@ -184,4 +182,9 @@ def sampler(size: Size, form: Form, steps: int, guidance: float
     return draw(params, keys, types.Conditioning(label=labels),
                 jnp.zeros(()))
 
-  return jax.jit(call)
+  return jax.jit(call, compiler_options=_options())
+
+
+def _options() -> dict[str, Any]:
+  """What a run compiles with on this device."""
+  return compiler_options.of(jax.devices()[0].platform)

@@ -51,13 +51,11 @@ class ProgramsTest(parameterized.TestCase):
   @parameterized.parameters('l', 'xl')
   def test_is_the_config(self, variant):
     config = schema.of(config_lib.load(f'ucf101:{variant}'))
-    for platform, attention in cases.DEFAULT_ATTENTION.items():
+    for platform, (attention, passes, unroll) in cases.DEFAULT_FORMS.items():
       wanted = objectives.objective(config, platform)
       form = programs.Form(
-          attention, config.model.remat_policy, cases.DEFAULT_UNROLL[platform],
-          config.diffusion.self_condition_probability,
-          cases.DEFAULT_PASSES[platform],
-          config.diffusion.self_condition_group)
+          attention, passes, config.model.remat_policy, unroll,
+          config.diffusion.self_condition_probability)
       found = programs.objective(programs.SIZES[variant], form)
       for name in ('denoiser', 'prediction', 'options', 'has_images'):
         self.assertEqual(getattr(found, name), getattr(wanted, name))
