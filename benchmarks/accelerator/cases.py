@@ -15,14 +15,15 @@ from benchmarks.accelerator import turns
 Row = dict[str, Any]
 
 # What builders choose for L in bfloat16 (`builders.networks`): attention, the
-# passes between products, the pairs that a step of the loop executes.
+# passes between products, the pairs that a step of the loop executes. A CPU
+# only tries the script.
 DEFAULT_FORMS = dict(
-    cpu=('xla', 'plain', 1), gpu=('xla', 'triton', 1_000),
+    cpu=('xla', 'plain', 1), gpu=('fused_gpu', 'triton', 1_000),
     tpu=('fused_tpu', 'plain', 1))
 _REMAT = 'matmuls'  # Of configs/ucf101.py:l.
 # Attention worth a comparison, and kernels to hold against the plain form.
-_OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn',), tpu=('xla',))
-_KERNELS = dict(cpu=None, gpu=None, tpu='fused_tpu')
+_OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn', 'xla'), tpu=('xla',))
+_KERNELS = dict(cpu=None, gpu='fused_gpu', tpu='fused_tpu')
 _ROUNDS, _STEPS = 3, 6  # Of each program in turns.
 _MAX_ERROR = 1500
 

@@ -90,11 +90,13 @@ def objective(size: Size, form: Form) -> denoiser_step.DenoiserObjective:
       frame_condition=False, attention_form=form.attention,
       passes_form=form.passes,
       scan_unroll=form.unroll, remat_policy=form.remat, dtype=jnp.bfloat16)
+  whole = size.rows % 16 == 0  # One device has all rows of a group.
   return denoiser_step.DenoiserObjective(
       denoiser=denoiser, schedule=schedules.make_schedule('linear', True),
       prediction=prediction_lib.Prediction('v'),
       options=loss_lib.LossOptions(
           self_condition_probability=form.self_conditioning,
+          self_condition_group=16 if whole else 1, groups_in_shards=whole,
           frame_condition_probability=0.0, frame_condition_lengths=(1, 2),
           drop=conditions.DropProbabilities(label=0.1, text=0.1, frames=0.1),
           max_low_res_level=0.0, weighting='mse', snr_cap=5.0,
