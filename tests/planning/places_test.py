@@ -133,7 +133,7 @@ class PlacesTest(gpu_topology_test.WithoutCache):
 class AttentionFormsTest(absltest.TestCase):
 
   def test_words(self):
-    self.assertEqual(attention_forms.words(load(), 'cpu'), 'attention xla')
+    self.assertEqual(attention_forms.words(load(), 'cpu'), 'attention mapped')
     tokenizer = schema.of(config_lib.load('configs/tokenizer_video.py:smoke',
                                           []))
     self.assertEqual(attention_forms.words(tokenizer, 'cpu'), '')
@@ -144,7 +144,7 @@ class AttentionFormsTest(absltest.TestCase):
         lambda form, sizes: 'windows of 5 frames'
         if sizes.window[0] > 1 else None):
       words = attention_forms.words(load(), 'cpu')
-    self.assertIn('spatial xla, spacetime xla (', words)
+    self.assertIn('spatial mapped, spacetime xla (', words)
     self.assertIn('windows of 5 frames', words)
 
 

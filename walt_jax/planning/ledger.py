@@ -193,7 +193,11 @@ class Ledger:
     return dataclasses.replace(self, refusals=(*self.refusals, *reasons))
 
   def as_json(self, num_charges: int | None = None) -> dict[str, Any]:
-    """Plain values; the costliest `num_charges` charges, by default all."""
+    """Plain values; the costliest `num_charges` charges, by default all.
+
+    Equal kernels are one charge: without a loop over layers each layer has its
+    own, all alike.
+    """
     return dict(
         seconds=self.seconds, compute_seconds=self.compute_seconds,
         collective_seconds=self.collective_seconds,
@@ -209,7 +213,7 @@ class Ledger:
         by_kind={name: dataclasses.asdict(total)
                  for name, total in self.by_kind().items()},
         charges=[dataclasses.asdict(one)
-                 for one in self.charges[:num_charges]])
+                 for one in _joined(self.charges)[:num_charges]])
 
 
 def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
@@ -237,6 +241,18 @@ def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
         f'it needs {needed_bytes / 2**30:.1f} GiB, and a program can have '
         f'{capacity_bytes / 2**30:.1f} GiB')
   return found.refused(*reasons)
+
+
+def _joined(charges: Iterable[Charge]) -> list[Charge]:
+  """Charges of equal kernels as one that is called as often, costliest first.
+  """
+  found: dict[Any, Charge] = {}
+  for one in charges:
+    key = (one.kind, one.part, one.shape, one.seconds, one.hidden_seconds)
+    if key in found:
+      one = dataclasses.replace(found[key], times=found[key].times + one.times)
+    found[key] = one
+  return sorted(found.values(), key=lambda one: -one.times * one.seconds)
 
 
 def _sum(charges: Iterable[Charge]) -> Total:
