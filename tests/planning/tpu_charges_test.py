@@ -122,6 +122,20 @@ class ChargesTest(parameterized.TestCase):
   def test_bytes_with_the_padding_of_tiles(self, text, expected):
     self.assertEqual(tpu_charges.physical_bytes(text), expected)
 
+  def test_a_sort_passes_over_its_rows_once_a_stage(self):
+    found = charged("""
+ENTRY %main (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %s = f32[8,128]{1,0:T(8,128)} sort(%p), dimensions={1}, to_apply=%less
+}
+""")
+    [sort] = found.charges
+    stages = 1 + 2 + 3 + 4 + 5 + 6 + 7  # Of a bitonic network of 128.
+    self.assertEqual(sort.bytes, stages * 2 * 4096)
+    self.assertAlmostEqual(
+        sort.seconds, stages * (2 * 4096 / .819e12 +
+                                tpu_charges.PASS_CYCLES / 1.5e9))
+
   def test_products_with_windows_count_what_meets_data(self):
     """A batched product as XLA:TPU writes it: heads are a spatial axis."""
     text = PROGRAM.replace(

@@ -89,6 +89,8 @@ class Charger:
       return self._custom_call(computation, one)
     if one.opcode in _DMA:
       return self._by_bytes(one, 'copy between memories', _arriving(one))
+    if one.opcode == 'sort':
+      return self._sort(one)
     if one.opcode not in _PASSES:
       raise ledger.UncountedError(
           f'{one.name}: a TPU ledger has no charge for {one.opcode!r}.')
@@ -132,6 +134,19 @@ class Charger:
     seconds = moved * chip.num_devices / chip.hbm_bandwidth + (
         PASS_CYCLES / chip.clock)
     return self._charge(one, kind, seconds, moved, 0, 'bytes')
+
+  def _sort(self, one: hlo.Instruction) -> ledger.Charge:
+    """A bitonic network: each of its stages passes over all that is sorted."""
+    axis = one.attribute(r'dimensions=\{(\d+)\}')
+    if axis is None:
+      raise ledger.UncountedError(
+          f'{one.name}: a sort that does not name its axis has no charge.')
+    length = one.shapes[0].dims[int(axis)]
+    rounds = max(math.ceil(math.log2(max(length, 1))), 1)
+    stages = rounds * (rounds + 1) // 2
+    pass_ = self._by_bytes(one, 'sort', 2 * physical_bytes(one.type))
+    return dataclasses.replace(
+        pass_, seconds=stages * pass_.seconds, bytes=stages * pass_.bytes)
 
   def _without_cycles(self, computation, one: hlo.Instruction
                       ) -> ledger.Charge | None:
