@@ -39,6 +39,14 @@ class AttentionFormTest(parameterized.TestCase):
       networks.denoiser(
           load(dtype=dtype, attention_form='cudnn'), platform)
 
+  @parameterized.parameters(
+      ('fused_gpu', 'cpu'), ('fused_gpu', 'tpu'), ('fused_tpu', 'cpu'),
+      ('fused_tpu', 'gpu'))
+  def test_kernels_of_another_platform(self, form, platform):
+    with self.assertRaisesRegex(
+        errors.UserError, f"'{form}'.*not on a {platform}.*=auto"):
+      networks.denoiser(load(attention_form=form), platform)
+
   def test_passes_and_loop_are_the_platforms(self):
     own, asked = load(scan_unroll=0), load(scan_unroll=3, passes_form='plain')
     for platform, form in dict(cpu='plain', tpu='plain', gpu='triton').items():

@@ -27,6 +27,7 @@ _CONV_FORMS = {'cpu': 'stacked', 'gpu': 'stacked', 'tpu': 'native'}
 # attention takes 28 (four layers of L on an absent H100). cuDNN's cannot be
 # traced, so not planned, without a GPU.
 _ATTENTION_FORMS = {'cpu': 'mapped', 'gpu': 'fused_gpu', 'tpu': 'fused_tpu'}
+_KERNELS_OF = {'fused_tpu': 'tpu', 'fused_gpu': 'gpu'}
 # By ledger: kernels and an unrolled loop take 24 ms where XLA's own take 32
 # (four layers of L without attention on an absent H100).
 _PASSES_FORMS = {'cpu': 'plain', 'gpu': 'triton', 'tpu': 'plain'}
@@ -74,24 +75,12 @@ def denoiser(config: schema.DenoiserExperiment,
     UserError: If a condition of the user's own cannot be used, or the form of
       attention or passes is not one of the platform.
   """
-  attention_form: str = config.model.attention_form
-  if attention_form == 'auto':
-    # In float32 the kernels' products are exact where XLA's are quick.
-    attention_form = (
-        _ATTENTION_FORMS[platform]
-        if config.model.dtype == 'bfloat16' or platform == 'cpu' else 'xla')
-  if attention_form == 'cudnn' and (
-      platform != 'gpu' or config.model.dtype != 'bfloat16'):
-    raise errors.UserError(
-        "config key model.attention_form is 'cudnn', whose kernels take "
-        f"bfloat16 on a GPU, not {config.model.dtype} on a {platform}; set "
-        "model.dtype=bfloat16 for a GPU, or model.attention_form=auto")
-  if attention_form == 'fused_tpu' and platform != 'tpu':
-    raise errors.UserError(
-        "config key model.attention_form is 'fused_tpu', whose kernels run on "
-        f'TPUs, not on a {platform}; set model.attention_form=auto')
-  for note in attention_notes(config, attention_form):
-    logging.getLogger('walt_jax').warning('%s.', note)
+  form = attention_form(config, platform)
+  for kind, reason in attention_refusals(config, form).items():
+    if reason is not None:
+      logging.getLogger('walt_jax').warning(
+          '%s attention takes the form %s: %s does not serve %s.', kind,
+          fused_attention.PLAIN_FORM, form, reason)
   unroll = config.model.scan_unroll or _SCAN_UNROLLS[platform]
   remat_policy: str = config.model.remat_policy
   if (platform == 'cpu' and remat_policy == 'none' and
@@ -100,7 +89,7 @@ def denoiser(config: schema.DenoiserExperiment,
     # to compute all but products and attention again.
     remat_policy = 'matmuls'
   return _network(config.model, dict(
-      text_width=config.text.width, attention_form=attention_form,
+      text_width=config.text.width, attention_form=form,
       passes_form=_passes_form(config.model, platform),
       scan_unroll=unroll, remat_policy=remat_policy,
       flat_products=platform == 'cpu',
@@ -117,28 +106,51 @@ def _passes_form(model: schema.Denoiser, platform: str) -> str:
   return model.passes_form
 
 
-def attention_notes(
-    config: schema.DenoiserExperiment, form: str) -> list[str]:
-  """A line for each kind of attention that `form` does not serve."""
+def attention_form(config: schema.DenoiserExperiment, platform: str) -> str:
+  """The form of attention that a config asks for, or 'auto' has there.
+
+  Raises:
+    UserError: If it is not one of the platform.
+  """
+  form: str = config.model.attention_form
+  if form == 'auto':
+    # In float32 the kernels' products are exact where XLA's are quick.
+    form = (
+        _ATTENTION_FORMS[platform]
+        if config.model.dtype == 'bfloat16' or platform == 'cpu' else 'xla')
+  if form == 'cudnn' and (
+      platform != 'gpu' or config.model.dtype != 'bfloat16'):
+    raise errors.UserError(
+        "config key model.attention_form is 'cudnn', whose kernels take "
+        f"bfloat16 on a GPU, not {config.model.dtype} on a {platform}; set "
+        "model.dtype=bfloat16 for a GPU, or model.attention_form=auto")
+  own = _KERNELS_OF.get(form, platform)
+  if own != platform:
+    raise errors.UserError(
+        f'config key model.attention_form is {form!r}, whose kernels run on '
+        f'{own.upper()}s, not on a {platform}; set model.attention_form=auto')
+  return form
+
+
+def attention_refusals(config: schema.DenoiserExperiment, form: str
+                       ) -> dict[str, str | None]:
+  """Why `form` does not serve each kind of attention; None where it does.
+
+  Kinds are 'spatial', 'spacetime' and, in a model with text, 'text'.
+  """
   model = config.model
   grid = (config.latents.frames, config.latents.height // model.patch,
           config.latents.width // model.patch)
   heads = max(model.num_heads // max(config.mesh.tensor, 1), 1)
   kinds = {'spatial': (model.spatial_window, 0),
            'spacetime': (model.spacetime_window, 0)}
-  if config.text.width:
+  if config.text.name:
     kinds['text'] = (model.spatial_window, config.text.max_tokens)
-  notes = []
-  for name, (window, text_length) in kinds.items():
-    sizes = operands.Sizes(
-        grid, window, heads, model.width // model.num_heads,
-        text_length, model.dtype)
-    reason = fused_attention.refusal(form, sizes)
-    if reason is not None:
-      notes.append(
-          f'{name} attention takes the form {fused_attention.PLAIN_FORM}: '
-          f'{form} does not serve {reason}')
-  return notes
+  return {
+      kind: fused_attention.refusal(form, operands.Sizes(
+          grid, window, heads, model.width // model.num_heads, text_length,
+          model.dtype))
+      for kind, (window, text_length) in kinds.items()}
 
 
 def own_conditions(names: Sequence[str]

@@ -92,8 +92,8 @@ class Denoiser:
   conditions: tuple[OwnClass, ...] = ()
   text_window: Literal['spatial', 'own'] = 'spatial'
   activation: Literal['gelu', 'relu2'] = 'gelu'
-  attention_form: Literal['auto', 'xla', 'cudnn', 'fused_tpu', 'mapped'] = (
-      'auto')
+  attention_form: Literal['auto', 'xla', 'cudnn', 'fused_tpu', 'fused_gpu',
+                          'mapped'] = 'auto'
   passes_form: Literal['auto', 'plain', 'triton'] = 'auto'
   remat_policy: Literal['none', 'matmuls', 'minimal', 'full', 'offload'] = (
       'none')
