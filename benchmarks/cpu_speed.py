@@ -20,7 +20,6 @@ from collections.abc import Callable
 import json
 import os
 import pathlib
-import resource
 import sys
 import tempfile
 import time
@@ -33,7 +32,6 @@ from benchmarks import tokenizer_speed
 from benchmarks.accelerator import turns
 
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
-_PEER = pathlib.Path(__file__).parent / 'cpu_torch_peer.py'
 _DENOISER = dict(width=256, depth=6, heads=4, batch=4, side=16, samples=10)
 _TOKENIZER = dict(channels=16, blocks=1, dtype='float32', remat=False,
                   adversarial_weight=0.1, form='auto')
@@ -144,15 +142,7 @@ def _serve(case: str, files: list[str]) -> None:
   import jax
   step = _tokenizer(case, *files) if files else _denoiser(case)
   step()
-  print(json.dumps(dict(jax=jax.__version__)), flush=True)
-  for line in sys.stdin:
-    times = []
-    for _ in range(int(line)):
-      began = time.process_time()
-      step()
-      times.append(1e3 * (time.process_time() - began))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(dict(ms=times, peak_mib=peak / 1024)), flush=True)
+  turns.serve(dict(jax=jax.__version__), step, time.process_time)
 
 
 def _compare(case: str, args: argparse.Namespace, files: list[str]
@@ -168,7 +158,8 @@ def _compare(case: str, args: argparse.Namespace, files: list[str]
   commands = dict(
       ours=[sys.executable, '-m', 'benchmarks.cpu_speed', '--one', case,
             *files],
-      torch=[args.torch_python, str(_PEER), case, json.dumps(options), *files])
+      torch=[args.torch_python, '-m', 'benchmarks.cpu_torch_peer', case,
+             json.dumps(options), *files])
   children: dict[str, turns.Child] = {}
   times: dict[str, list[float]] = dict(ours=[], torch=[])
   row: dict[str, Any] = dict(limit=LIMITS[case])

@@ -1,21 +1,22 @@
 """The PyTorch side of `cpu_speed`, eager, float32, on one core.
 
-  python benchmarks/cpu_torch_peer.py CASE OPTIONS [WEIGHTS CLIPS]
+  python -m benchmarks.cpu_torch_peer CASE OPTIONS [WEIGHTS CLIPS]
 
 Needs torch and NumPy alone. OPTIONS is JSON; the tokenizer's weights and clips
 are those of the other side. It serves timings as `cpu_speed` asks for them.
 """
 import json
 import math
-import resource
 import sys
 import time
 
-import denoiser_torch_peer
 import numpy as np
-import tokenizer_torch_peer
 import torch
 from torch.nn import functional as F
+
+from benchmarks import denoiser_torch_peer
+from benchmarks import tokenizer_torch_peer
+from benchmarks.accelerator import turns
 
 _FRAMES, _INPUTS, _LATENTS = 5, 25, 8
 
@@ -91,15 +92,7 @@ def main():
   make = _tokenizer if files else _denoiser
   step = make(case, json.loads(text), *files)
   step()
-  print(json.dumps(dict(torch=torch.__version__)), flush=True)
-  for line in sys.stdin:
-    times = []
-    for _ in range(int(line)):
-      began = time.process_time()
-      step()
-      times.append(1e3 * (time.process_time() - began))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(dict(ms=times, peak_mib=peak / 1024)), flush=True)
+  turns.serve(dict(torch=torch.__version__), step, time.process_time)
 
 
 if __name__ == '__main__':

@@ -1,18 +1,19 @@
 """The denoiser as a PyTorch user would write it, for the accelerator benchmark.
 
-Needs torch alone. A training step is forward, backward and fused AdamW on the
-squared error of v, for latents [B, 5, 16, 16, 8] and the windows of W.A.L.T,
-with relative bias and QK norm; `torch.compile` on a GPU. It serves timings as
+Needs torch alone; run from the project's root. A training step is forward,
+backward and fused AdamW on the squared error of v, for latents
+[B, 5, 16, 16, 8] and the windows of W.A.L.T, with relative bias and QK norm;
+`torch.compile` on a GPU. It serves timings as
 `accelerator.turns` asks for them.
 """
 import argparse
-import json
-import sys
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from benchmarks.accelerator import turns
 
 _LATENTS = 8
 _INPUTS = 3 * _LATENTS + 1  # Noisy, the last estimate, given frames, mask.
@@ -133,18 +134,11 @@ def main():
   if device == 'cuda':
     torch.cuda.reset_peak_memory_stats()
     step()
-  print(json.dumps(dict(
+  turns.serve(dict(
       torch=torch.__version__, compile_seconds=round(compile_seconds, 1),
       parameters=sum(p.numel() for p in model.parameters()),
       peak_bytes=(torch.cuda.max_memory_allocated() if device == 'cuda'
-                  else None))), flush=True)
-  for line in sys.stdin:
-    times = []
-    for _ in range(int(line)):
-      began = time.perf_counter()
-      step()
-      times.append(1e3 * (time.perf_counter() - began))
-    print(json.dumps(dict(ms=times)), flush=True)
+                  else None)), step)
 
 
 if __name__ == '__main__':

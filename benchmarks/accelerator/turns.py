@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import contextlib
 import json
 import os
+import resource
 import select
 import statistics
 import subprocess
@@ -89,21 +90,24 @@ class Child:
     return f'{what}: {words.strip()}'
 
 
-def serve(ready: dict[str, Any], run: Callable[[], None]) -> None:
+def serve(ready: dict[str, Any], run: Callable[[], Any],
+          clock: Callable[[], float] = time.perf_counter) -> None:
   """The child's side: prints `ready`, then times runs for each line it reads.
 
   Args:
     ready: What is known before the first timing.
     run: One step; it returns when the device has done it.
+    clock: Seconds; `time.process_time` where others share the cores.
   """
   print(json.dumps(ready), flush=True)
   for line in sys.stdin:
     times = []
     for _ in range(int(line)):
-      began = time.perf_counter()
+      began = clock()
       run()
-      times.append(1e3 * (time.perf_counter() - began))
-    print(json.dumps(dict(ms=times)), flush=True)
+      times.append(1e3 * (clock() - began))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB.
+    print(json.dumps(dict(ms=times, peak_mib=peak / 1024)), flush=True)
 
 
 def in_turns(children: dict[str, Child], *, rounds: int, steps: int
