@@ -36,6 +36,8 @@ def _store(path: pathlib.Path, clip: np.ndarray) -> None:
   with av.open(str(path), 'w') as container:
     stream = container.add_stream('ffv1', rate=25)
     stream.height, stream.width, stream.pix_fmt = height, width, 'yuv420p'
+    # FFV1 of FFmpeg 8.1 writes damaged slices where several threads write them.
+    stream.codec_context.thread_count = 1
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(width=width, height=height, time_base=_TIME,

@@ -48,6 +48,7 @@ def _write(path: pathlib.Path, codec: str, height: int, width: int,
   with av.open(str(path), 'w') as container:
     stream = container.add_stream(codec, rate=25, options=options)
     stream.height, stream.width, stream.pix_fmt = height, width, 'yuv420p'
+    stream.codec_context.thread_count = 1
     if codec == 'mpeg4':
       stream.codec_context.qmin = stream.codec_context.qmax = 4
     for k in range(num_frames):

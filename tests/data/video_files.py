@@ -53,6 +53,8 @@ def write_frames(path, frames, size, *, rate=10, rotation=0, times=None,
     stream = container.add_stream(codec, rate=rate, options=options)
     stream.width, stream.height = size
     stream.pix_fmt = pix_fmt
+    # FFV1 of FFmpeg 8.1 writes damaged slices where several threads write them.
+    stream.codec_context.thread_count = 1
     if times is not None:
       stream.codec_context.time_base = Fraction(1, 1000)
     empty = True

@@ -133,6 +133,7 @@ def _write_video(path: pathlib.Path, clip: np.ndarray) -> None:
     stream = container.add_stream('ffv1', rate=8)
     stream.height, stream.width = clip.shape[1:3]
     stream.pix_fmt = 'bgr0'
+    stream.codec_context.thread_count = 1  # As in `tests.data.video_files`.
     for image in clip:
       frame = av.VideoFrame.from_ndarray(image, format='rgb24')
       container.mux(stream.encode(frame))

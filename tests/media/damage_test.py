@@ -18,7 +18,8 @@ from walt_jax.media import truncation
 
 _GOP = 12
 _NUM_FRAMES = 60
-_X265 = {'x265-params': f'keyint={_GOP}:log-level=none'}
+_X265 = {'x265-params': f'keyint={_GOP}:log-level=none:pools=none:'
+                        'frame-threads=1'}
 
 
 def _noise(data, at):

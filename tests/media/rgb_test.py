@@ -33,6 +33,7 @@ def write(path, frames, codec='ffv1', pix_fmt='yuv444p', *, rate=25,
     stream = container.add_stream(codec, rate=rate, options=options or {})
     stream.height, stream.width = frames[0].shape[:2]
     stream.pix_fmt = pix_fmt
+    stream.codec_context.thread_count = 1  # As in `video_files`.
     if aspect is not None:
       stream.codec_context.sample_aspect_ratio = aspect
     if matrix is not None:
@@ -205,6 +206,7 @@ class RgbTest(parameterized.TestCase):
     with av.open(str(path), 'w') as container:
       stream = container.add_stream(codec, rate=25)
       stream.height, stream.width, stream.pix_fmt = 32, 64, 'yuv420p'
+      stream.codec_context.thread_count = 1
       stream.codec_context.qmin, stream.codec_context.qmax = 1, 2
       planes = np.full((48, 64), 128, np.uint8)
       planes[:32] = 120
@@ -221,7 +223,7 @@ class RgbTest(parameterized.TestCase):
   def test_high_dynamic_range_is_refused(self, transfer, name):
     path = self.root / 'a.mp4'
     write(path, [picture(32, 48)], 'libx265', 'yuv420p10le', color_trc=transfer,
-          options={'x265-params': 'log-level=none'})
+          options={'x265-params': 'log-level=none:pools=none:frame-threads=1'})
     for read in (decode.read_frames, decode.probe):
       with self.assertRaisesRegex(decode.ClipError,
                                   rf'HDR \({name}\).*ffmpeg -i .*tonemap'):

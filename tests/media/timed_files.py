@@ -35,6 +35,7 @@ def write(path, num_frames=50, *, times=None, codec='libx264', gop=12,
     if codec in ('mpeg4', 'mpeg2video', 'mjpeg'):
       stream.codec_context.qmin = stream.codec_context.qmax = 2
     stream.width, stream.height = size
+    stream.codec_context.thread_count = 1  # As in `video_files`.
     stream.pix_fmt = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
     if sound:
       tone = file.add_stream('aac', rate=16000, layout='mono')
