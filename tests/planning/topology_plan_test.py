@@ -52,7 +52,7 @@ class NamesTest(parameterized.TestCase):
     self.assertEqual(topology.parse('v7x:2x2x1')[0].name, 'tpu7x')
 
   @parameterized.parameters(
-      'v5p', 'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0',
+      '', 'v5p', 'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0',
       'gpu:x')
   def test_wrong_names_are_user_errors(self, name):
     self.assertEqual(cli.main(
@@ -72,10 +72,8 @@ class NamesTest(parameterized.TestCase):
          flag]), 2)
 
   def test_libtpu_that_is_missing_is_asked_for(self):
-    with mock.patch.object(
-        topology.topologies, 'get_topology_desc',
-        side_effect=RuntimeError('libtpu.so not found')):
-      with self.assertRaisesRegex(errors.UserError, 'tpu_plan'):
+    with mock.patch.object(importlib.util, 'find_spec', return_value=None):
+      with self.assertRaisesRegex(errors.UserError, 'needs libtpu.*tpu_plan'):
         topology.get_slice('v5e:2x2')
 
 

@@ -1,5 +1,6 @@
 """`walt plan`: what a config takes, before anything is run."""
 import argparse
+import logging
 import pathlib
 from typing import Any
 
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> None:
   _check(args)
   # Compiling for absent devices opens none.
   jax.config.update('jax_platforms', 'cpu')
+  # Nor does it help to hear of each plugin that its device is absent.
+  logging.getLogger('jax_plugins').setLevel(logging.ERROR)
   config = schema.of(config_lib.load(args.config, args.overrides))
   plan = dict(config=args.config) | summary.plan(config)
   if args.topology:
@@ -56,7 +59,7 @@ def _check(args: argparse.Namespace) -> None:
     raise errors.UserError(
         '--no_train_step leaves the sampler alone to compile: give it without '
         '--no_sampler, --sweep and --largest_batch')
-  if not args.topology:
+  if args.topology is None:
     for flag in ('sweep', 'largest_batch', 'no_train_step', 'ledger'):
       if getattr(args, flag):
         raise errors.UserError(

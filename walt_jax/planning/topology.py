@@ -5,6 +5,7 @@ XLA compiles for an absent slice when `libtpu` is installed (the extra
 """
 import contextlib
 import dataclasses
+import importlib.util
 import math
 import os
 import re
@@ -123,18 +124,17 @@ def get_slice(name: str) -> Slice:
     UserError: If there is no such slice, or libtpu is not installed.
   """
   chip, shape = parse(name)
+  if importlib.util.find_spec('libtpu') is None:
+    raise errors.UserError(
+        f'--topology {name} needs libtpu, which compiles for absent TPUs; '
+        f'install it by {extras.command("tpu_plan")}')
   full = f'{chip.library_name}:{"x".join(map(str, shape))}'
   try:
     with _environment():
       devices = topologies.get_topology_desc(full, platform='tpu').devices
   except Exception as e:
-    message = ' '.join(str(e).split())
-    if 'libtpu' in message.lower() or isinstance(e, ModuleNotFoundError):
-      raise errors.UserError(
-          f'--topology {name} needs libtpu, which compiles for absent TPUs '
-          f'({message}); install it by {extras.command("tpu_plan")}') from e
-    raise errors.UserError(
-        f'--topology {name} is no slice that can be had: {message}') from e
+    raise errors.UserError(f'--topology {name} is no slice that can be had: '
+                           f'{" ".join(str(e).split())}') from e
   described: list[Any] = list(devices)  # Devices of other platforms lack them.
   chips = {tuple(device.coords) for device in described}
   if len(chips) != math.prod(shape) or (
