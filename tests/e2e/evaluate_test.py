@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tests.data import video_files
+from tests.e2e import same_programs
 from tests.e2e import tiny
 from walt_jax.commands import evaluate as evaluate_command
 from walt_jax.core import run_files
@@ -214,7 +215,9 @@ class EvaluateTest(absltest.TestCase):
       at_score.append(len(compiled))
       write(*args)
 
-    with mock.patch.object(evaluate_command, '_write_scalars', noted):
+    with (mock.patch.object(evaluate_command, '_write_scalars', noted),
+          # The command itself must not make equal programs.
+          mock.patch.object(same_programs, 'shared', contextlib.nullcontext)):
       result = self.evaluate('--follow', '--num_samples', 8, workdir=workdir)
     # The second checkpoint is drawn by the programs of the first.
     self.assertGreater(at_score[0], 0)

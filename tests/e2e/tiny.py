@@ -24,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors import numpy as safetensors_numpy
 
+from tests.e2e import same_programs
 from walt_jax.commands import cli
 from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
@@ -85,6 +86,7 @@ def walt(*argv: Any, devices: int = 1) -> Result:
   out, err = io.StringIO(), io.StringIO()
   with (
       contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+      same_programs.shared(),
       mock.patch.object(
           mesh_lib, 'make_mesh', lambda data=-1, fsdp=1, tensor=1: make_mesh(
               data, fsdp, tensor, jax.devices()[:devices])),

@@ -128,10 +128,11 @@ def jit_encode(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
                frozen_shardings: PyTree) -> Any:
   """The program `(frozen, batch, key, step) -> batch of the train step`."""
   rows, everywhere = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
+  encode_batch = stage.encode  # The program keeps nothing else of the stage.
 
   def encode(frozen, batch, key, step):
     key = jax.random.fold_in(jax.random.fold_in(key, step), 1)
-    return stage.encode(frozen, batch, key)
+    return encode_batch(frozen, batch, key)
 
   return jax.jit(
       encode, in_shardings=(frozen_shardings, rows, everywhere, everywhere),
@@ -144,10 +145,11 @@ def jit_train_step(stage: stage_lib.Stage, mesh: jax.sharding.Mesh,
   """The program `(state, held, batch, key, frozen) -> (state, held, metrics)`,
   which donates `state`; see `guard.guarded`."""
   rows, everywhere = mesh_lib.batch_sharding(mesh), mesh_lib.replicated(mesh)
+  take_step = stage.train_step  # The program keeps nothing else of the stage.
 
   def train_step(state, batch, key, frozen):
     key = jax.random.fold_in(jax.random.fold_in(key, state.step), 0)
-    return stage.train_step(state, batch, key, frozen)
+    return take_step(state, batch, key, frozen)
 
   return jax.jit(
       guard.guarded(train_step),

@@ -133,7 +133,7 @@ def make_init(objective: DenoiserObjective, example: types.LatentBatch
     return objective.denoiser.init(
         key, batch.latents, timestep, objective.conditioning(batch))['params']
 
-  return init
+  return jax.jit(init)  # It is traced once for all who ask for shapes.
 
 
 def make_train_step(
