@@ -30,7 +30,7 @@ class Projections(attention.AttentionProjections):
 
   def __call__(self, x):
     return self.tokens(
-        attention.attend(*self.queries_keys(x), self.value(x)))
+        attention.attend(*self.queries_keys(x), self.value(x))).values
 
   def queries_keys(self, x):
     query_scale, key_scale = self.norm_scales()

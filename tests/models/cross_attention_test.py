@@ -82,7 +82,7 @@ class CrossAttentionTest(parameterized.TestCase):
     text, mask = text_of(num_texts)
     apply = jax.jit(module.apply, compiler_options=QUICK)
     np.testing.assert_allclose(
-        apply(variables, x, text, mask),
+        apply(variables, x, text, mask).values,
         masked_full_attention(variables['params'], x, window, text, mask),
         atol=2e-5)
 

@@ -1,4 +1,6 @@
 """Kernels of passes between products equal the plain form."""
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -6,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.models import blocks
+from walt_jax.models import branches
 from walt_jax.models import passes
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -18,9 +21,10 @@ SIZES = ((24, 1), (32, 3))
 
 
 def make_inputs(width, frames):
-  keys = jax.random.split(jax.random.key(0), 5)
+  keys = jax.random.split(jax.random.key(0), 6)
   tokens, vectors = (*TOKENS, width), (TOKENS[0], frames, width)
-  shapes = dict(x=tokens, y=tokens, gate=vectors, shift=vectors, scale=vectors)
+  shapes = dict(x=tokens, y=tokens, gate=vectors, shift=vectors, scale=vectors,
+                bias=(width,))
   return {name: 0.5 + jax.random.normal(key, shape) for key, (name, shape)
           in zip(keys, shapes.items(), strict=True)}
 
@@ -32,20 +36,28 @@ def norm(inputs, dtype, form):
 
 def sum_norm(inputs, dtype, form):
   return passes.sum_norm(
-      inputs['x'].astype(dtype), inputs['y'].astype(dtype), inputs['gate'],
+      inputs['x'].astype(dtype), branch(inputs, dtype), inputs['gate'],
       inputs['shift'], inputs['scale'], dtype, form)
 
 
 def residual_sum(inputs, dtype, form):
-  return (passes.residual_sum(inputs['x'].astype(dtype),
-                              inputs['y'].astype(dtype), inputs['gate'], form),)
+  return (passes.residual_sum(
+      inputs['x'].astype(dtype), branch(inputs, dtype), inputs['gate'], form),)
 
 
-def mlp(inputs, dtype, form):
+def branch(inputs, dtype):
+  bias = inputs.get('bias')
+  return branches.Branch(
+      inputs['y'].astype(dtype),
+      None if bias is None else bias.astype(dtype))
+
+
+def mlp(inputs, dtype, form, keeps_activation=True):
   width = inputs['x'].shape[-1]
-  module = blocks.Mlp(4 * width, 'gelu', form, dtype)
-  return (module.apply({'params': inputs['params']},
-                       inputs['x'].astype(dtype)),)
+  module = blocks.Mlp(4 * width, 'gelu', form, dtype,
+                      keeps_activation=keeps_activation)
+  out = module.apply({'params': inputs['params']}, inputs['x'].astype(dtype))
+  return (out.values if out.bias is None else out.values + out.bias,)
 
 
 def mlp_inputs(width):
@@ -81,8 +93,15 @@ class PassesTest(parameterized.TestCase):
   def test_kernels_are_the_plain_form(self, function, size):
     self.check(function, make_inputs(*size))
 
-  def test_mlp_is_the_plain_form(self):
-    self.check(mlp, mlp_inputs(24))
+  def test_a_branch_may_have_its_bias(self):
+    inputs = make_inputs(24, 1)
+    del inputs['bias']
+    self.check(sum_norm, inputs)
+
+  @parameterized.parameters(True, False)
+  def test_mlp_is_the_plain_form(self, keeps_activation):
+    self.check(functools.partial(mlp, keeps_activation=keeps_activation),
+               mlp_inputs(24))
 
   def check(self, function, inputs):
     exact = outputs_and_gradients(function, inputs, FLOAT32, 'plain')

@@ -35,7 +35,8 @@ class ProjectionsTest(parameterized.TestCase):
     @jax.jit
     def both(params, x):
       return [(module.apply(params, x), jax.grad(
-          lambda p, x, m=module: jnp.sin(m.apply(p, x)).sum(),
+          lambda p, x, m=module: jnp.sin(
+              jax.tree.leaves(m.apply(p, x))[0]).sum(),
           argnums=(0, 1))(params, x)) for module in (plain, flat)]
 
     expected, found = both(params, x)

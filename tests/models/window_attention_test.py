@@ -22,7 +22,8 @@ def make(window):
   # Biases are large enough to matter.
   params = jax.tree.map(
       lambda leaf: rng.standard_normal(leaf.shape, np.float32) / 2, shapes)
-  return jax.jit(module.apply, compiler_options=QUICK), params, x
+  apply = lambda *arguments: module.apply(*arguments).values
+  return jax.jit(apply, compiler_options=QUICK), params, x
 
 
 def swin_bias(table, window):

@@ -145,6 +145,22 @@ class KernelsTest(absltest.TestCase):
         wide_flops=6 * 4 * 2 * 16 * 32 * 32, exponentials=6 * 16 * 32,
         bytes=6 * 4 * (loads + 16 * 32)))
 
+  def test_kernels_of_one_name_are_charged_for_the_costlier_in_each_way(self):
+    def moves(x_ref, y_ref, out_ref):
+      out_ref[...] = x_ref[...] + y_ref[...]
+
+    def computes(x_ref, out_ref):
+      out_ref[...] = jnp.exp(x_ref[...])
+
+    shape = jax.ShapeDtypeStruct((16, 16), jnp.float32)
+    call = lambda body, *args: pl.pallas_call(
+        body, out_shape=shape, name='k')(*args)
+    (found,) = pallas_kernels.kernels_of(jax.jit(
+        lambda x: (call(moves, x, x), call(computes, x))).trace(
+            shape)).values()
+    self.assertEqual(found.work, pallas_kernels.Work(
+        exponentials=16 * 16, bytes=3 * 16 * 16 * 4))
+
   def test_what_cannot_be_counted_is_an_error(self):
     def endless(x_ref, out_ref):
       out_ref[...] = jax.lax.while_loop(

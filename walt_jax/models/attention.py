@@ -6,10 +6,13 @@ from typing import Literal, cast
 
 from flax import linen as nn
 import jax
+from jax import ad_checkpoint
 import jax.numpy as jnp
 
+from walt_jax.models import branches
 from walt_jax.models import mapped_attention
 from walt_jax.models import projections
+from walt_jax.models import remat
 
 # Builders choose the form for the devices of the mesh; all compute the same.
 FORMS = ('xla', 'cudnn', 'mapped')
@@ -85,12 +88,15 @@ class ToHeads(nn.Module):
     dtype: Compute type; parameters stay float32.
     sums_by_products: Whether the gradient of the bias is a product with ones.
     flat: Whether tokens are rows of one matrix, see `projections`.
+    named: Whether the heads have a name for policies of `remat`: with their
+      bias, which a product on a GPU takes on its way out.
   """
   num_heads: int
   width: int
   dtype: jnp.dtype
   sums_by_products: bool = False
   flat: bool = False
+  named: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -106,6 +112,8 @@ class ToHeads(nn.Module):
     else:
       y, bias = x @ kernel, bias.reshape(-1)
       y = _add_bias(y, bias) if self.sums_by_products else y + bias
+    if self.named:
+      y = ad_checkpoint.checkpoint_name(y, remat.PROJECTION)
     return y.reshape(*x.shape[:-1], *heads)
 
 
@@ -118,15 +126,18 @@ class FromHeads(nn.Module):
     zero: Whether the kernel starts at zero.
     keeps_lanes: Whether the gradient of the heads is computed as [K d] too.
     flat: Whether tokens are rows of one matrix, see `projections`.
+    adds_bias: Whether the bias is added here; else whoever reads the result
+      does that.
   """
   width: int
   dtype: jnp.dtype
   zero: bool = False
   keeps_lanes: bool = False
   flat: bool = False
+  adds_bias: bool = True
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array) -> branches.Branch:
     """[..., K, d] to [..., D]."""
     init = nn.initializers.zeros if self.zero else _flat_init(2)
     kernel = self.param('kernel', init, (*x.shape[-2:], self.width))
@@ -138,8 +149,10 @@ class FromHeads(nn.Module):
       x = _keep_lanes(x)
     kernel = kernel.reshape(-1, self.width)
     if self.flat:
-      return projections.linear(x, kernel, bias)
-    return x @ kernel + bias
+      return branches.Branch(projections.linear(x, kernel, bias))
+    if self.adds_bias:
+      return branches.Branch(x @ kernel + bias)
+    return branches.Branch(x @ kernel, bias)
 
 
 @jax.custom_vjp
@@ -208,6 +221,7 @@ class AttentionProjections(nn.Module):
     zero_output: Whether the output projection starts at zero.
     form: Form of the attention, one of `FORMS` or of the kernels' forms.
     flat: Whether tokens are projected as rows of one matrix.
+    adds_bias: See `FromHeads`.
     dtype: Compute type; parameters stay float32.
   """
   width: int
@@ -216,6 +230,7 @@ class AttentionProjections(nn.Module):
   zero_output: bool = False
   form: str = 'xla'
   flat: bool = False
+  adds_bias: bool = True
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -226,13 +241,13 @@ class AttentionProjections(nn.Module):
     for_tpu = self.form.startswith('fused_tpu')
     project = functools.partial(
         ToHeads, self.num_heads, head_width, self.dtype, for_tpu,
-        self.flat)
+        self.flat, named=self.form.startswith('fused_gpu'))
     self.query = project()
     self.key = project()
     self.value = project()
     self.out = FromHeads(
         self.width, self.dtype, self.zero_output, keeps_lanes=for_tpu,
-        flat=self.flat)
+        flat=self.flat, adds_bias=self.adds_bias)
     if self.use_qk_norm:
       self.query_norm = HeadScale(head_width)
       self.key_norm = HeadScale(head_width)
@@ -243,6 +258,6 @@ class AttentionProjections(nn.Module):
       return None, None
     return self.query_norm(), self.key_norm()
 
-  def tokens(self, context: jax.Array) -> jax.Array:
+  def tokens(self, context: jax.Array) -> branches.Branch:
     """[..., K, d] to [..., D]."""
     return self.out(context)

@@ -11,6 +11,7 @@ from jax import ad_checkpoint
 import jax.numpy as jnp
 
 from walt_jax.models import attention
+from walt_jax.models import branches
 from walt_jax.models import cross_attention
 from walt_jax.models import modulation
 from walt_jax.models import passes
@@ -62,6 +63,7 @@ class LayerOptions:
   attention_form: str
   passes_form: str
   flat_products: bool
+  keeps_activation: bool
   dtype: jnp.dtype
 
 
@@ -95,20 +97,24 @@ class Mlp(nn.Module):
     flat: Whether tokens are rows of one matrix, see `projections`; the
       activation is then computed again in the backward pass, as CPUs wait
       longer for memory.
+    keeps_activation: See `passes.gelu_product`.
   """
   mlp_width: int
   activation: str
   passes_form: str
   dtype: jnp.dtype
   flat: bool = False
+  keeps_activation: bool = True
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array) -> branches.Branch:
     """Maps [B, T, H, W, D] to the same shape."""
     if self.activation == 'gelu' and self.passes_form != 'plain':
       return self._fused(x)
-    if self.flat:
-      return self._flat(x)
+    y = self._flat(x) if self.flat else self._dense(x)
+    return branches.Branch(ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT))
+
+  def _dense(self, x):
     dense = functools.partial(
         nn.Dense, dtype=self.dtype, kernel_init=attention.PROJECTION_INIT)
     hidden = self._named(dense(self.mlp_width, name='mlp_in')(x))
@@ -119,10 +125,12 @@ class Mlp(nn.Module):
     width = x.shape[-1]
     linear = functools.partial(Linear, dtype=self.dtype)
     kernel, bias = linear(self.mlp_width, name='mlp_in')(width)
-    hidden = self._named(x @ kernel)
+    hidden = nn.with_logical_constraint(x @ kernel, HIDDEN_AXES)
     kernel, out_bias = linear(width, name='mlp_out')(self.mlp_width)
-    return passes.gelu_product(
-        hidden, bias, kernel, self.passes_form) + out_bias
+    return branches.Branch(
+        passes.gelu_product(hidden, bias, kernel, self.passes_form,
+                            self.keeps_activation),
+        out_bias, remat.MLP_OUTPUT)
 
   def _flat(self, x):
     width, activation = x.shape[-1], ACTIVATIONS[self.activation]
@@ -166,31 +174,33 @@ class Layer(nn.Module):
     projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
-        flat=options.flat_products, dtype=options.dtype)
+        flat=options.flat_products, adds_bias=form == 'plain',
+        dtype=options.dtype)
 
     x = nn.with_logical_constraint(x, TOKEN_AXES)
     x, y = passes.norm(x, shift, scale, dtype, form)
-    y = window_attention.WindowAttention(
+    branch = window_attention.WindowAttention(
         window=window, use_relative_bias=options.use_relative_bias,
         name='attention', **projections)(
             y, context.is_image if self.is_spacetime else None)
 
     if options.use_text:
-      x = passes.residual_sum(x, y, gate, form)
+      x = passes.residual_sum(x, branch, gate, form)
       y = nn.LayerNorm(epsilon=attention.NORM_EPSILON, dtype=jnp.float32,
                        name='cross_norm')(x)
-      y = cross_attention.CrossAttention(
+      branch = cross_attention.CrossAttention(
           window=(window if options.text_window == 'own'
                   else options.spatial_window),
           zero_output=True, name='cross_attention', **projections)(
               y.astype(dtype), context.text, context.text_mask)
       gate = jnp.ones_like(gate)
 
-    x, y = passes.sum_norm(x, y, gate, mlp_shift, mlp_scale, dtype, form)
-    y = Mlp(options.mlp_width, options.activation, form, dtype,
-            options.flat_products, name='mlp')(y)
-    y = ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT)
-    x = passes.residual_sum(x, y, mlp_gate, form)
+    x, y = passes.sum_norm(
+        x, branch, gate, mlp_shift, mlp_scale, dtype, form)
+    branch = Mlp(options.mlp_width, options.activation, form, dtype,
+                 options.flat_products, options.keeps_activation,
+                 name='mlp')(y)
+    x = passes.residual_sum(x, branch, mlp_gate, form)
     return nn.with_logical_constraint(x, TOKEN_AXES)
 
   def _modulation(self, context: LayerContext) -> jax.Array:

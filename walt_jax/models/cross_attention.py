@@ -1,6 +1,7 @@
 """Cross-attention to the text and to the query's own window (section 4.2)."""
 import jax
 
+from walt_jax.models import branches
 from walt_jax.models import window_projections
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -10,7 +11,8 @@ class CrossAttention(window_projections.WindowProjections):
   """Keys and values are concat(tokens of the query's window, text)."""
 
   def __call__(
-      self, x: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
+      self, x: jax.Array, text: jax.Array, text_mask: jax.Array
+  ) -> branches.Branch:
     """Maps tokens [B, T, H, W, D] to [B, T, H, W, D].
 
     Args:

@@ -11,6 +11,7 @@ from walt_jax.models import attention
 from walt_jax.models import blocks
 from walt_jax.models import embeddings
 from walt_jax.models import modulation
+from walt_jax.models import remat
 from walt_jax.models import super_resolution
 from walt_jax.models import windows
 
@@ -74,7 +75,8 @@ class Denoiser(nn.Module):
       copies what it keeps for the backward pass, else 1.
     remat_policy: What layers keep for the backward pass: 'none' everything (a
       config's 'none' is 'matmuls' on a CPU that loops over layers),
-      'matmuls' the results of attention and of products with weights,
+      'matmuls' the results of attention and of products with weights (and of
+      the kernels between them, on a GPU),
       'minimal' those of attention and the MLP's two, 'full' the layer's input
       alone, 'offload' what 'minimal' does, in host memory. The rest is
       computed again.
@@ -179,6 +181,7 @@ class Denoiser(nn.Module):
         use_relative_bias=self.use_relative_bias, activation=self.activation,
         attention_form=self.attention_form, passes_form=self.passes_form,
         flat_products=self.flat_products,
+        keeps_activation=remat.keeps_passes(self.remat_policy),
         dtype=self.dtype)
     layers = nn.scan(
         blocks.LayerPair, variable_axes={'params': 0},

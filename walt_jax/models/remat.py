@@ -18,6 +18,10 @@ largest product would run again for that alone. A fused attention kernel names
 its context and the log-sum of its softmax in its own forward rule, and so does
 not run again. Cross-attention adds another attention to each. The expanded
 bias of a window [K, L, L], float32, is kept as well.
+
+Where passes between products are kernels (on a GPU), 'matmuls' keeps their
+results too, residual sums, norms and the MLP's activation, and products with
+their bias: 18 units. To read them takes less time than to compute them again.
 """
 from collections.abc import Callable
 
@@ -29,6 +33,9 @@ ATTENTION_CONTEXT = 'attention_context'  # Before its projection.
 ATTENTION_LOG_SUM = 'attention_log_sum'  # Of fused attention's softmax.
 MLP_HIDDEN = 'mlp_hidden'  # Before the activation.
 MLP_OUTPUT = 'mlp_output'
+# Of passes that are kernels, with the biases that products take on the way.
+PASS_RESULT = 'pass_result'
+PROJECTION = 'projection'
 RELATIVE_BIAS = 'relative_bias'  # Of every pair of tokens of a window.
 _ATTENTION = (ATTENTION_CONTEXT, ATTENTION_LOG_SUM, RELATIVE_BIAS)
 _MINIMAL = (*_ATTENTION, MLP_HIDDEN, MLP_OUTPUT)
@@ -38,7 +45,8 @@ POLICIES = {
     'none': None,
     'matmuls': _policies.save_from_both_policies(
         _policies.dots_with_no_batch_dims_saveable,
-        _policies.save_only_these_names(*_ATTENTION)),
+        _policies.save_only_these_names(
+            *_ATTENTION, PASS_RESULT, PROJECTION)),
     'minimal': _policies.save_only_these_names(*_MINIMAL),
     'full': _policies.nothing_saveable,
     'offload': _policies.save_and_offload_only_these_names(
@@ -46,6 +54,11 @@ POLICIES = {
         names_which_can_be_offloaded=list(_MINIMAL),
         offload_src='device', offload_dst='pinned_host'),
 }
+
+
+def keeps_passes(policy: str) -> bool:
+  """Whether a policy keeps `PASS_RESULT`."""
+  return policy in ('none', 'matmuls')
 
 
 def rematerialise(

@@ -5,6 +5,7 @@ from jax import ad_checkpoint
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.models import branches
 from walt_jax.models import remat
 from walt_jax.models import window_projections
 from walt_jax.models import windows
@@ -62,7 +63,8 @@ class WindowAttention(window_projections.WindowProjections):
       self.relative_bias = self.param('relative_bias', BIAS_INIT, shape)
 
   def __call__(
-      self, x: jax.Array, is_image: jax.Array | None = None) -> jax.Array:
+      self, x: jax.Array, is_image: jax.Array | None = None
+  ) -> branches.Branch:
     """Maps tokens [B, T, H, W, D] to [B, T, H, W, D].
 
     Args:

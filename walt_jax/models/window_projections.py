@@ -1,11 +1,13 @@
 """Attention whose queries stay in their own window; a base class."""
 from collections.abc import Callable
+import dataclasses
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from walt_jax.models import attention
+from walt_jax.models import branches
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -23,7 +25,7 @@ class WindowProjections(attention.AttentionProjections):
       self, x: jax.Array,
       attend: Callable[[jax.Array, windows.Window, str], jax.Array],
       text_length: int = 0,
-  ) -> jax.Array:
+  ) -> branches.Branch:
     """Maps tokens [B, T, H, W, D] to the same shape.
 
     Args:
@@ -46,5 +48,6 @@ class WindowProjections(attention.AttentionProjections):
     tokens = nn.with_logical_constraint(
         tokens, ('batch', 'windows', 'tokens', 'embed'))
     context = attend(tokens[:, :, None], (1, 1, sizes.length), form)
-    return windows.merge_windows(
-        self.tokens(context[:, :, 0]), self.window, grid)
+    branch = self.tokens(context[:, :, 0])
+    return dataclasses.replace(
+        branch, values=windows.merge_windows(branch.values, self.window, grid))

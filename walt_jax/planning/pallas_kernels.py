@@ -48,6 +48,11 @@ class Work:
   def __mul__(self, times: int) -> 'Work':
     return Work(*(times * mine for mine in dataclasses.astuple(self)))
 
+  def at_least(self, other: 'Work') -> 'Work':
+    """The larger of each."""
+    return Work(*(max(mine, its) for mine, its in zip(
+        dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
   @property
   def all_flops(self) -> int:
     return self.flops + self.wide_flops
@@ -87,10 +92,11 @@ def kernels(jaxpr: jax_core.Jaxpr) -> Kernels:
   for equation in _calls(jaxpr):
     kernel = _kernel(equation)
     key = kernel.name, kernel.results
-    # Two kernels under one name: the costlier one is taken for both.
-    if key not in found or (dataclasses.astuple(kernel.work) >
-                            dataclasses.astuple(found[key].work)):
-      found[key] = kernel
+    # Two kernels under one name: both are taken for the costlier in each way.
+    if key in found:
+      kernel = dataclasses.replace(
+          kernel, work=kernel.work.at_least(found[key].work))
+    found[key] = kernel
   return found
 
 

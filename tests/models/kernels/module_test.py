@@ -38,7 +38,8 @@ class ModuleTest(parameterized.TestCase):
 
     def run(form):
       def loss(params, x):
-        return jnp.sum(make(form).apply(params, x, *inputs) * weights)
+        found = make(form).apply(params, x, *inputs).values
+        return jnp.sum(found * weights)
       return jax.jit(jax.value_and_grad(loss, (0, 1)),
                      compiler_options=QUICK)(params, x)
 

@@ -2,9 +2,9 @@
 
 Each reads and writes every token once: the residual sum with the norm and the
 modulation behind it, its backward pass with the sums over tokens that the
-gradients of modulation, gate and bias are made of, and GELU. Statistics and
-sums are float32 and never leave the multiprocessor but as one row of sums a
-program.
+gradients of modulation, gate and bias are made of, and the gradient of GELU.
+Statistics and sums are float32 and never leave the multiprocessor but as one
+row of sums a program.
 
 Arrays are [G, R, D] with one set of vectors [G, D] a group of R tokens.
 """
@@ -48,7 +48,14 @@ def sum_norm(inputs: Arrays, dtype: jnp.dtype, *, interpret: bool) -> Arrays:
     outputs['sum'] = x.dtype
   if 'shift' in inputs:
     outputs['norm'] = dtype
-  return _call(_sum_norm, 'sum_norm', inputs, outputs, (), interpret)
+  return _call(_sum_norm, _name(inputs, 'shift'), inputs, outputs, (),
+               interpret)
+
+
+def _name(inputs: Arrays, normed: str) -> str:
+  """Of a kernel that computes a sum, a norm or both: each has its charge."""
+  return '_'.join(name for name, key in (('sum', 'y'), ('norm', normed))
+                  if key in inputs)
 
 
 def _sum_norm(rows, vectors, width, row):
@@ -76,7 +83,7 @@ def sum_norm_backward(inputs: Arrays, *, interpret: bool) -> Arrays:
   Returns:
     `d_x` (with a norm; else it is `d_sum`), `d_y` (with `y`), and sums over
     the tokens of a group, float32 [G, D]: `shift` of d_norm and `scale` of
-    d_norm times the normalised x; `gate` of d_x y.
+    d_norm times the normalised x; `gate` of d_x y and `bias` of d_y.
   """
   outputs: dict[str, jnp.dtype] = {}
   sums: tuple[str, ...] = ()
@@ -85,9 +92,10 @@ def sum_norm_backward(inputs: Arrays, *, interpret: bool) -> Arrays:
     sums += ('shift', 'scale')
   if 'y' in inputs:
     outputs['d_y'] = inputs['y'].dtype
-    sums += ('gate',)
-  return _call(_sum_norm_backward, 'sum_norm_backward', inputs, outputs, sums,
-               interpret)
+    sums += ('gate', 'bias')
+  return _call(
+      _sum_norm_backward, _name(inputs, 'd_norm') + '_backward', inputs,
+      outputs, sums, interpret)
 
 
 def _sum_norm_backward(rows, vectors, width, row):
@@ -102,47 +110,42 @@ def _sum_norm_backward(rows, vectors, width, row):
                  width)
     _store(rows['d_x'], row, width, d_x)
   if 'd_y' in rows:
-    sums += (d_x * _load(rows['y'], row, width),)
-    _store(rows['d_y'], row, width, d_x * vectors['gate'])
+    d_y = d_x * vectors['gate']
+    sums += (d_x * _load(rows['y'], row, width), d_y)
+    _store(rows['d_y'], row, width, d_y)
   return sums
 
 
-def gelu(inputs: Arrays, *, interpret: bool) -> Arrays:
-  """`out`: GELU (tanh) of `hidden` [G, R, M] + `bias` [M], in its type."""
-  outputs = dict(out=inputs['hidden'].dtype)
-  return _call(_gelu, 'gelu', inputs, outputs, (), interpret)
+def gelu_backward(
+    inputs: Arrays, *, with_out: bool, interpret: bool) -> Arrays:
+  """Gradient of GELU (tanh).
 
+  Args:
+    inputs: `hidden`, what GELU was taken of, and `d_out`, both [G, R, M].
+    with_out: Whether to compute GELU too.
+    interpret: Whether the kernel is interpreted.
 
-def _gelu(rows, vectors, width, row):
-  hidden = _load(rows['hidden'], row, width) + vectors['bias']
-  _store(rows['out'], row, width, hidden * _gelu_share(hidden)[0])
-  return ()
-
-
-def gelu_backward(inputs: Arrays, *, interpret: bool) -> Arrays:
-  """From the inputs of `gelu` and `d_out`: `out` again, `d_hidden` in the type
-  of `hidden`, and its sums over the tokens of a group, `bias` float32 [G, M].
+  Returns:
+    `d_hidden` in the type of `hidden`, and its sums over the tokens of a
+    group, `bias` float32 [G, M]; `out`, GELU of `hidden`, if asked for.
   """
   kind = inputs['hidden'].dtype
-  return _call(_gelu_backward, 'gelu_backward', inputs,
-               dict(out=kind, d_hidden=kind), ('bias',), interpret)
+  outputs = dict(d_hidden=kind) | (dict(out=kind) if with_out else {})
+  return _call(_gelu_backward, 'gelu_backward', inputs, outputs, ('bias',),
+               interpret)
 
 
 def _gelu_backward(rows, vectors, width, row):
-  hidden = _load(rows['hidden'], row, width) + vectors['bias']
-  share, tanh = _gelu_share(hidden)
-  _store(rows['out'], row, width, hidden * share)
+  del vectors
+  hidden = _load(rows['hidden'], row, width)
+  tanh = jnp.tanh(_GELU_SCALE * (hidden + _GELU_CUBE * hidden ** 3))
   inner = _GELU_SCALE * (1 + 3 * _GELU_CUBE * hidden * hidden)
-  slope = share + 0.5 * hidden * (1 - tanh * tanh) * inner
+  if 'out' in rows:
+    _store(rows['out'], row, width, 0.5 * hidden * (1 + tanh))
+  slope = 0.5 * (1 + tanh + hidden * (1 - tanh * tanh) * inner)
   d_hidden = _load(rows['d_out'], row, width) * slope
   _store(rows['d_hidden'], row, width, d_hidden)
   return (d_hidden,)
-
-
-def _gelu_share(x):
-  """(1 + tanh(..)) / 2, what GELU lets through, and the tanh."""
-  tanh = jnp.tanh(_GELU_SCALE * (x + _GELU_CUBE * x * x * x))
-  return 0.5 * (1 + tanh), tanh
 
 
 # Rows in registers, padded with zeros to a power of two.
@@ -199,7 +202,7 @@ def _call(
   tokens = next(x for x in inputs.values() if x.ndim == 3)
   groups, num_tokens, width = tokens.shape
   # A hidden layer is cut by columns; a norm needs its row whole.
-  whole = name.startswith('sum_norm')
+  whole = name != 'gelu_backward'
   block = width if whole or width % HIDDEN_COLUMNS else HIDDEN_COLUMNS
   chunk = tokens_of_program(num_tokens)
   grid = (groups, num_tokens // chunk, width // block)
