@@ -6,6 +6,7 @@ import numpy as np
 
 from walt_jax.core import types
 from walt_jax.diffusion import guidance
+from walt_jax.diffusion import network as network_lib
 
 B, SHAPE = 3, (2, 2, 2, 1)
 NULL = 10
@@ -37,15 +38,25 @@ class GuidanceTest(parameterized.TestCase):
     super().setUp()
     self.x = np.random.default_rng(0).standard_normal(
         (B, *SHAPE), np.float32)
-    self.timestep = np.full((B, 1), 0.3, np.float32)
+    self.timestep = np.float32(0.3)
     self.conditioning = make_conditioning()
     filled = self.conditioning.replace(text_mask=np.ones((B, 1, 2), bool))
-    self.plain = jax.jit(toy_model)(self.x, self.timestep, filled)
+    self.plain = self.output(guidance.Guidance(), conditioning=filled)
+
+  def output(self, options, model=toy_model, conditioning=None, timestep=None):
+    """Output of a model that is bound to conditions and guided."""
+    if conditioning is None:
+      conditioning = self.conditioning
+
+    def call(x, timestep, conditioning):
+      network = guidance.guided(network_lib.of_function(model), options)
+      return network(conditioning, B)(x, timestep, None)
+
+    return jax.jit(call)(
+        self.x, self.timestep if timestep is None else timestep, conditioning)
 
   def guided(self, **options):
-    options = guidance.Guidance(null_label=NULL, **options)
-    return jax.jit(guidance.guided(toy_model, options))(
-        self.x, self.timestep, self.conditioning)
+    return self.output(guidance.Guidance(null_label=NULL, **options))
 
   def test_scale_one_is_no_guidance(self):
     model = lambda *args: self.fail('never called')
@@ -77,8 +88,7 @@ class GuidanceTest(parameterized.TestCase):
       return x_t
 
     options = guidance.Guidance(text=4.0, frames=2.0)
-    jax.eval_shape(guidance.guided(model, options), self.x, self.timestep,
-                   types.Conditioning())
+    self.output(options, model, types.Conditioning())
     self.assertEqual(shapes, [self.x.shape])
 
   def test_a_condition_of_the_users_own_has_a_scale_too(self):
@@ -92,11 +102,55 @@ class GuidanceTest(parameterized.TestCase):
     self.assertEqual(both.scales, {'speed': 3.0})
     speed = np.asarray([[1.], [2.], [3.]], np.float32)
     conditioning = self.conditioning.replace(own=dict(speed=speed))
-    out = jax.jit(guidance.guided(model, both))(
-        self.x, self.timestep, conditioning)
+    out = self.output(both, model, conditioning)
     np.testing.assert_allclose(
         out - self.plain, np.broadcast_to(
             3 * speed.reshape(B, 1, 1, 1, 1), out.shape), atol=1e-5)
+
+  @parameterized.parameters(
+      (dict(schedule='interval', interval=(0.2, 0.5)), 0.3, 3 * B),
+      (dict(schedule='interval', interval=(0.2, 0.5)), 0.6, B),
+      (dict(schedule='interval', interval=(0.2, 0.5)), 0.5, 3 * B),
+      (dict(schedule='power_cosine'), 1.0, B),
+      (dict(schedule='power_cosine'), 0.9, 3 * B),
+      (dict(), 1.0, 3 * B))
+  def test_a_step_without_strength_takes_one_pass(
+      self, schedule, timestep, rows):
+    """And comes out as all passes of it, weighed, would."""
+    passes = []
+
+    def model(x_t, timestep, conditioning):
+      jax.debug.callback(lambda t: passes.append(len(t)), timestep)
+      return toy_model(x_t, timestep, conditioning)
+
+    scales = dict(null_label=NULL, label=3.0, text=4.0)
+    options = guidance.Guidance(**scales, **schedule)
+    timestep = np.float32(timestep)
+    out = self.output(options, model, timestep=timestep)
+    jax.effects_barrier()
+    self.assertEqual(passes, [rows])
+    # Guidance is linear in the scale.
+    constant = self.output(guidance.Guidance(**scales), timestep=timestep)
+    filled = self.conditioning.replace(text_mask=np.ones((B, 1, 2), bool))
+    plain = self.output(guidance.Guidance(), conditioning=filled,
+                     timestep=timestep)
+    np.testing.assert_allclose(
+        out, plain + options.strength(timestep) * (constant - plain),
+        atol=1e-5)
+
+  def test_conditions_are_bound_once(self):
+    """Not at each of the passes that follow."""
+    bound = []
+
+    def network(conditioning, num_rows):
+      bound.append((num_rows, conditioning.label.shape))
+      return lambda x_t, timestep, self_cond: x_t
+
+    options = guidance.Guidance(label=2.0, null_label=NULL)
+    evaluate = guidance.guided(network, options)(self.conditioning, B)
+    for _ in range(2):
+      evaluate(self.x, self.timestep, None)
+    self.assertEqual(bound, [(2 * B, (2 * B, 1))])
 
   def test_schedules(self):
     timestep = jnp.asarray([1.0, 0.6, 0.3, 0.0])
@@ -111,8 +165,7 @@ class GuidanceTest(parameterized.TestCase):
 
   def test_errors(self):
     with self.assertRaisesRegex(ValueError, 'null label'):
-      guidance.guided(toy_model, guidance.Guidance(label=2.0))(
-          self.x, self.timestep, self.conditioning)
+      self.output(guidance.Guidance(label=2.0))
     with self.assertRaisesRegex(ValueError, 'sometimes'):
       guidance.Guidance(schedule='sometimes')
     with self.assertRaisesRegex(ValueError, 'nan'):

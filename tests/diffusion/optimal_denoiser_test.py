@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from walt_jax.diffusion import network
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction
 from walt_jax.diffusion import samplers
@@ -69,7 +70,8 @@ def sampled(x_0_of, num_cells, num_rows, zero_terminal_snr, options,
 
   def draw(keys):
     return samplers.sample(
-        denoise, keys, shape, schedule=schedule, options=options,
+        network.of_function(denoise), keys, shape, schedule=schedule,
+        options=options,
         initial_noise=None if start is None else jnp.asarray(start))
 
   keys = noise.row_keys(jax.random.key(0), num_rows)

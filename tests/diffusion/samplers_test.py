@@ -13,6 +13,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import types
+from walt_jax.diffusion import network
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction
 from walt_jax.diffusion import sampler
@@ -30,11 +31,14 @@ def analytic_model(x_t, timestep, conditioning):
   return 0.8 * jnp.tanh(x_t) * jnp.cos(3 * time) - 0.4 * x_t * time
 
 
+ANALYTIC = network.of_function(analytic_model)
+
+
 @functools.partial(
     jax.jit, static_argnames=('name', 'zero', 'kind', 'options'))
 def trajectory(x, *, name, zero, kind, options):
   return samplers.sample_trajectory(
-      analytic_model, noise.row_keys(jax.random.key(0), 2), SHAPE,
+      ANALYTIC, noise.row_keys(jax.random.key(0), 2), SHAPE,
       schedule=schedules.make_schedule(name, zero_terminal_snr=zero),
       prediction=prediction.Prediction(kind), options=options,
       initial_noise=x)[1]
@@ -73,7 +77,7 @@ class ParityTest(parameterized.TestCase):
           mock.patch.object(noise, 'normal',
                             lambda number, shape: fresh[number])):
       ours = samplers.sample_trajectory(
-          analytic_model, noise.row_keys(jax.random.key(0), 2), SHAPE,
+          ANALYTIC, noise.row_keys(jax.random.key(0), 2), SHAPE,
           schedule=schedules.linear(zero), options=options,
           initial_noise=jnp.asarray(GOLDEN['x']))[1]
     np.testing.assert_allclose(
@@ -114,7 +118,8 @@ class OwnSamplerTest(absltest.TestCase):
       return analytic_model(x_t, timestep, conditioning)
 
     _, steps = samplers.sample_trajectory(
-        model, noise.row_keys(jax.random.key(0), 1), SHAPE,
+        network.of_function(model), noise.row_keys(jax.random.key(0), 1),
+        SHAPE,
         schedule=schedules.linear(), self_condition=True,
         options=samplers.SamplerOptions(f'{own.__name__}:Averaged', 2))
     jax.effects_barrier()
@@ -140,7 +145,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_sample_does_not_depend_on_the_batch(self):
     sample = jax.jit(lambda keys: samplers.sample(
-        analytic_model, keys, SHAPE, schedule=schedules.linear(),
+        ANALYTIC, keys, SHAPE, schedule=schedules.linear(),
         options=samplers.SamplerOptions(num_steps=4, eta=1.0)))
     keys = noise.row_keys(jax.random.key(3), 3)
     together = sample(keys)
@@ -155,7 +160,7 @@ class SampleTest(parameterized.TestCase):
     conditioning = types.Conditioning(
         frame_mask=mask, frame_cond=mask[..., None, None, None] * given)
     sample = functools.partial(
-        samplers.sample, analytic_model, noise.row_keys(jax.random.key(0), 2),
+        samplers.sample, ANALYTIC, noise.row_keys(jax.random.key(0), 2),
         SHAPE, schedule=schedules.linear(),
         options=samplers.SamplerOptions(num_steps=3))
     free, held = sample(), sample(conditioning=conditioning)
@@ -176,7 +181,7 @@ class SampleTest(parameterized.TestCase):
         samplers.sample_trajectory, keys=noise.row_keys(jax.random.key(0), 1),
         shape=SHAPE, schedule=schedule,
         options=samplers.SamplerOptions(num_steps=3))
-    _, steps = sample(model, self_condition=True)
+    _, steps = sample(network.of_function(model), self_condition=True)
     jax.effects_barrier()
     np.testing.assert_array_equal(seen[0], np.zeros((1, *SHAPE)))
     timestep = 667 / 1000
@@ -187,7 +192,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_clipping_bounds_the_sample(self):
     sample = lambda **options: samplers.sample(
-        analytic_model, noise.row_keys(jax.random.key(0), 2), SHAPE,
+        ANALYTIC, noise.row_keys(jax.random.key(0), 2), SHAPE,
         schedule=schedules.linear(),
         options=samplers.SamplerOptions(num_steps=5, **options))
     self.assertGreater(float(jnp.abs(sample()).max()), 0.2)

@@ -28,6 +28,16 @@ class DistinctTest(absltest.TestCase):
         _X, _X).compile().as_text()
     self.assertEqual(text.count(' dot('), 1)
 
+  def test_what_no_result_depends_on_counts_nothing(self):
+    def function(x, y):
+      del y
+      scanned, _ = jax.lax.scan(
+          lambda carry, _: ((carry[0] @ x, carry[1] + 1), None), (x, x), None,
+          3)
+      return scanned[1] @ x
+
+    self.assertEqual(_counts(function), (1, 1))
+
   def test_loops_and_recomputation_count(self):
     def function(x, y):
       layer = jax.checkpoint(lambda x: jnp.tanh(x @ y) @ y)

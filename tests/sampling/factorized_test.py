@@ -11,6 +11,7 @@ import pytest
 
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import network
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction
 from walt_jax.diffusion import samplers
@@ -95,7 +96,8 @@ class FactorizedTest(parameterized.TestCase):
       return stage.denoiser.apply({'params': params}, wide, time, seen)[:, :1]
 
     images = jax.jit(lambda: samplers.sample(
-        denoise, image_keys, (1, *SHAPE[1:]), schedule=stage.schedule,
+        network.of_function(denoise), image_keys, (1, *SHAPE[1:]),
+        schedule=stage.schedule,
         conditioning=types.Conditioning(label=LABELS),
         options=samplers.SamplerOptions(num_steps=3),
         guidance=dataclasses.replace(GUIDED, null_label=5),

@@ -1,5 +1,5 @@
 """Classifier-free guidance with several conditions at once."""
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import math
 
@@ -8,9 +8,7 @@ import jax.numpy as jnp
 
 from walt_jax.core import conditions
 from walt_jax.core import types
-
-# (x_t [B, 1+t, h, w, c], timestep [B, F], conditioning) -> output as x_t.
-DenoiseFn = Callable[[jax.Array, jax.Array, types.Conditioning], jax.Array]
+from walt_jax.diffusion import network as network_lib
 
 SCHEDULES = ('constant', 'power_cosine', 'interval')
 
@@ -104,39 +102,51 @@ def of(scales: Mapping[str, float]) -> Guidance:
   return Guidance().with_scales(scales)
 
 
-def guided(denoise_fn: DenoiseFn, guidance: Guidance) -> DenoiseFn:
-  """Wraps `denoise_fn` so that its output is guided.
+def guided(network: network_lib.Network, guidance: Guidance
+           ) -> network_lib.Network:
+  """Wraps `network` so that its output is guided.
 
   All passes of a step run as one batch, each row's variants next to each
-  other, so that a batch sharded over devices stays where it is.
+  other, so that a batch sharded over devices stays where it is. A step at
+  which the schedule has no strength takes one pass.
   """
   if not guidance.scales:
-    return denoise_fn
+    return network
 
-  def denoise(x_t, timestep, conditioning):
+  def bind(conditioning: types.Conditioning, num_rows: int
+           ) -> network_lib.EvaluateFn:
     scales = {name: scale for name, scale in guidance.scales.items()
               if conditions.values_of(conditioning, name) is not None}
     if not scales:
-      return denoise_fn(x_t, timestep, conditioning)
+      return network(conditioning, num_rows)
     conditioning = conditions.with_masks(conditioning)
     variants = [conditioning] + [
-        conditions.null(
-            conditioning, name, null_label=guidance.null_label)
+        conditions.null(conditioning, name, null_label=guidance.null_label)
         for name in scales]
     num = len(variants)
-    stacked = jax.tree.map(
-        lambda *leaves: _interleave(jnp.stack(leaves, axis=1)), *variants)
-    outputs = denoise_fn(
-        _repeat(x_t, num), _repeat(timestep, num), stacked)
-    outputs = outputs.reshape(-1, num, *outputs.shape[1:])
-    full = outputs[:, 0]
-    strength = guidance.strength(timestep)[..., None, None, None]
-    out = full
-    for index, scale in enumerate(scales.values(), start=1):
-      out = out + strength * (scale - 1) * (full - outputs[:, index])
-    return out
+    every = network(jax.tree.map(
+        lambda *leaves: _interleave(jnp.stack(leaves, axis=1)), *variants),
+                    num_rows * num)
 
-  return denoise
+    def evaluate(x_t, timestep, self_cond):
+      outputs = every(_repeat(x_t, num), timestep,
+                      None if self_cond is None else _repeat(self_cond, num))
+      outputs = outputs.reshape(-1, num, *outputs.shape[1:])
+      full = outputs[:, 0]
+      strength = guidance.strength(timestep)
+      out = full
+      for index, scale in enumerate(scales.values(), start=1):
+        out = out + strength * (scale - 1) * (full - outputs[:, index])
+      return out
+
+    if guidance.schedule == 'constant':
+      return evaluate
+    alone = network(conditioning, num_rows)
+    return lambda x_t, timestep, self_cond: jax.lax.cond(
+        guidance.strength(timestep) > 0, evaluate, alone, x_t, timestep,
+        self_cond)
+
+  return bind
 
 
 def _interleave(x: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from walt_jax.core import types
 from walt_jax.diffusion import ddim
 from walt_jax.diffusion import dpm_solver
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import network as network_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import sampler as sampler_lib
@@ -91,7 +92,7 @@ def _own(name: str) -> Callable[[schedules.Path], sampler_lib.Sampler]:
 
 
 def sample(
-    denoise_fn: guidance_lib.DenoiseFn,
+    network: network_lib.Network,
     keys: jax.Array,
     shape: Sequence[int],
     *,
@@ -106,7 +107,7 @@ def sample(
   """Draws latents; a row's sample depends on its own key and conditions only.
 
   Args:
-    denoise_fn: The network with its parameters bound.
+    network: The network with its parameters bound.
     keys: Random keys [B], one a row (`noise.row_keys`).
     shape: (1+t, h, w, c) of one row.
     schedule: The diffusion schedule.
@@ -123,14 +124,14 @@ def sample(
     Normalised latents, float32 [B, *shape].
   """
   return sample_trajectory(
-      denoise_fn, keys, shape, schedule=schedule, prediction=prediction,
+      network, keys, shape, schedule=schedule, prediction=prediction,
       conditioning=conditioning, options=options, guidance=guidance,
       self_condition=self_condition, initial_noise=initial_noise,
       keep_steps=False)[0]
 
 
 def sample_trajectory(
-    denoise_fn: guidance_lib.DenoiseFn,
+    network: network_lib.Network,
     keys: jax.Array,
     shape: Sequence[int],
     *,
@@ -155,13 +156,12 @@ def sample_trajectory(
                      f'{(num_rows, *shape)}.')
   sampler = make(schedule, options)
   step_keys = noise.fold(keys, _STEPS)
-  denoise = guidance_lib.guided(denoise_fn, guidance)
+  evaluate = guidance_lib.guided(network, guidance)(conditioning, num_rows)
 
   def estimate(x, where, old_x_0):
-    timestep = jnp.broadcast_to(where['timestep'], (num_rows, 1))
-    seen = (dataclasses.replace(conditioning, self_cond=old_x_0)
-            if self_condition else conditioning)
-    output = denoise(x, timestep, seen).astype(jnp.float32)
+    output = evaluate(x, where['timestep'],
+                      old_x_0 if self_condition else None)
+    output = output.astype(jnp.float32)
     return _limit(
         prediction.x_0(output, x, where['alpha'], where['sigma']), options)
 

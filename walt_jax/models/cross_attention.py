@@ -2,6 +2,7 @@
 import jax
 
 from walt_jax.models import branches
+from walt_jax.models import constants
 from walt_jax.models import window_projections
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -27,7 +28,8 @@ class CrossAttention(window_projections.WindowProjections):
           f'{num_texts} texts a row need {num_texts} frames and windows of '
           f'one frame; got {frames} frames and window {self.window}.')
     query_scale, key_scale = self.norm_scales()
-    text_key, text_value = self.key(text), self.value(text)  # Once a text.
+    text_key = constants.once(self, 'text_key', lambda: self.key(text))
+    text_value = constants.once(self, 'text_value', lambda: self.value(text))
 
     def attend(tokens, window, form):
       return fused_attention.attend(

@@ -9,6 +9,7 @@ from walt_jax.core import conditions as conditions_lib
 from walt_jax.core import types
 from walt_jax.models import attention
 from walt_jax.models import blocks
+from walt_jax.models import constants
 from walt_jax.models import embeddings
 from walt_jax.models import modulation
 from walt_jax.models import remat
@@ -184,7 +185,8 @@ class Denoiser(nn.Module):
         keeps_activation=remat.keeps_passes(self.remat_policy),
         dtype=self.dtype)
     layers = nn.scan(
-        blocks.LayerPair, variable_axes={'params': 0},
+        blocks.LayerPair, variable_axes={
+            'params': 0, constants.COLLECTION: 0},
         split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,
         unroll=unroll)
     return layers(options, self.remat_policy, unroll == num_pairs,
@@ -196,9 +198,10 @@ class Denoiser(nn.Module):
       return []
     b, t, h, w, c = x_t.shape
     low = (b, t, h // self.low_res_factor, w // self.low_res_factor, c)
-    return [super_resolution.LatentUpscaler(
-        self.low_res_factor, name='low_res_upscaler')(
-            _or_zeros(conditioning.low_res, low))]
+    upscaler = super_resolution.LatentUpscaler(
+        self.low_res_factor, name='low_res_upscaler')
+    return [constants.once(self, 'low_res', lambda: upscaler(
+        _or_zeros(conditioning.low_res, low)))]
 
   def _skip(self, embedding, parts) -> jax.Array:
     """Sum of latents, each channel times a gate that starts at zero."""

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.models import branches
+from walt_jax.models import constants
 from walt_jax.models import remat
 from walt_jax.models import window_projections
 from walt_jax.models import windows
@@ -76,8 +77,9 @@ class WindowAttention(window_projections.WindowProjections):
     query_scale, key_scale = self.norm_scales()
     bias = None
     if self.use_relative_bias:
-      bias = ad_checkpoint.checkpoint_name(
-          relative_bias(self.relative_bias, self.window), remat.RELATIVE_BIAS)
+      bias = constants.once(self, 'bias', lambda: relative_bias(
+          self.relative_bias, self.window))
+      bias = ad_checkpoint.checkpoint_name(bias, remat.RELATIVE_BIAS)
 
     def attend(tokens, window, form):
       return fused_attention.attend(

@@ -55,9 +55,15 @@ def flops_of(traced: jax.stages.Traced) -> int:
   """The same of a traced program, over all of its devices, without what no
   result depends on: a rematerialised layer holds kernels whose results were
   kept, and compilers leave them out."""
+  return _flops_of(live(traced))
+
+
+def live(traced: jax.stages.Traced) -> jax_core.Jaxpr:
+  """A trace without what no result depends on; its inputs stay."""
   jaxpr = traced.jaxpr.jaxpr
-  live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-  return _flops_of(live)
+  kept, _ = partial_eval.dce_jaxpr(
+      jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
+  return kept
 
 
 def _flops_of(jaxpr: jax_core.Jaxpr) -> int:

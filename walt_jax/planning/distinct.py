@@ -19,9 +19,10 @@ _CALLS = ('jit', 'pjit', 'closed_call', 'core_call', 'custom_jvp_call',
 def distinct_flops(traced: jax.stages.Traced) -> int:
   """Operations in products, equal ones of equal inputs counted once.
 
-  Loops and what is computed again for the backward pass count as all of it.
+  Without what no result depends on, as in `counting.flops_of`. Loops and what
+  is computed again for the backward pass count as all of it.
   """
-  jaxpr = traced.jaxpr.jaxpr
+  jaxpr = counting.live(traced)
   numbering = _Numbering()
   return numbering.walk(jaxpr, [numbering.new() for _ in jaxpr.invars])[0]
 

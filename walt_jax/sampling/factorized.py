@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax.core import types
-from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import network as network_lib
 
 
 def begin_with_image(
@@ -48,29 +48,33 @@ def begin_with_image(
   return dataclasses.replace(conditioning, frame_cond=frames, frame_mask=mask)
 
 
-def images_in_rows(denoise: guidance_lib.DenoiseFn,
-                   num_frames: int) -> guidance_lib.DenoiseFn:
-  """Lets a denoiser of clips take single frames, packed as it learnt them.
+def images_in_rows(network: network_lib.Network,
+                   num_frames: int) -> network_lib.Network:
+  """Lets a network of clips take single frames, packed as it learnt them.
 
   Args:
-    denoise: Takes rows of 1+t latent frames.
+    network: Takes rows of 1+t latent frames.
     num_frames: 1+t; so many images share a row and do not see each other
       (joint training). The last row is filled up with repetitions.
 
   Returns:
-    The same for `x_t` [B, 1, h, w, c]; everything else is [B, 1, ...] too.
+    The same for `x_t` [B, 1, h, w, c]; conditions are [B, 1, ...] too.
   """
   def pack(x):
     missing = -x.shape[0] % num_frames
     x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
     return x.reshape(-1, num_frames, *x.shape[2:])
 
-  def denoise_images(x_t, timestep, conditioning):
-    rows = pack(x_t)
-    conditioning = dataclasses.replace(
+  def bind(conditioning, num_images):
+    num_rows = -(-num_images // num_frames)
+    evaluate = network(dataclasses.replace(
         jax.tree.map(pack, conditioning),
-        is_image=jnp.ones(rows.shape[0], bool))
-    output = denoise(rows, pack(timestep), conditioning)
-    return output.reshape(-1, 1, *output.shape[2:])[:x_t.shape[0]]
+        is_image=jnp.ones(num_rows, bool)), num_rows)
 
-  return denoise_images
+    def evaluate_images(x_t, timestep, self_cond):
+      output = evaluate(pack(x_t), timestep, jax.tree.map(pack, self_cond))
+      return output.reshape(-1, 1, *output.shape[2:])[:num_images]
+
+    return evaluate_images
+
+  return bind

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from walt_jax.core import types
 from walt_jax.diffusion import guidance as guidance_lib
+from walt_jax.diffusion import network as network_lib
 from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
 from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.models import prepared
 from walt_jax.sampling import factorized
 
 Shape = tuple[int, int, int, int]
@@ -62,21 +64,29 @@ class StageSampler:
                 conditioning.low_res, levels),
             low_res_level=levels)
 
-      def denoise(x_t, timestep, conditions) -> Any:
-        return self.denoiser.apply(
-            {'params': params}, x_t, timestep, conditions)
-
+      network = self.network(params)
       sample = functools.partial(
           samplers.sample, schedule=self.schedule, prediction=self.prediction,
           options=options, guidance=guidance,
           self_condition=self.self_condition)
       if options.factorized:
         image = functools.partial(
-            sample, factorized.images_in_rows(denoise, self.shape[0]),
+            sample, factorized.images_in_rows(network, self.shape[0]),
             noise.fold(keys, _FIRST_FRAME), (1, *self.shape[1:]))
         conditioning = factorized.begin_with_image(
             image, conditioning, self.shape[0])
-      return sample(denoise, noise.fold(keys, _SAMPLE), self.shape,
+      return sample(network, noise.fold(keys, _SAMPLE), self.shape,
                     conditioning=conditioning)
 
     return draw
+
+  def network(self, params: Any) -> network_lib.Network:
+    """The denoiser with these parameters."""
+
+    def bind(conditioning: types.Conditioning, num_rows: int
+             ) -> network_lib.EvaluateFn:
+      return network_lib.of_function(prepared.prepare(
+          self.denoiser, params, conditioning, (num_rows, *self.shape)))(
+              conditioning, num_rows)
+
+    return bind
