@@ -1,6 +1,7 @@
 """The programs of a config for devices that are not there: shapes, no data."""
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.core import errors
 from walt_jax.core import types
+from walt_jax.models import compute_type
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
@@ -30,6 +32,7 @@ class AbsentRun:
     stage: What is trained; it takes the batch as it is.
     mesh: The devices.
     state: Shapes of the train state.
+    draw_params: Shapes of the parameters that `draw` takes.
     shardings: Shardings of the state.
     batch: Shapes of a global batch, as the train step takes it.
     frozen_shardings: Shardings of the stage's frozen parameters.
@@ -41,6 +44,7 @@ class AbsentRun:
   stage: stage_lib.Stage
   mesh: jax.sharding.Mesh
   state: PyTree
+  draw_params: PyTree
   shardings: PyTree
   batch: PyTree
   frozen_shardings: PyTree
@@ -72,7 +76,7 @@ class AbsentRun:
           self.draw, in_shardings=(self.shardings.params, *cut),
           out_shardings=rows,
           compiler_options=compiler_options.of(mesh_lib.platform(self.mesh)),
-      ).trace(self.state.params, *self.draw_inputs)
+      ).trace(self.draw_params, *self.draw_inputs)
 
   def lower_sampler(self) -> jax.stages.Lowered:
     """Lowers the loop that draws one sample a batch shard."""
@@ -125,6 +129,8 @@ def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
       bare.objective.conditioning(_rows(first, shards)), is_image=None)
   return _finish(
       bare.stage, mesh, batch, draw=draw,
+      prepare=functools.partial(
+          compute_type.cast, bare.objective.denoiser),
       draw_inputs=(_keys(shards), conditioning, _struct((), jnp.float32)),
       num_samples=shards)
 
@@ -141,16 +147,19 @@ def _tokenizer(config: schema.TokenizerExperiment, mesh, platform: str,
       images=rows(data.image_rows, 1))
   latents = module.latent_shape((shards, data.num_frames, *clip))
   return _finish(
-      stage, mesh, batch, draw=lambda params, x: module.apply(
+      stage, mesh, batch, prepare=lambda params: params,
+      draw=lambda params, x: module.apply(
           {'params': params['autoencoder']}, x, method='decode'),
       draw_inputs=(_struct(latents, jnp.float32),), num_samples=shards)
 
 
-def _finish(stage: stage_lib.Stage, mesh, batch, **sampler) -> AbsentRun:
+def _finish(stage: stage_lib.Stage, mesh, batch, *,
+            prepare: Callable[[PyTree], PyTree], **sampler) -> AbsentRun:
   state = jax.eval_shape(stage.init, _key())
   frozen = jax.tree.map(lambda x: _struct(x.shape, x.dtype), stage.frozen)
   return AbsentRun(
       dataclasses.replace(stage, frozen=frozen), mesh, state,
+      jax.eval_shape(prepare, state.params),
       partition.tree_shardings(state, mesh, stage.rules), batch,
       partition.tree_shardings(frozen, mesh, stage.frozen_rules), **sampler)
 

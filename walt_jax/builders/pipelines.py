@@ -1,6 +1,7 @@
 """Trained work directories -> a pipeline that draws clips."""
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 from typing import Any
 
@@ -15,9 +16,11 @@ from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.data.sources import rates
+from walt_jax.models import compute_type
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
+from walt_jax.sampling import stage_sampler
 from walt_jax.training import checkpoints
 from walt_jax.training import workdir as workdir_lib
 
@@ -161,26 +164,40 @@ def _load_stage(index: int, workdir: str, config: schema.DenoiserExperiment,
   """Finds a stage's weights and builds what draws with them."""
   found = workdir_lib.WorkDir(workdir)
   derived = found.config()[config_lib.DERIVED]
+  sampler = _sampler(config, mesh)
   if found.is_export:
     step, weights = derived['step'], derived['weights']
-    params = pipeline_lib.StageParams(
-        lambda: _read_export(workdir, mesh), params_sha256)
+    params = _params(sampler, lambda: _read_export(workdir, mesh))
   else:
     step = int(found.checkpoint(step).name)
     weights = found.weights()
-    params = _checkpoint_params(workdir, mesh, step)
+    params = _checkpoint_params(sampler, workdir, mesh, step)
   return _stage(
-      index, workdir, config, mesh, step=step, weights=weights, params=params,
-      classes=derived['classes'])
+      index, workdir, config, sampler, step=step, weights=weights,
+      params=params, classes=derived['classes'])
 
 
-def _checkpoint_params(workdir: str, mesh: jax.sharding.Mesh,
-                       step: int) -> pipeline_lib.StageParams:
-  """The parameters of a checkpoint, read when they are needed."""
+def _sampler(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh
+             ) -> stage_sampler.StageSampler:
+  """What draws a stage's latents on these devices."""
+  return objectives.stage_sampler_of(
+      objectives.objective(config, mesh_lib.platform(mesh)), config)
+
+
+def _params(sampler: stage_sampler.StageSampler, restore: Callable[[], Any]
+            ) -> pipeline_lib.StageParams:
+  """Parameters that serve this sampler alone, in the types it computes in."""
   return pipeline_lib.StageParams(
-      lambda: checkpoints.restore_params(
-          workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES),
-      params_sha256)
+      restore, params_sha256,
+      functools.partial(compute_type.cast_in_turns, sampler.denoiser))
+
+
+def _checkpoint_params(
+    sampler: stage_sampler.StageSampler, workdir: str,
+    mesh: jax.sharding.Mesh, step: int) -> pipeline_lib.StageParams:
+  """The parameters of a checkpoint, read when they are needed."""
+  return _params(sampler, lambda: checkpoints.restore_params(
+      workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES))
 
 
 def at_step(pipeline: pipeline_lib.Pipeline, mesh: jax.sharding.Mesh,
@@ -202,19 +219,18 @@ def at_step(pipeline: pipeline_lib.Pipeline, mesh: jax.sharding.Mesh,
   workdir_lib.WorkDir(base.workdir).checkpoint(step)
   base.params.release()
   return pipeline.with_base(dataclasses.replace(
-      base, step=step, params=_checkpoint_params(base.workdir, mesh, step)))
+      base, step=step, params=_checkpoint_params(
+          base.sampler, base.workdir, mesh, step)))
 
 
 def _stage(index: int, workdir: str, config: schema.DenoiserExperiment,
-           mesh: jax.sharding.Mesh, *, step: int, weights: str,
+           sampler: stage_sampler.StageSampler, *, step: int, weights: str,
            params: pipeline_lib.StageParams, classes: Sequence[str]
            ) -> pipeline_lib.TrainedStage:
   """Builds what draws with a stage's weights, wherever these are."""
-  objective = objectives.objective(config, mesh_lib.platform(mesh))
   return pipeline_lib.TrainedStage(
       name='base' if index == 0 else f'sr{index}', workdir=str(workdir),
-      step=step, weights=weights,
-      sampler=objectives.stage_sampler_of(objective, config), params=params,
+      step=step, weights=weights, sampler=sampler, params=params,
       classes=tuple(classes) if config.model.num_classes else (),
       uses_text=bool(config.text.name),
       frame_lengths=objectives.frame_lengths(config),
@@ -240,9 +256,9 @@ def pipeline_in_training(
     params: Returns its parameters of the moment, on the devices; called again
       whenever they have been released.
   """
-  stage = _stage(0, workdir, config, mesh, step=0, weights='in training',
-                 params=pipeline_lib.StageParams(params, lambda _: ''),
-                 classes=classes)
+  stage = _stage(0, workdir, config, _sampler(config, mesh), step=0,
+                 weights='in training', classes=classes,
+                 params=pipeline_lib.StageParams(params, lambda _: ''))
   rate, origin, trained = _rates(config, {})
   return pipeline_lib.Pipeline(
       tokenizer=tokenizers.as_configured(

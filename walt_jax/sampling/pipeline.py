@@ -25,22 +25,25 @@ class StageParams:
   """A stage's parameters, on the devices while they are needed."""
 
   def __init__(self, restore: Callable[[], Any],
-               digest: Callable[[Any], str]):
+               digest: Callable[[Any], str],
+               ready: Callable[[Any], Any] = lambda params: params):
     """Reads nothing yet.
 
     Args:
       restore: Reads the parameters onto the devices.
-      digest: Their hash.
+      digest: Their hash, as they were read.
+      ready: Makes of them what the stage's sampler takes.
     """
-    self._restore, self._digest = restore, digest
+    self._restore, self._digest, self._ready = restore, digest, ready
     self._params: Any = None
     self._sha256 = ''
 
   def get(self) -> Any:
     """The parameters; read when they are not there."""
     if self._params is None:
-      self._params = self._restore()
-      self._sha256 = self._sha256 or self._digest(self._params)
+      params = self._restore()
+      self._sha256 = self._sha256 or self._digest(params)
+      self._params = self._ready(params)
     return self._params
 
   def release(self) -> None:

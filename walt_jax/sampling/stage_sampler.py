@@ -14,6 +14,7 @@ from walt_jax.diffusion import noise
 from walt_jax.diffusion import prediction as prediction_lib
 from walt_jax.diffusion import samplers
 from walt_jax.diffusion import schedules
+from walt_jax.models import compute_type
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import prepared
 from walt_jax.sampling import factorized
@@ -49,13 +50,15 @@ class StageSampler:
     `conditioning` holds clean low-resolution latents where the stage takes
     them; they are noised here at `level` in [0, 1] (section 4.5), and the
     denoiser is told so. With `options.factorized`, rows that are given no
-    frame begin with an image that is drawn first.
+    frame begin with an image that is drawn first. Parameters may come as they
+    are trained or as `compute_type.cast` has them.
     """
     guidance = dataclasses.replace(
         guidance, null_label=self.denoiser.num_classes)
 
     def draw(params: Any, keys: jax.Array, conditioning: types.Conditioning,
              level: jax.Array) -> jax.Array:
+      params = compute_type.cast(self.denoiser, params)
       if conditioning.low_res is not None:
         levels = jnp.broadcast_to(level, (keys.shape[0], 1))
         conditioning = dataclasses.replace(
