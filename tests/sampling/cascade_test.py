@@ -92,6 +92,11 @@ class CountingSampler:
     return draw
 
 
+class Speed:
+  """A condition of the user's own."""
+  column, shape, null = 'speed', (), 0.
+
+
 class Codes:
   """A text encoder whose only number is the prompt's own."""
   sha256, name, max_tokens = '', 'codes', 1
@@ -152,6 +157,35 @@ class CascadeTest(parameterized.TestCase):
     np.testing.assert_array_equal(base, [np.arange(num_frames)] * 3)
     np.testing.assert_array_equal(sr, base + 60)
     self.assertFalse(outputs[0].blend or outputs[1].blend)
+
+  @parameterized.parameters(
+      (Request(), set()),
+      (Request(label='b'), {'label'}),
+      (Request(prompt='3'), {'text'}),
+      (Request(prompts=((0, ''), (2, '5'))), {'text'}),
+      (Request(conditions=(('speed', (2.,)),)), {'own'}))
+  def test_what_no_request_gives_is_left_out(self, request, given):
+    """So that guidance by it costs nothing; one request decides for all."""
+    seen = {}
+
+    class Seeing(CountingSampler):
+      denoiser = types_lib.SimpleNamespace(
+          num_classes=2, low_res_factor=0, conditions=(Speed,))
+
+      def make(self, options, guidance):
+        def draw(params, keys, conditioning, level):
+          seen.update(vars(conditioning))
+          return jnp.zeros((len(keys), *self.shape))
+        return draw
+
+    pipeline = pipeline_of(('base', ()), text=Codes())
+    stage = dataclasses.replace(
+        pipeline.stages[0], sampler=Seeing(), classes=('a', 'b'))
+    pipeline = pipeline.with_base(stage)
+    cascade.run(pipeline, requests_lib.number([Request(), request]),
+                [SETTINGS], batch_size=2)
+    self.assertEqual({name for name in ('label', 'text', 'own')
+                      if seen[name] is not None}, given)
 
   def test_windows_of_a_stage_without_frame_prediction_are_blended(self):
     pipeline = pipeline_of(('base', (1, 2)), ('add', ()), ('noise', ()))

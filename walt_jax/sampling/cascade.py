@@ -100,6 +100,9 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
               ) -> StageOutput:
   """Draws the latents of one stage for all requests.
 
+  A condition that none of them gives is left out, and guidance by it costs no
+  pass.
+
   Args:
     pipeline: Holds the stage.
     index: Which stage.
@@ -117,6 +120,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
   context = _Context(pipeline, stage, plan, given or [None] * len(requests))
   text = _Texts(pipeline, stage, requests, plan)
   labels = _label_ids(stage, requests)
+  own = own_conditions.given(stage.sampler.denoiser.conditions, requests)
   draw = _program(pipeline, index, settings)
   compiling = draw.compile_seconds
   params, level = stage.params.get(), jnp.float32(settings.noise_level)
@@ -133,8 +137,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
       keys = row_keys if window == 0 else _fold(row_keys, window)
       fields: dict[str, Any] = {
           **text.of(rows, window), **context.condition(),
-          **own_conditions.of(stage.sampler.denoiser.conditions,
-                              [requests[i] for i in rows])}
+          **own_conditions.of(own, [requests[i] for i in rows])}
       conditioning = types.Conditioning(
           label=None if labels is None else jnp.asarray(labels[rows]),
           low_res=None if low_res is None else jnp.asarray(
@@ -243,13 +246,16 @@ class _Texts:
   """Token states of every window's prompt, each distinct one encoded once."""
 
   def __init__(self, pipeline, stage, requests, plan: rollout.Plan):
-    self._used = stage.uses_text
-    if not self._used:
+    self._used = False
+    if not stage.uses_text:
       return
     prompts = [[request.prompt_at(plan.middle(window))
                 for window in range(plan.num_windows)]
                for request in requests]
     distinct = list(dict.fromkeys(p for row in prompts for p in row))
+    self._used = any(distinct)
+    if not self._used:
+      return
     self._states, mask = pipeline.text.embed(distinct)
     # A request without a prompt has no token.
     self._mask = mask & np.array([bool(p) for p in distinct])[:, None]
@@ -285,8 +291,8 @@ def _fold(keys: jax.Array, window: int) -> jax.Array:
 def _label_ids(stage: pipeline_lib.TrainedStage,
                requests: Sequence[requests_lib.Request]
                ) -> np.ndarray | None:
-  """int32 [N, 1]; the null label where none is asked for."""
-  if not stage.classes:
+  """int32 [N, 1]; the null label where none is asked for, None if nowhere."""
+  if not stage.classes or not any(r.label for r in requests):
     return None
   ids = {name: i for i, name in enumerate(stage.classes)}
   null = stage.sampler.denoiser.num_classes

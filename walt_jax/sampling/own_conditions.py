@@ -34,6 +34,13 @@ def check(known: Sequence[Condition],
             f'{len(numbers)}: {", ".join(f"{n:g}" for n in numbers)}')
 
 
+def given(known: Sequence[Condition],
+          requests: Sequence[requests_lib.Request]) -> list[Condition]:
+  """The conditions of a stage that some request gives a value of."""
+  names = {name for request in requests for name, _ in request.conditions}
+  return [own for own in known if own.column in names]
+
+
 def of(known: Sequence[Condition], requests: Sequence[requests_lib.Request]
        ) -> dict[str, dict[str, jax.Array]]:
   """What a stage that knows these conditions sees of the requests.
