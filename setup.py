@@ -50,6 +50,8 @@ setuptools.setup(
         'tensorboard': ['clu', 'tensorflow-cpu', 'tensorboard'],
         'data': ['apache-beam', 'tensorflow-datasets', 'pyarrow'],
         'text': ['sentencepiece'],
+        # gs:// paths (`core/paths.py`).
+        'gcs': ['gcsfs'],
         # `walt demo`.
         'demo': ['gradio>=6'],
         # `walt plan --topology`: libtpu, which compiles without a TPU.
@@ -58,7 +60,7 @@ setuptools.setup(
         # none.
         'gpu_plan': ['jax-cuda12-pjrt', 'nvidia-cuda-nvcc-cu12'],
         'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scipy',
-                 'scikit-image'],
+                 'scikit-image', 'gcp-storage-emulator'],
         # Heavy peers for `make parity`; never needed at run time.
         'parity': ['torch', 'torchvision', 'diffusers', 'transformers',
                    'pytorch-fid', 'lpips'],

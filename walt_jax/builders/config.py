@@ -13,6 +13,8 @@ from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.core import errors
 from walt_jax.core import extensions
+from walt_jax.core import fetched
+from walt_jax.core import paths
 from walt_jax.training import workdir as workdir_lib
 
 # Section of a work directory's `config.json` that no config file has: what
@@ -95,6 +97,8 @@ def find(path: str) -> str:
   Raises:
     UserError: If there is none.
   """
+  if paths.is_remote(path):
+    return str(fetched.local(path))
   if path.endswith('.py') and pathlib.Path(path).is_file():
     return path
   known = installed()

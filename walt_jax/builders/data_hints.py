@@ -1,14 +1,33 @@
 """What to do when a config's data are not there, or are others."""
 import functools
-import pathlib
 
 from walt_jax.builders import schema
+from walt_jax.builders import sections
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data.prepare import work_items
 from walt_jax.data.sources import open
 from walt_jax.data.storage import manifest as manifest_lib
 
 _DEFAULTS = work_items.Settings()
+
+
+def reach(config: schema.Experiment) -> None:
+  """Asks for the buckets that a config names, before anything runs.
+
+  Raises:
+    UserError: One does not answer, or refuses.
+  """
+  named = [config.init_from]
+  if ':' not in config.data.name:  # Else a source of one's own reads them.
+    named += [config.data.path, config.data.image_path]
+  if isinstance(config, schema.DenoiserExperiment):
+    named += [config.tokenizer.workdir, config.text.path]
+  elif isinstance(config, schema.TokenizerExperiment):
+    named.append(config.perceptual.path)
+  for value in named:
+    for path in sections.places(value):
+      paths.reach(path, write=False)
 
 
 def check_present(config: schema.Experiment) -> None:
@@ -22,7 +41,7 @@ def check_present(config: schema.Experiment) -> None:
         f'(--config.data.path=DIR), made with: {command(config)}')
   for key in ('path', 'image_path'):
     for name in open.names_in(getattr(data, key)):
-      folder = pathlib.Path(name)
+      folder = paths.path(name)
       if not name.startswith('tfds:') and not (
           folder / manifest_lib.MANIFEST).is_file():
         images = key == 'image_path'

@@ -2,7 +2,6 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-import pathlib
 import tempfile
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from walt_jax.builders import tokenizers
 from walt_jax.builders import training_run
 from walt_jax.builders import warm_start
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.core import types
 from walt_jax.parallel import distributed
@@ -198,7 +198,7 @@ def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,
   section = config.tokenizer
   if section.workdir:
     return section.workdir
-  if (pathlib.Path(workdir) / run_files.TOKENIZER).is_dir():
+  if (paths.path(workdir) / run_files.TOKENIZER).is_dir():
     return workdir
   if section.random:
     tokenizers.save_random_tokenizer(

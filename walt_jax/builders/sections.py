@@ -3,9 +3,9 @@
 The annotation of a field says what its key takes: `bool`, `int`, `float` (also
 a whole number), `str`, a `Literal` of names, a tuple of these, another section,
 or one of these `| None` (an empty section means None too). `Annotated` with a
-`Range` adds bounds, with a `ClassName` the form `module:Class`. The meaning of
-a key is its entry under `Attributes:` in the docstring of the section, or of
-the class that the section `configures`.
+`Range` adds bounds, with a `ClassName` the form `module:Class`, with a `Place`
+that of a path. The meaning of a key is its entry under `Attributes:` in the
+docstring of the section, or of the class that the section `configures`.
 """
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from walt_jax.core import errors
 from walt_jax.core import extensions
+from walt_jax.core import paths
 from walt_jax.core import seeds
 
 T = TypeVar('T')
@@ -56,12 +57,45 @@ class ClassName:
     return 'of the form module:Class'
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """The form of a text that names files, folders or TFDS sets; '' names none.
+  """
+
+  def holds(self, value: str) -> bool:
+    """Whether what is named may be opened."""
+    try:
+      check_places(value)
+    except ValueError:
+      return False
+    return True
+
+  def __str__(self) -> str:
+    return f'that names local paths or {paths.SCHEME}BUCKET/..'
+
+
+def check_places(value: str) -> None:
+  """Raises ValueError for a path that is neither local nor in a bucket."""
+  try:
+    for path in places(value):
+      paths.check(path)
+  except errors.UserError as error:
+    raise ValueError(str(error)) from error
+
+
+def places(value: str) -> list[str]:
+  """The paths in 'PATH', 'PATH,PATH' and 'tfds:NAME@DIR'."""
+  return [part for item in value.split(',')
+          for part in item.strip().removeprefix('tfds:').split('@')]
+
+
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Rate = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Seed = Annotated[int, Range(0, seeds.MOST, seeds.WORDS)]
 OwnClass = Annotated[str, ClassName()]
+Location = Annotated[str, Place()]
 
 # In words: one, and many.
 _KINDS = {

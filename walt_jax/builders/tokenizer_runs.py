@@ -1,7 +1,6 @@
 """The run of a tokenizer config."""
 import dataclasses
 import functools
-import pathlib
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
@@ -43,7 +43,7 @@ def tokenizer_run(config: schema.TokenizerExperiment, workdir: str,
   return training_run.Run(
       stage, batches, dict(classes=list(train.classes)),
       finish=tokenizer_export.TokenizerExport(
-          pathlib.Path(workdir) / run_files.EXPORT, module, batches, mesh,
+          paths.path(workdir) / run_files.EXPORT, module, batches, mesh,
           num_batches=config.statistics.num_batches,
           config=dict(model=sections.plain(config.model))))
 

@@ -1,7 +1,6 @@
 """Where a denoiser's frozen tokenizer comes from."""
 import dataclasses
 import functools
-import pathlib
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import extensions
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.diffusion import noise
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
@@ -73,7 +73,7 @@ def copy_tokenizer(source: str, workdir: str) -> None:
   Raises:
     UserError: If `workdir` already holds another tokenizer.
   """
-  target = pathlib.Path(workdir) / run_files.TOKENIZER
+  target = paths.path(workdir) / run_files.TOKENIZER
   found = workdir_lib.WorkDir(source).tokenizer()
   if (target / exports.MODEL_FILE).is_file():
     old = files.file_sha256(target / exports.MODEL_FILE)

@@ -1,13 +1,13 @@
 """`init_from`: a new run that begins at the parameters of a finished one."""
 from collections.abc import Callable
 import functools
-import pathlib
 from typing import Any
 
 import jax
 
 from walt_jax.core import errors
 from walt_jax.core import exports
+from walt_jax.core import paths
 from walt_jax.models import interpolate
 from walt_jax.training import checkpoints
 from walt_jax.training import stage as stage_lib
@@ -36,7 +36,7 @@ def denoiser_warm_start(
   """
   if not source:
     return None
-  root = pathlib.Path(source)
+  root = paths.path(source)
   read: Callable[[], PyTree]
   found = workdir_lib.WorkDir(source)
   if found.is_export:

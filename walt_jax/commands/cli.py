@@ -17,6 +17,7 @@ from walt_jax.commands.flags import data
 from walt_jax.commands.flags import demo
 from walt_jax.commands.flags import evaluate
 from walt_jax.commands.flags import export
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import plan
 from walt_jax.commands.flags import report
 from walt_jax.commands.flags import sample
@@ -111,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   try:
     args = parse(sys.argv[1:] if argv is None else argv)
+    locations.reach(args)
     host_memory.keep_freed()
     if args.command in _COMPILING and (not_kept := program_cache.enable()):
       _say(not_kept)

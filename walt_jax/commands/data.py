@@ -6,6 +6,8 @@ import pathlib
 
 from walt_jax.builders import text_encoders
 from walt_jax.core import errors
+from walt_jax.core import fetched
+from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.data import inspect
 from walt_jax.data import latent_cache
@@ -34,10 +36,20 @@ def run(args: argparse.Namespace) -> None:
 def _prepare(args: argparse.Namespace) -> None:
   if args.latents != (args.workdir is not None):
     raise errors.UserError('--latents and --workdir TOKENIZER go together')
-  source, output = pathlib.Path(args.input), pathlib.Path(args.output)
+  source, output = paths.path(args.input), paths.path(args.output)
+  if paths.is_remote(source) and not args.latents:
+    raise errors.UserError(
+        f'--input {args.input}: raw files are read from this machine alone; '
+        'mount the bucket (gcsfuse) or copy the folder (gcloud storage cp -r) '
+        'and give that; --output may lie in a bucket')
   if args.latents and (source / manifest_lib.MANIFEST).exists():
     _write_latents(source, output, args)
     return
+  if paths.is_remote(source):
+    raise errors.UserError(
+        f'--input {args.input} holds no prepared data (no '
+        f'{manifest_lib.MANIFEST}), and raw files are read from this machine '
+        'alone: prepare a local copy first')
   given = dict(
       size=args.size, fps=args.fps, num_shards=args.num_shards,
       min_frames=args.num_frames, clip_frames=args.clip_frames,
@@ -105,7 +117,7 @@ def _annotations(args: argparse.Namespace):
   """Reads what --annotations names; None leaves it to the input folder."""
   if args.annotations is None:
     return None
-  return annotations.read([pathlib.Path(path) for path in args.annotations],
+  return annotations.read([fetched.local(path) for path in args.annotations],
                           args.ucf_split)
 
 
@@ -185,7 +197,7 @@ def _render(args: argparse.Namespace) -> None:
   settings = dict(name='moving_digits', size=args.size,
                   num_frames=args.num_frames, difficulty=source.difficulty,
                   labels=source.labels, seed=source.seed)
-  output = pathlib.Path(args.output)
+  output = paths.path(args.output)
   render.write_sources(splits, output, dict(settings=settings))
   shown = args.clips
   if shown is None:
@@ -212,6 +224,6 @@ def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
 
 def _inspect(args: argparse.Namespace) -> None:
   for line in inspect.inspect(
-      pathlib.Path(args.path), pathlib.Path(args.out) if args.out else None,
+      paths.path(args.path), paths.path(args.out) if args.out else None,
       args.clips):
     print(line)

@@ -11,6 +11,7 @@ import warnings
 from walt_jax.builders import config as config_lib
 from walt_jax.commands import requests
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.evaluation import catalog
 from walt_jax.evaluation import follow
 from walt_jax.evaluation import inputs
@@ -69,12 +70,20 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write_scalars(workdir: pathlib.Path, step: int,
                    scalars: Mapping[str, float]) -> None:
-  """Adds scores to the metrics of a training run."""
+  """Adds scores to the metrics of a training run.
+
+  In a bucket two writers of one file would lose each other's lines: there the
+  run alone writes its metrics, and a score is a file of `evaluation/`.
+  """
+  if paths.is_remote(workdir):
+    return
   with contextlib.closing(logging_lib.Writer(workdir)) as writer:
     writer.write_scalars(step, scalars)
 
 
 def _check_writable(path: str):
+  if paths.is_remote(path):
+    return  # Asked for with all other buckets.
   folder = pathlib.Path(path).resolve().parent
   if not folder.is_dir() or not os.access(folder, os.W_OK):
     raise errors.UserError(

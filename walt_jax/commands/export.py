@@ -7,6 +7,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.planning import counting
 from walt_jax.training import checkpoints
@@ -16,7 +17,7 @@ from walt_jax.training import workdir as workdir_lib
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt export --help`."""
   workdir = workdir_lib.WorkDir(args.workdir)
-  out = pathlib.Path(args.out)
+  out = paths.path(args.out)
   config_lib.check_workdirs([args.workdir], allow_code=args.allow_code)
   config = workdir.config()
   if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -10,6 +10,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.planning import gpu
 from walt_jax.planning import gpu_topology
 from walt_jax.planning import page
@@ -30,7 +31,8 @@ _NOT_SHOWN = ('programs', 'prediction_notes')
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt plan --help`."""
   for flag, path in (('--json', args.json), ('--html', args.html)):
-    if path and not pathlib.Path(path).absolute().parent.is_dir():
+    if path and not paths.is_remote(path) and (
+        not pathlib.Path(path).absolute().parent.is_dir()):
       raise errors.UserError(f'{flag} {path}: no such folder; make it first')
   _check(args)
   # Compiling for absent devices opens none.

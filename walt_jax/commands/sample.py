@@ -2,12 +2,12 @@
 import argparse
 import dataclasses
 import os
-import pathlib
 import time
 
 from walt_jax.builders import pipelines
 from walt_jax.commands import requests
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
   job = job_lib.prepare(requests.sampling_job(args), pipeline)
   _check_out(args.out)
   output = output_lib.Output(
-      pathlib.Path(args.out), animation=args.animation, settings=dict(
+      paths.path(args.out), animation=args.animation, settings=dict(
           seed=args.seed, requests=args.requests, animation=args.animation,
           devices=[str(d) for d in mesh.devices.flat]))
   print(f'sampling: {mesh_lib.words(mesh)}; compiler options: '
@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_out(out: str) -> None:
   """Refuses, before any work, a folder that cannot be written to."""
-  path = pathlib.Path(out)
+  path = paths.path(out)
+  if paths.is_remote(path):
+    return  # Asked for with all other buckets.
   while not path.exists():
     path = path.parent
   if not path.is_dir() or not os.access(path, os.W_OK):

@@ -1,6 +1,5 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
-import pathlib
 
 import jax
 
@@ -12,6 +11,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.evaluation import training
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import distributed
@@ -50,7 +50,7 @@ def _train(args: argparse.Namespace) -> None:
   """Trains in this process, one of those that are joined."""
   config = config_lib.load(args.config, args.overrides)
   experiment = schema.of(config)
-  workdir = pathlib.Path(args.workdir)
+  workdir = paths.path(args.workdir)
   if workdir.exists() and not workdir.is_dir():
     raise errors.UserError(
         f'--workdir {args.workdir} is a file; give a directory')
@@ -62,6 +62,7 @@ def _train(args: argparse.Namespace) -> None:
              if name != config_lib.DERIVED}
     checkpoints_lib.check_resume(
         schema.with_defaults(saved), schema.with_defaults(wanted))
+  data_hints.reach(experiment)
   data_hints.check_present(experiment)
   metrics = training.metrics(experiment)
   options = _loop_options(experiment, args.profile, args.max_failures)
@@ -87,7 +88,7 @@ def _train(args: argparse.Namespace) -> None:
   built.finish(state)
   if multihost.is_main():
     print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
-          f'in {pathlib.Path(args.workdir)}', flush=True)
+          f'in {paths.path(args.workdir)}', flush=True)
 
 
 def _of_average(evaluator: training.Evaluator,
@@ -120,7 +121,7 @@ def _replay(args: argparse.Namespace) -> None:
   experiment = schema.of(config)
   mesh = _mesh(experiment)
   # WORKDIR/replay/step_N.
-  workdir = args.workdir or pathlib.Path(args.replay).absolute().parents[1]
+  workdir = args.workdir or paths.absolute(args.replay).parents[1]
   built = _build(experiment, str(workdir), mesh, args.allow_code)
   with partition.activate(mesh):
     outcome = replay.replay(args.replay, built.stage, built.batches, mesh)

@@ -9,7 +9,9 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.core import files
+from walt_jax.core import paths
 
 MODEL_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.json'
@@ -79,7 +81,7 @@ def copy_export(source: str | pathlib.Path,
   """Copies an export; an older one is replaced only when all is written."""
   with files.replaced_folder(target) as partial:
     for name in (MODEL_FILE, CONFIG_FILE):
-      shutil.copyfile(pathlib.Path(source) / name, partial / name)
+      paths.download(paths.path(source) / name, partial / name)
 
 
 def load_export(
@@ -89,7 +91,7 @@ def load_export(
   Raises:
     UserError: If a file is missing or damaged.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.path(directory)
   for name in (MODEL_FILE, CONFIG_FILE):
     if not (directory / name).is_file():
       raise errors.UserError(
@@ -97,7 +99,7 @@ def load_export(
           'tokenizer training writes one')
   config = files.read_json(directory / CONFIG_FILE)
   try:
-    flat = safetensors_numpy.load_file(directory / MODEL_FILE)
+    flat = safetensors_numpy.load_file(fetched.local(directory / MODEL_FILE))
   except safetensors.SafetensorError as error:
     raise errors.UserError(
         f'{directory / MODEL_FILE} cannot be read ({error}); export again'

@@ -1,15 +1,21 @@
-"""Files and folders that appear whole or not at all; hashes; JSON."""
+"""Files and folders that appear whole or not at all; hashes; JSON.
+
+All paths may lie in a bucket (`core/paths.py`).
+"""
 from collections.abc import Iterator
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
-from typing import Any
+import tempfile
+from typing import Any, BinaryIO
 import uuid
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 
 _PARTIAL = '.partial-'
 
@@ -34,9 +40,19 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   so that a crash of the machine leaves the old file or the new one. If the
   body raises, the old file stays. A body that writes no file replaces none.
 
+  The temporary file of one in a bucket is local, and uploaded at the end.
+
   Raises:
-    errors.UserError: The disk failed after the body.
+    errors.UserError: The disk, or the bucket, failed after the body.
   """
+  if paths.is_remote(path):
+    with tempfile.TemporaryDirectory(prefix='walt-') as folder:
+      target = paths.path(path)
+      partial = pathlib.Path(folder) / target.name
+      yield partial
+      if partial.exists():
+        paths.upload(partial, target)
+    return
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
   try:
@@ -58,6 +74,8 @@ def _sync(path: pathlib.Path) -> None:
 
 def remove_partial_files(folder: str | os.PathLike) -> None:
   """Removes what killed writers left; nobody may be writing to `folder`."""
+  if paths.is_remote(folder):
+    return  # An object appears whole or not at all.
   for path in pathlib.Path(folder).glob(f'.*{_PARTIAL}*'):
     with contextlib.suppress(OSError):
       path.unlink()
@@ -69,7 +87,10 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
   Raises:
     errors.UserError: It cannot be written; a full disk, for one.
   """
-  path = pathlib.Path(path)
+  path = paths.path(path)
+  if paths.is_remote(path):
+    paths.upload_bytes(data, path)
+    return
   with explained(path):
     if path.exists() and not path.is_file():
       path.write_bytes(data)  # Such as /dev/stdout, which cannot be replaced.
@@ -99,7 +120,8 @@ def read_json(path: str | os.PathLike) -> Any:
     errors.UserError: There is no such file, or it is not JSON.
   """
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    with paths.answered(path):
+      return json.loads(paths.path(path).read_text(encoding='utf-8'))
   except FileNotFoundError:
     raise errors.UserError(f'no such file: {os.fspath(path)!r}') from None
   except OSError as error:
@@ -110,6 +132,15 @@ def read_json(path: str | os.PathLike) -> Any:
         f'{os.fspath(path)!r} is not JSON: {error}') from None
 
 
+def opened(path: str | os.PathLike) -> BinaryIO:
+  """Opens a file that is read in any order; one of a bucket is read whole."""
+  found = paths.path(path)
+  if not paths.is_remote(found):
+    return open(found, 'rb')
+  with paths.answered(found):
+    return io.BytesIO(found.read_bytes())
+
+
 @contextlib.contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields an empty folder that takes the place of `path` at the end.
@@ -117,9 +148,18 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   Only one process may write a folder at a time. If the body raises, the old
   folder stays as it was. What a killed run left is removed by the next one.
 
+  In a bucket files are replaced one by one at the end, JSON files last, and
+  then those removed that are no longer there: whoever reads meanwhile may see
+  some of both.
+
   Raises:
     errors.UserError: The folder cannot be made or replaced.
   """
+  if paths.is_remote(path):
+    with tempfile.TemporaryDirectory(prefix='walt-') as folder:
+      yield pathlib.Path(folder)
+      _replace_remote(paths.path(path), pathlib.Path(folder))
+    return
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}.partial')
   old = path.with_name(f'.{path.name}.old')
@@ -143,11 +183,23 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   shutil.rmtree(old, ignore_errors=True)
 
 
-def file_sha256(*paths: str | os.PathLike) -> str:
+def _replace_remote(target: pathlib.Path, folder: pathlib.Path) -> None:
+  """Makes a bucket's folder hold the files of a local one, and no others."""
+  old = set(paths.files_below(target))
+  new = [target / file.relative_to(folder).as_posix()
+         for file in paths.files_below(folder)]
+  for file in sorted(new, key=lambda file: file.suffix == '.json'):
+    paths.upload(folder / file.relative_to(target).as_posix(), file)
+  for file in old - set(new):
+    with paths.answered(file):
+      file.unlink(missing_ok=True)
+
+
+def file_sha256(*parts: str | os.PathLike) -> str:
   """Returns the sha256 of a file, or of several one after another."""
   digest = hashlib.sha256()
-  for path in paths:
-    with open(path, 'rb') as file:
+  for path in parts:
+    with paths.path(path).open('rb') as file:
       hashlib.file_digest(file, lambda: digest)
   return digest.hexdigest()
 

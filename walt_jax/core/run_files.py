@@ -3,8 +3,9 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import os
-import pathlib
 from typing import Any
+
+from walt_jax.core import paths
 
 CONFIG = 'config.json'
 METRICS = 'metrics.jsonl'
@@ -44,11 +45,11 @@ class Metrics:
 
 def read_metrics(workdir: str | os.PathLike) -> Metrics:
   """Reads the metrics of a run; a run without any has no lines."""
-  path = pathlib.Path(workdir) / METRICS
+  path = paths.path(workdir) / METRICS
   if not path.exists():
     return Metrics()
   lines, unreadable = [], 0
-  for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+  for text in path.read_bytes().decode(errors='replace').splitlines():
     try:
       line = json.loads(text)
     except ValueError:

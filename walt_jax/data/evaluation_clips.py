@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import frames as frames_lib
@@ -45,7 +46,7 @@ class EvaluationClips:
     Raises:
       errors.UserError: No such set or split, or no clip is long enough.
     """
-    self.path = pathlib.Path(path)
+    self.path = paths.path(path)
     manifest = manifest_lib.read_manifest(self.path)
     if split is None:
       held_out = manifest['splits'].get(names_lib.HELD_OUT, {})
@@ -108,7 +109,7 @@ def parse(name: str | os.PathLike
   """Reads 'DIR[:SPLIT][:HEIGHTxWIDTH]'; None if DIR is no prepared set."""
   path, *rest = str(name).split(':')
   for count in range(len(rest) + 1):  # A folder's own name may have a colon.
-    folder = pathlib.Path(':'.join([path, *rest[:count]]))
+    folder = paths.path(':'.join([path, *rest[:count]]))
     if (folder / manifest_lib.MANIFEST).is_file():
       break
   else:

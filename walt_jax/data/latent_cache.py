@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import progress
 from walt_jax.core import threads
@@ -108,7 +109,7 @@ def write_cache(splits: Mapping[str, source_lib.Source],
   """
   if (text is None) != (settings.text_sha256 is None):
     raise ValueError('Give text and text_sha256 together.')
-  output = pathlib.Path(output)
+  output = paths.path(output)
   members = {split: _members(source, settings)
              for split, source in splits.items()}
   task = dict(
@@ -340,7 +341,7 @@ class LatentCache:
     Raises:
       errors.UserError: It was made by another tokenizer or text encoder.
     """
-    path = pathlib.Path(path)
+    path = paths.path(path)
     self.manifest = manifest_lib.read_manifest(path)
     if self.manifest.get('format') != FORMAT:
       raise errors.UserError(

@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import pathlib
 
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.data.prepare import prepare
 from walt_jax.data.prepare import work_items
@@ -30,7 +31,7 @@ def write_sources(splits: Mapping[str, source_lib.Source],
   Returns:
     The manifest.
   """
-  output = pathlib.Path(output)
+  output = paths.path(output)
   counts = {split: len(source) for split, source in splits.items()}
   task = dict(format_version=prepare.FORMAT_VERSION, codec=codec,
               split_sizes=counts, versions=prepare.versions()) | task

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import pixels
 from walt_jax.core import progress
 from walt_jax.data.storage import codecs
@@ -43,7 +44,7 @@ class Videos:
       errors.UserError: No such set or split, an empty one, or a set whose
         videos may have been cut into pieces.
     """
-    self.path, self.splits = pathlib.Path(path), tuple(splits)
+    self.path, self.splits = paths.path(path), tuple(splits)
     manifest = manifest_lib.read_manifest(path)
     self._parts = [dataset_lib.PreparedDataset(path, split, manifest)
                    for split in splits]

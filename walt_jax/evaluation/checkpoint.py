@@ -21,6 +21,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.core import seeds
 from walt_jax.evaluation import drawer as drawer_lib
@@ -68,7 +69,7 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
                  keep_clips=bool(drawing.save_samples and repeat == 0))
       sets.append(job.run(plan.keep))
       if job.keep_clips and multihost.is_main():
-        job.write_samples(pathlib.Path(drawing.save_samples))
+        job.write_samples(paths.path(drawing.save_samples))
   result = plan.result(references, sets, network)
   result |= real.describe() if real else {}
   result['real_split'] = request.measure.real_split or (real and real.split)
@@ -150,7 +151,7 @@ class _Job:
   def run(self, keep: Sequence[str]) -> feature_sets.FeatureSet:
     """Draws what is missing and adds all up."""
     folder = self.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(folder)
     starts = range(0, self.count, drawer_lib.CHUNK)
     mine = starts[jax.process_index()::jax.process_count()]
     collector = feature_sets.Collector(self.network, keep)
@@ -195,13 +196,14 @@ class _Job:
     path = self._file(folder, first)
     if not path.is_file():
       return False
-    with np.load(path, allow_pickle=False) as file:
+    with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
       size = len(file[feature_network.FEATURES])
       return size == self._size(first) and (
           _CLIPS in file.files or not self.keep_clips)
 
   def _read(self, folder: pathlib.Path, first: int) -> dict[str, np.ndarray]:
-    with np.load(self._file(folder, first), allow_pickle=False) as file:
+    with files.opened(self._file(folder, first)) as raw, np.load(
+        raw, allow_pickle=False) as file:
       names = [n for n in file.files if n != _CLIPS or self.keep_clips]
       return {name: file[name] for name in names}
 

@@ -4,6 +4,7 @@ from typing import Any
 import unicodedata
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data import evaluation_clips
 from walt_jax.media import decode
 from walt_jax.media import frame_folders as frame_folders_lib
@@ -70,7 +71,10 @@ def _check_distinct(folder: pathlib.Path, files: list[pathlib.Path]) -> None:
 def fingerprint(path: str) -> list[Any]:
   """Changes when a set does: names, sizes and times of files, their reader."""
   prepared = evaluation_clips.parse(path)  # Which split is in the path.
-  root = (prepared[0] if prepared else pathlib.Path(path)).resolve()
+  root = prepared[0] if prepared else paths.path(path)
+  if paths.is_remote(root):
+    return [str(path), paths.versions(root)]
+  root = root.resolve()
   files = [root] if root.is_file() else sorted(
       file for file in root.rglob('*') if file.is_file())
   reader = [] if prepared else [decode.VERSION]

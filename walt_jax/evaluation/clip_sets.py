@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
+from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.core import threads
 from walt_jax.data import evaluation_clips
@@ -150,10 +152,16 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     frames: Only the first so many frames of each clip; of a prepared set, so
       many from its middle.
 
+  What lies in a bucket is read from a local copy, but for a prepared set.
+
   Raises:
     errors.UserError: Nothing there, or not such clips.
   """
-  path = pathlib.Path(path)
+  path = paths.path(path)
+  if paths.is_remote(path) and evaluation_clips.parse(path) is None:
+    found = open_clips(fetched.local(path), frames=frames)
+    found.path = path
+    return found
   if clip_arrays.is_array(path):
     return of_array(str(path), clip_arrays.read(path), frames,
                     path.suffix.lower()[1:])
@@ -175,9 +183,9 @@ def open_clips(path: str | os.PathLike, *, frames: int | None = None
     raise errors.UserError(
         f'no folder of clips at {path}; give a folder of videos, a set that '
         'walt data prepare wrote, or an .npy')
-  found = clip_files.find(path, frame_folders=(frames or 1) > 1)
-  return ClipSet(path, [str(file.relative_to(path)) for file in found],
-                 _Files(found), frames)
+  named = clip_files.find(path, frame_folders=(frames or 1) > 1)
+  return ClipSet(path, [str(file.relative_to(path)) for file in named],
+                 _Files(named), frames)
 
 
 def of_array(name: str, clips: np.ndarray, frames: int | None = None,
@@ -190,7 +198,7 @@ def of_array(name: str, clips: np.ndarray, frames: int | None = None,
     frames: Only so many first frames of each clip; None is all.
     container: 'npy' or 'npz' of an array in a file.
   """
-  return ClipSet(pathlib.Path(name), [str(i) for i in range(len(clips))],
+  return ClipSet(paths.path(name), [str(i) for i in range(len(clips))],
                  _Array(clips, container), frames)
 
 

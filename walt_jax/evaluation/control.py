@@ -1,12 +1,12 @@
 """`walt evaluate control`: do clips show the digits that were asked for?"""
 from collections.abc import Callable
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data.sources import moving_digits
 from walt_jax.evaluation import digit_reader
 from walt_jax.evaluation import inputs as inputs_lib
@@ -82,7 +82,7 @@ def _tokenizer_of(generated, allow_code: bool) -> Any:
   """The tokenizer that decoded the samples, if it is still there."""
   if not generated.workdirs:
     return None
-  workdir = pathlib.Path(generated.workdirs[0])
+  workdir = paths.path(generated.workdirs[0])
   if not workdir.is_dir():
     return None
   return tokenizers.load_tokenizer(str(workdir), allow_code=allow_code)

@@ -1,7 +1,6 @@
 """Samples of trained stages, drawn when they are looked at."""
 from collections.abc import Iterator, Sequence
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
@@ -210,7 +210,7 @@ class DrawnClips:
     """Draws nothing yet."""
     self._drawer, self._seed, self._count = drawer, seed, count
     self._chunk, self._clips = range(0), np.zeros(0, np.uint8)
-    self.path = pathlib.Path(drawer.pipeline.stages[0].workdir)
+    self.path = paths.path(drawer.pipeline.stages[0].workdir)
     asked = [drawer.requests[i % len(drawer.requests)] for i in range(count)]
     self.entries = tuple(
         samples.Entry(stem=f'{i:05d}', caption=request.prompt,

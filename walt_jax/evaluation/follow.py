@@ -9,6 +9,7 @@ import jax
 
 from walt_jax.builders import pipelines
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.evaluation import catalog
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import follow_records
@@ -50,7 +51,7 @@ def follow(metric: metric_lib.Metric, request: requests_lib.EvaluationRequest,
   """
   _check(metric, request)
   run = followed_run.FollowedRun(
-      pathlib.Path(request.workdirs[0]), allow_code=request.allow_code)
+      paths.path(request.workdirs[0]), allow_code=request.allow_code)
   records = follow_records.Records(request, write_scalars)
   scorer = _Scorer(metric, request)
   said: set[str] = set()

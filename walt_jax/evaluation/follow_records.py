@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.evaluation import requests as requests_lib
 from walt_jax.evaluation import results
@@ -34,7 +35,7 @@ class Records:
       write_scalars: `write_scalars(workdir, step, scalars)` adds them to the
         metrics of a run.
     """
-    self._base = pathlib.Path(request.workdirs[0])
+    self._base = paths.path(request.workdirs[0])
     self._write_scalars = write_scalars
     self._folder = self._base / run_files.EVALUATION
     self._name = f'{request.metric}_{protocols.get(request.protocol).name}'
@@ -54,7 +55,7 @@ class Records:
     self._write_scalars(self._base, step, {
         f'eval/{name}': value
         for name, value in results.scalars(result).items()})
-    self._folder.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(self._folder)
     results.write(
         self._folder / f'{self._name}_step_{step:08d}.json', record)
     print(f'step {step}: {result["metric"]} {result["value"]:.4g}',

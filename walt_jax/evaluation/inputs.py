@@ -11,6 +11,7 @@ import numpy as np
 
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.evaluation import clip_files
 from walt_jax.evaluation import clip_sets
@@ -69,9 +70,9 @@ class Inputs:
   def cache(self) -> pathlib.Path | None:
     """Where features and statistics are kept, or None for nowhere."""
     if self.request.cache:
-      return pathlib.Path(self.request.cache)
+      return paths.path(self.request.cache)
     if self.request.workdirs:
-      return pathlib.Path(self.request.workdirs[-1]) / run_files.EVALUATION
+      return paths.path(self.request.workdirs[-1]) / run_files.EVALUATION
     return None
 
   @property

@@ -2,13 +2,14 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import plan as plan_lib
@@ -112,7 +113,7 @@ class Real:
       found = dataclasses.replace(found, about=clips.info().record())
     for path in (None if known else cached, saved):
       if path and multihost.is_main():
-        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(paths.path(path).parent)
         found.save(path)
     return found
 
@@ -125,7 +126,8 @@ class Real:
     if not plan.keep:
       return found
     # Guidance's reference files hold images beside the statistics.
-    with np.load(self.path, allow_pickle=False) as file:
+    with files.opened(self.path) as raw, np.load(
+        raw, allow_pickle=False) as file:
       has_images = 'arr_0' in file.files
     if not has_images:
       raise errors.UserError(
@@ -149,4 +151,4 @@ class Real:
 
 def is_statistics(path: str) -> bool:
   """Whether a path is a file of statistics, not of clips."""
-  return os.path.isfile(path) and feature_sets.is_statistics(path)
+  return paths.path(path).is_file() and feature_sets.is_statistics(path)

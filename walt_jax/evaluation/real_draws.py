@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data import evaluation_clips
 from walt_jax.data import video_draws
 from walt_jax.data.storage import codecs
@@ -120,7 +121,7 @@ def open_draws(path: str | None, protocol: protocols.Protocol, *, seed: int,
   labels = (video_draws.random_labels(videos, first, count, seed)
             if draw.asks == 'random label' else draws.labels)
   left_out = len(videos) - int(video_draws.fits(videos, form).sum())
-  return DrawnReal(pathlib.Path(path), split_name, draws,
+  return DrawnReal(paths.path(path), split_name, draws,
                    _Draws(videos, form, draws), labels, left_out)
 
 

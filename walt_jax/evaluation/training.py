@@ -5,7 +5,6 @@ no metric. Each draws from seeds and indices alone, so that a resumed run logs
 what an unbroken one does.
 """
 from collections.abc import Callable
-import pathlib
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from walt_jax.builders import pipelines
 from walt_jax.builders import schema
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.evaluation import catalog
 from walt_jax.evaluation import drawer
@@ -114,7 +114,7 @@ class _Model:
     """The function that scores the model by one metric."""
     request = requests_lib.EvaluationRequest(
         metric=name, seed=self._config.seed,
-        cache=str(pathlib.Path(self._workdir) / run_files.EVALUATION),
+        cache=str(paths.path(self._workdir) / run_files.EVALUATION),
         drawing=requests_lib.Drawing(num_samples=len(self._clips.labels)))
     requests = self._requests()
 

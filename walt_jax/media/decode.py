@@ -5,11 +5,11 @@ Decoding is PyAV (FFmpeg), and Pillow for images. Frames are uint8
 """
 from collections.abc import Iterator
 import os
-import pathlib
 
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.core import pixels
 from walt_jax.media import containers
 from walt_jax.media import images
@@ -93,7 +93,7 @@ def read_clip(path: str | os.PathLike, *, fps: float | None = None,
   Raises:
     errors.UserError: No such file, not a clip, or damaged.
   """
-  path = pathlib.Path(path)
+  path = fetched.local(path)
   if not path.is_file() and not path.is_dir():
     raise errors.UserError(f'no such video: {path}')
   if path.suffix.lower() == '.npy' and path.is_file():
@@ -116,7 +116,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
   Raises:
     errors.UserError: No such file, not an image, or several pictures.
   """
-  if not pathlib.Path(path).is_file():
+  path = fetched.local(path)
+  if not path.is_file():
     raise errors.UserError(f'no such image: {path}')
   try:
     return images.read(path)
@@ -135,7 +136,8 @@ def map_clip(path: str | os.PathLike) -> np.ndarray:
   """
   try:
     return pixels.check_clip(
-        np.load(path, mmap_mode='r', allow_pickle=False), str(path))
+        np.load(fetched.local(path), mmap_mode='r', allow_pickle=False),
+        str(path))
   except (OSError, ValueError, EOFError) as error:
     raise errors.UserError(
         f'cannot read {path} as a clip ({" ".join(str(error).split())})'

@@ -16,6 +16,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import pixels
 from walt_jax.media import decode
 from walt_jax.media import video
@@ -167,8 +168,8 @@ class SampleWriter:
     """
     if kind not in KINDS:
       raise ValueError(f'kind must be one of {KINDS}, got {kind!r}.')
-    self._directory = pathlib.Path(directory)
-    self._directory.mkdir(parents=True, exist_ok=True)
+    self._directory = paths.path(directory)
+    paths.make_folder(self._directory)
     (self._directory / FILE_NAME).unlink(missing_ok=True)
     self._fps, self._kind, self._mp4 = float(fps), kind, mp4
     self._entries: list[Entry] = []
@@ -258,7 +259,7 @@ def write_samples(directory: str | os.PathLike, clips: Iterable[np.ndarray],
 
 def is_sample_folder(directory: str | os.PathLike) -> bool:
   """Whether `directory` holds a `samples.json`."""
-  return (pathlib.Path(directory) / FILE_NAME).is_file()
+  return (paths.path(directory) / FILE_NAME).is_file()
 
 
 def read_samples(directory: str | os.PathLike) -> SampleSet:
@@ -267,7 +268,7 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
   Raises:
     errors.UserError: No such file, or not one of this format.
   """
-  path = pathlib.Path(directory) / FILE_NAME
+  path = paths.path(directory) / FILE_NAME
   if not path.exists():
     raise errors.UserError(f'{directory} has no {FILE_NAME}: it is not a '
                            'finished folder of samples')

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import pixels
 
 # Chroma subsampling and the codec's macroblocks blur tiny frames: below this
@@ -58,7 +59,7 @@ def encode_mp4(clip: np.ndarray, fps: float, *, min_side: int = MIN_SIDE,
   rate = fractions.Fraction(fps).limit_denominator(1001)
   # FFmpeg reads the file again to put its index in front: memory won't do.
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / 'clip.mp4'
+    path = paths.path(folder) / 'clip.mp4'
     _encode(path, clip, rate, crf)
     return path.read_bytes()
 
@@ -139,7 +140,7 @@ def write_animation(path: str | os.PathLike, clip: np.ndarray, fps: float, *,
                     min_side: int = MIN_SIDE) -> None:
   """Writes a looping GIF, or lossless WebP, by the suffix of `path`."""
   from PIL import Image
-  path = pathlib.Path(path)
+  path = paths.path(path)
   if path.suffix not in ('.gif', '.webp'):
     raise ValueError(f'An animation ends in .gif or .webp, got {path.name}.')
   clip = enlarge(pixels.check_clip(clip), min_side)

@@ -3,7 +3,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 import dataclasses
 import json
 import os
-import pathlib
 from typing import Any
 import zipfile
 
@@ -13,6 +12,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import moments as moments_lib
+from walt_jax.core import paths
 from walt_jax.metrics import feature_network
 from walt_jax.metrics import video_features
 from walt_jax.parallel import multihost
@@ -70,16 +70,19 @@ class FeatureSet:
 
 def is_statistics(path: str | os.PathLike) -> bool:
   """Whether a file holds statistics, ours or of another program."""
-  path = pathlib.Path(path)
-  if path.suffix != '.npz' or not zipfile.is_zipfile(path):
+  if paths.path(path).suffix != '.npz':
     return False
-  with np.load(path, allow_pickle=False) as file:
-    return 'header' in file or {'mu', 'sigma'} <= set(file.files)
+  with files.opened(path) as raw:
+    if not zipfile.is_zipfile(raw):
+      return False
+    raw.seek(0)
+    with np.load(raw, allow_pickle=False) as file:
+      return 'header' in file or {'mu', 'sigma'} <= set(file.files)
 
 
 def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
   """What a file of statistics says of its clips; None where it says nothing."""
-  with np.load(path, allow_pickle=False) as file:
+  with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
     if 'header' not in file:
       return None
     return json.loads(str(file['header'])).get('about')
@@ -96,7 +99,7 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
   Raises:
     errors.UserError: Statistics of another network or preprocessing.
   """
-  with np.load(path, allow_pickle=False) as file:
+  with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files if name != 'arr_0'}
   if 'header' not in arrays:
     return _external(path, arrays, network, preprocessing)

@@ -19,7 +19,9 @@ import ml_dtypes
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.pretrained import pickle_program
 from walt_jax.pretrained import tensorflow_files
 
@@ -47,7 +49,7 @@ def read(path: str | pathlib.Path, *, sha256: str | None = None) -> Tree:
     errors.UserError: No such file, another digest, a damaged file, or one
       that names anything but plain data.
   """
-  path = pathlib.Path(path)
+  path = _local(path)
   if not path.is_file():
     raise errors.UserError(f'no weight file at {path}; give an existing file')
   data = path.read_bytes()
@@ -72,13 +74,22 @@ def read(path: str | pathlib.Path, *, sha256: str | None = None) -> Tree:
   return tree
 
 
+def _local(path: str | pathlib.Path) -> pathlib.Path:
+  """A local copy of what lies in a bucket, with the files that belong to it."""
+  found = paths.path(path)
+  if paths.is_remote(found) and found.suffix == '.index':
+    for values in sorted(found.parent.glob(f'{found.stem}.data-*')):
+      fetched.local(values)
+  return fetched.local(found)
+
+
 def weights_sha256(path: str | pathlib.Path) -> str:
   """The hexadecimal digest of a weight file.
 
   Of a TensorFlow checkpoint's `.index` file, the files beside it that hold
   the values count too.
   """
-  path = pathlib.Path(path)
+  path = _local(path)
   if path.suffix != '.index':
     return files.file_sha256(path)
   return files.file_sha256(

@@ -1,8 +1,8 @@
 """`python -m walt_jax.quickstart` is the tutorial run."""
-import pathlib
 import sys
 
 from walt_jax.commands.flags import quickstart
+from walt_jax.core import paths
 from walt_jax.quickstart import tutorial
 
 
@@ -12,7 +12,7 @@ def main() -> int:
   name = 'quickstart_long' if args.long else 'quickstart'
   return tutorial.run(
       tutorial.LONG if args.long else tutorial.SHORT,
-      args.out or pathlib.Path('runs') / name)
+      args.out or paths.path('runs') / name)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import pathlib
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.media import samples
 from walt_jax.report import clips
@@ -45,7 +46,7 @@ def find(directory: str | os.PathLike) -> Found:
   Raises:
     errors.UserError: No such folder, or nothing in it to report.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.path(directory)
   if not directory.is_dir():
     raise errors.UserError(f'no such folder: {directory}')
   folders, level = [directory], [directory]
@@ -82,12 +83,13 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
     directory: A folder of runs.
     max_clips: Clips shown of each folder of samples.
   """
-  directory = pathlib.Path(directory)
+  directory = paths.path(directory)
   found = find(directory)
   of_kind = lambda kind: [s for s in found.sample_sets if s.kind == kind]
   real = of_kind('real')
+  title = paths.absolute(directory).name
   name = lambda path: (str(path.relative_to(directory))
-                       if path != directory else directory.resolve().name)
+                       if path != directory else title)
   sections = [
       ('samples', 'Generated clips', clips.generated(
           of_kind('generated'), real, name, max_clips)),
@@ -101,8 +103,7 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
   before = score_cards.tiles(found.scores)
   before += ''.join(f'<p class="card missing">{html.escape(problem)}</p>'
                     for problem in found.problems)
-  title = f'walt report: {directory.resolve().name}'
-  return skeleton.page(title, sections, before)
+  return skeleton.page(f'walt report: {title}', sections, before)
 
 
 def write_report(directory: str | os.PathLike,
@@ -110,8 +111,8 @@ def write_report(directory: str | os.PathLike,
                  max_clips: int = 24) -> pathlib.Path:
   """Writes the page, by default DIR/report.html; returns its path."""
   content = render(directory, max_clips).encode()
-  path = pathlib.Path(out) if out else pathlib.Path(directory) / 'report.html'
-  if not path.parent.is_dir():
+  path = paths.path(out) if out else paths.path(directory) / 'report.html'
+  if not paths.is_remote(path) and not path.parent.is_dir():
     raise errors.UserError(f'no such folder: {path.parent}')
   files.write_bytes(path, content)
   return path

@@ -2,11 +2,11 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 
 FILE_NAME = 'scores.json'
 FORMAT = 1
@@ -78,7 +78,7 @@ def write_scores(directory: str | os.PathLike, scores: Sequence[Score],
   content = dict(format=FORMAT, **dataclasses.asdict(record))
   for fields in content['scores']:
     fields[_BASELINES] = fields.pop('baselines')
-  files.write_json(pathlib.Path(directory) / FILE_NAME, content)
+  files.write_json(paths.path(directory) / FILE_NAME, content)
 
 
 def read_scores(directory: str | os.PathLike) -> Scores:
@@ -87,7 +87,7 @@ def read_scores(directory: str | os.PathLike) -> Scores:
   Raises:
     errors.UserError: No such file, or not one of this format.
   """
-  path = pathlib.Path(directory) / FILE_NAME
+  path = paths.path(directory) / FILE_NAME
   content = files.read_json(path)
   try:
     if content['format'] != FORMAT:

@@ -2,10 +2,10 @@
 from collections.abc import Sequence
 import dataclasses
 import json
-import pathlib
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.core import seeds
 from walt_jax.core import text_files
 
@@ -86,7 +86,7 @@ def read(path: str, seed: int) -> list[Request]:
     UserError: On a file or line that is not such; the message names the line.
   """
   try:
-    lines = text_files.decode(pathlib.Path(path).read_bytes()).splitlines()
+    lines = text_files.decode(fetched.local(path).read_bytes()).splitlines()
   except OSError as e:
     raise errors.UserError(
         f'--requests {path!r} cannot be read: {e.strerror}') from e

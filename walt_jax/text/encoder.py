@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.text import minilm
 from walt_jax.text import t5
 from walt_jax.text import tokenization
@@ -170,7 +171,7 @@ def load_tokenizer(name: str = 'minilm',
     errors.UserError: It is not there, or there is no such encoder.
   """
   if name == 'minilm':
-    folder = pathlib.Path(path or packaged_minilm())
+    folder = fetched.local(path or packaged_minilm())
     return tokenization.WordPieceTokenizer(folder / 'tokenizer.json',
                                            max_tokens)
   if name == 't5' and path is not None:
@@ -181,7 +182,7 @@ def load_tokenizer(name: str = 'minilm',
 def _t5_tokenizer(path, vocabulary, max_tokens: int
                   ) -> tokenization.SentencePieceTokenizer:
   return tokenization.SentencePieceTokenizer(
-      vocabulary or pathlib.Path(path) / 'spiece.model', max_tokens)
+      vocabulary or fetched.local(path) / 'spiece.model', max_tokens)
 
 
 def _absent(name: str) -> errors.UserError:

@@ -2,13 +2,13 @@
 import bisect
 from collections.abc import Sequence
 import os
-import pathlib
 from typing import Protocol
 
 import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import extras
+from walt_jax.core import fetched
 
 
 class Tokenizer(Protocol):
@@ -35,7 +35,7 @@ class WordPieceTokenizer:
   def __init__(self, path: str | os.PathLike, max_tokens: int):
     """Reads the file; its own padding and cutting are switched off."""
     import tokenizers
-    if not pathlib.Path(path).is_file():
+    if not fetched.local(path).is_file():
       raise errors.UserError(f'no such tokenizer: {path}')
     try:
       self._full = tokenizers.Tokenizer.from_file(str(path))
@@ -78,13 +78,13 @@ class SentencePieceTokenizer:
     """Reads the file."""
     with extras.needed('text', 'the text encoder t5', 'SentencePiece'):
       import sentencepiece
-    if not pathlib.Path(path).is_file():
+    if not fetched.local(path).is_file():
       raise errors.UserError(
           f'no such SentencePiece vocabulary: {path}; give the spiece.model '
           'that belongs to the text encoder')
     try:
       self._pieces = sentencepiece.SentencePieceProcessor(
-          model_proto=pathlib.Path(path).read_bytes())
+          model_proto=fetched.local(path).read_bytes())
     except (RuntimeError, OSError) as error:
       raise errors.UserError(
           f'cannot read the vocabulary {path}: {error}') from None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import fetched
 from walt_jax.core import files
 
 SINGLE = 'model.safetensors'
@@ -28,7 +29,7 @@ class SafetensorsFolder:
     Raises:
       errors.UserError: No such folder, or not of this layout.
     """
-    self.path = pathlib.Path(path)
+    self.path = fetched.local(path)
     if not self.path.is_dir():
       raise errors.UserError(f'no such folder of text encoder weights: {path}')
     self.config: dict[str, Any] = _read_json(self.path / 'config.json')

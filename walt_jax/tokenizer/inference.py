@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
@@ -126,7 +127,7 @@ def load_tokenizer(directory: str | pathlib.Path,
   return Tokenizer(
       module=module, params=params, statistics=LatentStatistics(**statistics),
       config=config, sha256=files.file_sha256(
-          pathlib.Path(directory) / exports.MODEL_FILE))
+          paths.path(directory) / exports.MODEL_FILE))
 
 
 def _check_shapes(directory, module: Autoencoder, params: Params) -> None:

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -55,7 +56,7 @@ class Checkpoints:
     Raises:
       UserError: If the directory holds a run of another config.
     """
-    self.workdir = pathlib.Path(workdir).absolute()
+    self.workdir = paths.absolute(workdir)
     self.config = json.loads(json.dumps(config))
     if self.workdir.exists() and not self.workdir.is_dir():
       raise errors.UserError(f'--workdir {workdir} is a file, not a directory')
@@ -70,7 +71,7 @@ class Checkpoints:
   @property
   def _manager(self) -> ocp.CheckpointManager:
     if self._opened is None:
-      self.workdir.mkdir(parents=True, exist_ok=True)
+      paths.make_folder(self.workdir)
       self._opened = ocp.CheckpointManager(
           self.workdir / run_files.CHECKPOINTS, options=self._options,
           item_names=('state', 'data', 'config'))
@@ -79,7 +80,7 @@ class Checkpoints:
   def write_config(self) -> None:
     """Writes `config.json`, whole or not at all."""
     if multihost.is_main():
-      self.workdir.mkdir(parents=True, exist_ok=True)
+      paths.make_folder(self.workdir)
       files.write_json(self.workdir / run_files.CONFIG, self.config,
                        sort_keys=True)
 

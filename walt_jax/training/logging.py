@@ -12,6 +12,8 @@ import numpy as np
 
 from walt_jax.core import extras
 from walt_jax.core import files
+from walt_jax.core import mirror
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.media import video
 from walt_jax.training import event_files
@@ -21,15 +23,17 @@ class Writer:
   """Writes scalars and images of one run; one process of a run has one.
 
   A line of `metrics.jsonl` is an object with `step` and scalars. Floats are
-  printed so that they read back exactly. Images become `eval/*.png`.
+  printed so that they read back exactly. Images become `eval/*.png`. In a
+  bucket, which appends to nothing, files are copied whole, about once a minute
+  and with each checkpoint.
   """
 
   def __init__(self, workdir: str | pathlib.Path, *, tensorboard: bool = True):
-    self._workdir = pathlib.Path(workdir)
-    self._path = self._workdir / run_files.METRICS
-    self._workdir.mkdir(parents=True, exist_ok=True)
+    self._workdir = paths.make_folder(workdir)
+    self._mirror = mirror.Mirror(self._workdir)
+    self._path = self._mirror.folder / run_files.METRICS
     self._tensorboard = (
-        _TensorBoard(self._workdir / run_files.TENSORBOARD)
+        _TensorBoard(self._mirror.folder / run_files.TENSORBOARD)
         if tensorboard else None)
 
   def resume(self, step: int) -> None:
@@ -38,8 +42,10 @@ class Writer:
     Args:
       step: Steps taken; -1 drops every line.
     """
+    for name in (run_files.METRICS, run_files.TENSORBOARD):
+      self._mirror.fetch(name)
     if self._path.exists():
-      lines = run_files.read_metrics(self._workdir).lines
+      lines = run_files.read_metrics(self._path.parent).lines
       files.write_text(self._path, ''.join(
           json.dumps(line) + '\n' for line in lines if line['step'] <= step))
     if self._tensorboard:
@@ -51,6 +57,7 @@ class Writer:
     with open(self._path, 'a') as file:
       file.write(json.dumps({'step': step} | values) + '\n')
     self.write_curves(step, values)
+    self._mirror.publish_later()
 
   def write_curves(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes to TensorBoard alone what no two runs have equal (timings)."""
@@ -61,8 +68,7 @@ class Writer:
     """Writes uint8 images [H, W, 3]."""
     if not images:
       return
-    directory = self._workdir / run_files.IMAGES
-    directory.mkdir(exist_ok=True)
+    directory = paths.make_folder(self._workdir / run_files.IMAGES)
     for name, image in images.items():
       image = np.asarray(image)
       if image.dtype != np.uint8 or image.ndim != 3:
@@ -85,12 +91,14 @@ class Writer:
         os.fsync(file.fileno())
     if self._tensorboard:
       self._tensorboard.put('flush')
+    self._mirror.publish()
 
   def close(self) -> None:
     """Flushes, and waits until TensorBoard's files are written."""
     self.flush()
     if self._tensorboard:
       self._tensorboard.close()
+    self._mirror.close()
 
 
 class NullWriter(Writer):

@@ -11,6 +11,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import mirror
 from walt_jax.core import progress
 from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
@@ -375,27 +376,30 @@ class _Run:
   def _profiler(self):
     """Yields `at_step(step, state)`, which starts and ends the trace."""
     start = self.options.profile_start
-    active = False
+    # The profiler writes local files alone.
+    target = self.checkpoints.workdir / run_files.PROFILE
+    trace: mirror.Mirror | None = None
 
     def at_step(step: int, state: train_state.TrainState) -> None:
-      nonlocal active
+      nonlocal trace
       if start is None:
         return
-      if step == start and not active:
+      if step == start and trace is None:
         jax.block_until_ready(state)
-        jax.profiler.start_trace(
-            str(self.checkpoints.workdir / run_files.PROFILE))
-        active = True
-      elif active and step == start + self.options.profile_steps:
+        trace = mirror.Mirror(target)
+        jax.profiler.start_trace(str(trace.folder))
+      elif trace and step == start + self.options.profile_steps:
         jax.block_until_ready(state)
         jax.profiler.stop_trace()
-        active = False
+        trace.close()
+        trace = None
 
     try:
       yield at_step
     finally:
-      if active:
+      if trace:
         jax.profiler.stop_trace()
+        trace.close()
 
 
 def _due(step: int, every: int) -> bool:

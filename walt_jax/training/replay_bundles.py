@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints
@@ -47,7 +48,7 @@ class Failure:
 
 def path_of(workdir: str | pathlib.Path, step: int) -> pathlib.Path:
   """Where the bundle of a step goes."""
-  return pathlib.Path(workdir) / run_files.REPLAY / f'step_{step:08d}'
+  return paths.path(workdir) / run_files.REPLAY / f'step_{step:08d}'
 
 
 def kept(workdir: str | pathlib.Path) -> set[int]:
@@ -55,7 +56,7 @@ def kept(workdir: str | pathlib.Path) -> set[int]:
 
   All processes call it and get the same, at most `MAX_BUNDLES` of them.
   """
-  directory = pathlib.Path(workdir) / run_files.REPLAY
+  directory = paths.path(workdir) / run_files.REPLAY
   found = (sorted(int(path.name.removeprefix('step_'))
                   for path in directory.glob('step_' + 8 * '[0-9]'))
            if directory.is_dir() else [])
@@ -84,7 +85,7 @@ def save(path: pathlib.Path, failure: Failure, state: PyTree,
             for name, leaf in leaves.items()})
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
     checkpointer.save(
-        pathlib.Path(path).absolute(), args=ocp.args.Composite(
+        paths.absolute(path), args=ocp.args.Composite(
             state=ocp.args.PyTreeSave(state),
             batch=ocp.args.PyTreeSave(_indexed(leaves)),
             info=ocp.args.JsonSave(info)), force=True)
@@ -135,7 +136,7 @@ def restore(path: str | pathlib.Path, abstract_state: PyTree,
       sharding=sharding) for name in names}
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
     restored = checkpointer.restore(
-        pathlib.Path(path).absolute(), args=ocp.args.Composite(
+        paths.absolute(path), args=ocp.args.Composite(
             state=checkpoints.restore_args(abstract_state),
             batch=checkpoints.restore_args(_indexed(leaves))))
   arrays = dict(zip(sorted(leaves), sorted(restored['batch'].items()),
@@ -145,7 +146,7 @@ def restore(path: str | pathlib.Path, abstract_state: PyTree,
 
 
 def _info(path: str | pathlib.Path) -> dict[str, Any]:
-  path = pathlib.Path(path).absolute()
+  path = paths.absolute(path)
   if not all((path / part).is_dir() for part in ('state', 'batch', 'info')):
     raise errors.UserError(
         f'{path} is no replay bundle; give a folder such as '

@@ -11,8 +11,11 @@ from typing import Any
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.training import state as train_state
+
+_COMMITTED = 'commit_success.txt'
 
 
 class WorkDir:
@@ -23,7 +26,7 @@ class WorkDir:
   """
 
   def __init__(self, path: str | os.PathLike):
-    self.path = pathlib.Path(path)
+    self.path = paths.path(path)
 
   @property
   def is_export(self) -> bool:
@@ -57,9 +60,12 @@ class WorkDir:
     folder = self.path / run_files.CHECKPOINTS
     if not folder.is_dir():
       return []
-    # Orbax renames a checkpoint to its number when it is whole.
+    # Orbax renames a checkpoint to its number when it is whole; in a bucket,
+    # where nothing is renamed, it then adds a file.
+    is_remote = paths.is_remote(folder)
     return sorted(int(path.name) for path in folder.iterdir()
-                  if path.name.isdigit())
+                  if path.name.isdigit() and (
+                      not is_remote or (path / _COMMITTED).is_file()))
 
   def newest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint."""
@@ -80,7 +86,7 @@ class WorkDir:
           f'{self.path} has no checkpoint of step {step}, only of '
           f'{", ".join(map(str, steps))}; give one of these')
     found = steps[-1] if step is None else step
-    return self.path.absolute() / run_files.CHECKPOINTS / str(found)
+    return paths.absolute(self.path) / run_files.CHECKPOINTS / str(found)
 
   def weights(self) -> str:
     """Names the parameters that samples are drawn with, such as 'ema/0.9999'.

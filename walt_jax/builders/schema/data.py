@@ -2,6 +2,7 @@
 import dataclasses
 from typing import Literal
 
+from walt_jax.builders import sections
 from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
@@ -86,6 +87,9 @@ class Data:
   labels: Literal['digit_direction', 'digit'] = 'digit_direction'
 
   def __post_init__(self):
+    if ':' not in self.name:  # A source of one's own reads what it will.
+      sections.check_places(self.path)
+      sections.check_places(self.image_path)
     if self.image_rows > self.batch_size:
       raise ValueError(f'image_rows={self.image_rows} is more than batch_size='
                        f'{self.batch_size}.')

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from walt_jax.builders.schema import tokenizer
 from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Fraction
+from walt_jax.builders.sections import Location
 from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
 from walt_jax.builders.sections import Rate
@@ -22,7 +23,7 @@ class Tokenizer:
     normalise: Whether latents are brought to zero mean and unit variance a
       channel (Table 3e: without, FVD is 67.9 in place of 60.7).
   """
-  workdir: str = ''
+  workdir: Location = ''
   random: tokenizer.RandomTokenizer | None = None
   normalise: bool = True
 
@@ -56,7 +57,7 @@ class Text:
     dtype: Type of the matrix products.
   """
   name: Literal['', 'minilm', 't5'] = ''
-  path: str = ''
+  path: Location = ''
   max_tokens: Natural = 0
   width: Natural = 0
   dtype: tokenizer.Dtype = 'float32'

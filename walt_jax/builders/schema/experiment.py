@@ -11,6 +11,7 @@ from walt_jax.builders.schema import denoiser as denoiser_lib
 from walt_jax.builders.schema import sampler as sampler_lib
 from walt_jax.builders.schema import tokenizer as tokenizer_lib
 from walt_jax.builders.sections import Fraction
+from walt_jax.builders.sections import Location
 from walt_jax.builders.sections import Seed
 from walt_jax.core import errors
 from walt_jax.training import optimizers
@@ -32,7 +33,7 @@ class Experiment:
   """
   seed: Seed = 0
   stage: Literal['tokenizer', 'denoiser', 'super_resolution']
-  init_from: str
+  init_from: Location
   mesh: data_lib.Mesh
   data: data_lib.Data
   model: Any

@@ -3,6 +3,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from walt_jax.builders.sections import Count
+from walt_jax.builders.sections import Location
 from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
 from walt_jax.builders.sections import Seed
@@ -86,7 +87,7 @@ class Perceptual:
     path: File of EfficientNet-Lite0's weights (a PyTorch state dictionary);
       '' takes those of the installed package.
   """
-  path: str = ''
+  path: Location = ''
 
 
 @dataclasses.dataclass(frozen=True)

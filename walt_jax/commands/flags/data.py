@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
 
@@ -17,7 +18,8 @@ def add(commands: Any) -> None:
   render.add_argument('--split', default='heldout', metavar='S')
   render.add_argument('--num', type=values.positive_int, required=True,
                       metavar='N')
-  render.add_argument('--output', required=True, metavar='DIR')
+  render.add_argument('--output', required=True, type=locations.written,
+                      metavar='DIR')
   render.add_argument('--size', type=values.positive_int, default=32,
                       metavar='N')
   render.add_argument('--num_frames', type=values.positive_int, default=17,
@@ -35,8 +37,8 @@ def add(commands: Any) -> None:
                       'of a held-out split or of up to 64, else none')
   inspect = actions.add_parser(
       'inspect', help='summary and contact sheet of a data set')
-  inspect.add_argument('path', metavar='DIR')
-  inspect.add_argument('--out', metavar='FILE.png',
+  inspect.add_argument('path', type=locations.read, metavar='DIR')
+  inspect.add_argument('--out', type=locations.written, metavar='FILE.png',
                        help='default: DIR/contact_sheet.png')
   inspect.add_argument('--clips', type=values.positive_int, default=16,
                        metavar='N', help='clips on the contact sheet')
@@ -50,10 +52,11 @@ def _add_prepare(actions: Any) -> None:
       'writes a sharded data set and manifest.json, where every file that '
       'cannot be used is listed. A rerun continues where it stopped.')
   add = parser.add_argument
-  add('--input', required=True, metavar='DIR')
-  add('--output', required=True, metavar='DIR')
+  add('--input', required=True, type=locations.read, metavar='DIR')
+  add('--output', required=True, type=locations.written, metavar='DIR')
   what = parser.add_argument_group('what is known of the files')
-  what.add_argument('--annotations', type=values.separated(str), metavar='PATH',
+  what.add_argument('--annotations', type=values.separated(locations.read),
+                    metavar='PATH',
                     help='captions (.jsonl, .csv, .parquet), Kinetics .csv '
                     'lists, or the folder of UCF-101 split files; default: '
                     'captions.* in the input')
@@ -90,14 +93,16 @@ def _add_prepare(actions: Any) -> None:
                     help='by whose limit captions that will be cut are counted '
                     '(minilm, if installed); with --latents, if named, also '
                     'caches text states')
-  text.add_argument('--text_path', metavar='DIR', help='its weights')
+  text.add_argument('--text_path', type=locations.read, metavar='DIR',
+                    help='its weights')
   text.add_argument('--max_tokens', type=values.positive_int, default=64,
                     metavar='L', help='tokens of a caption that it reads (64)')
   latents = parser.add_argument_group('latent cache')
   latents.add_argument('--latents', action='store_true',
                        help='cache latents; of an input that is a data set '
                        'already, only this is done')
-  latents.add_argument('--workdir', metavar='TOKENIZER')
+  latents.add_argument('--workdir', type=locations.read,
+                       metavar='TOKENIZER')
   code.add(latents)
   latents.add_argument('--height', type=values.positive_int, metavar='N',
                        help='of cached clips, with --width')

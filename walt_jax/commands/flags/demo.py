@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -13,7 +14,8 @@ def add(commands: Any) -> None:
       description='Serves a page to type a prompt or give an image, choose '
       'settings and watch the result. It needs the extra "demo" (Gradio).')
   parser.add_argument('--workdir', required=True,
-                      type=values.separated(str), metavar='BASE[,SR1,SR2]',
+                      type=values.separated(locations.read),
+                      metavar='BASE[,SR1,SR2]',
                       help='work directories or exports, one a stage')
   parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
                       help='where to listen; by default only this machine '

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -57,26 +58,27 @@ def add(commands: Any, own: str | None = None) -> None:
       _GROUPS[group](metric)
   compare = metrics.add_parser(
       'compare', help='compare two results, if they may be compared')
-  compare.add_argument('files', nargs=2, metavar='RESULT.json')
-  compare.add_argument('--json', metavar='FILE')
+  compare.add_argument('files', nargs=2, type=locations.read,
+                       metavar='RESULT.json')
+  compare.add_argument('--json', type=locations.written, metavar='FILE')
 
 
 def _add_sets(parser: argparse.ArgumentParser) -> None:
   add_ = parser.add_argument
-  add_('--real', metavar='PATH',
+  add_('--real', type=locations.read, metavar='PATH',
        help='clips, or statistics written by --save_statistics')
   generated = parser.add_mutually_exclusive_group(required=True)
-  generated.add_argument('--generated', metavar='PATH')
-  generated.add_argument('--workdir', type=values.separated(str),
+  generated.add_argument('--generated', type=locations.read, metavar='PATH')
+  generated.add_argument('--workdir', type=values.separated(locations.read),
                          metavar='BASE[,SR1,SR2]',
                          help='score samples of a checkpoint')
   code.add(parser)
-  add_('--json', required=True, metavar='FILE')
+  add_('--json', required=True, type=locations.written, metavar='FILE')
   add_('--protocol', metavar='NAME', default='quick',
        help='default: %(default)s, which compares with nothing published')
   add_('--frames', type=values.positive_int, metavar='N',
        help='score the first N frames')
-  add_('--network', metavar='FILE[,FILE]',
+  add_('--network', type=locations.read_several, metavar='FILE[,FILE]',
        help='weights of the feature network; of images also '
        'efficientnet-lite0 or efficientnet-lite2')
   add_('--batch_size', type=values.positive_int, metavar='N',
@@ -102,7 +104,7 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
        help='first frames of each clip that were given to the model, where no '
        'samples.json says so; with --workdir they are taken of the clips of '
        '--real')
-  add_('--save_statistics', metavar='FILE.npz',
+  add_('--save_statistics', type=locations.written, metavar='FILE.npz',
        help='write the statistics of the real clips, to be given as --real')
 
 
@@ -113,19 +115,19 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
        help="to draw; the protocol's by default")
   add_('--repeats', type=values.positive_int, metavar='N',
        help="sets of them, of seeds S, S + 1, ..; the protocol's by default")
-  add_('--requests', metavar='FILE.jsonl',
+  add_('--requests', type=locations.read, metavar='FILE.jsonl',
        help='prompts or labels, taken in turn; else each class in turn')
   add_('--step', type=values.natural, metavar='N',
        help='checkpoint of the base; the newest by default')
   sampling.add(group)
-  add_('--save_samples', metavar='FILE.npz',
+  add_('--save_samples', type=locations.written, metavar='FILE.npz',
        help='write the samples as the array arr_0')
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('long jobs')
   add_ = group.add_argument
-  add_('--cache', metavar='DIR',
+  add_('--cache', type=locations.written, metavar='DIR',
        help='features of samples, from which an interrupted job continues, and '
        'statistics of real clips; WORKDIR/evaluation by default')
   add_('--follow', action='store_true',
@@ -137,7 +139,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
 
 def _add_pairs(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-      '--lpips', type=values.separated(str), default=[],
+      '--lpips', type=values.separated(locations.read), default=[],
       metavar='BACKBONE[,HEADS]',
       help="LPIPS beside, with torchvision's AlexNet or VGG16 in a file; the "
       'heads are those of the package lpips unless given')

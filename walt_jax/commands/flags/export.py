@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
 
@@ -11,8 +12,10 @@ def add(commands: Any) -> None:
       'export', help='write a trained model as safetensors',
       description='Writes model.safetensors (averaged weights) and '
       'config.json, with the tokenizer of a denoiser beside them.')
-  parser.add_argument('--workdir', required=True, metavar='DIR')
-  parser.add_argument('--out', required=True, metavar='DIR',
+  parser.add_argument('--workdir', required=True, type=locations.read,
+                      metavar='DIR')
+  parser.add_argument('--out', required=True, type=locations.written,
+                      metavar='DIR',
                       help='a new folder')
   parser.add_argument('--step', type=values.natural, metavar='N',
                       help='checkpoint to export; the newest by default')

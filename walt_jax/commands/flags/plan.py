@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import config
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
 
@@ -33,6 +34,8 @@ def add(commands: Any) -> None:
   add('--no_sampler', action='store_true', help='compile the train step alone')
   add('--no_train_step', action='store_true',
       help='compile the sampler alone (of a tokenizer: decoding)')
-  add('--json', metavar='FILE', help='write the figures here')
-  add('--html', metavar='FILE', help='write a page here')
+  add('--json', type=locations.written, metavar='FILE',
+      help='write the figures here')
+  add('--html', type=locations.written, metavar='FILE',
+      help='write a page here')
   parser.set_defaults(module='walt_jax.commands.plan')

@@ -1,6 +1,7 @@
 """Flags of `walt report`."""
 from typing import Any
 
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
 
@@ -10,8 +11,9 @@ def add(commands: Any) -> None:
       'report', help='one HTML page of a folder of runs',
       description='Writes DIR/report.html: clips, curves, scores, timing. It '
       'needs no other file.')
-  parser.add_argument('directory', metavar='DIR')
-  parser.add_argument('--out', metavar='FILE', help='default: DIR/report.html')
+  parser.add_argument('directory', type=locations.read, metavar='DIR')
+  parser.add_argument('--out', type=locations.written, metavar='FILE',
+                      help='default: DIR/report.html')
   parser.add_argument('--max_clips', type=values.positive_int, default=24,
                       metavar='N', help='clips shown of each folder')
   parser.set_defaults(module='walt_jax.commands.report')

@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -14,18 +15,22 @@ def add(commands: Any) -> None:
       'samples.json. Lists by stage are separated by commas (guidance: '
       'semicolons); one value serves all stages.')
   parser.add_argument('--workdir', required=True,
-                      type=values.separated(str), metavar='BASE[,SR1,SR2]')
-  parser.add_argument('--out', required=True, metavar='DIR')
+                      type=values.separated(locations.read),
+                      metavar='BASE[,SR1,SR2]')
+  parser.add_argument('--out', required=True, type=locations.written,
+                      metavar='DIR')
   parser.add_argument('--prompt', metavar='TEXT')
   parser.add_argument('--label', metavar='NAME', help="a class, or 'all'; "
                       'with a prompt, both; with neither, samples are drawn '
                       'unconditionally')
-  parser.add_argument('--requests', metavar='FILE.jsonl', help='instead, one '
+  parser.add_argument('--requests', type=locations.read,
+                      metavar='FILE.jsonl', help='instead, one '
                       'request a line: prompt (or [[frame, prompt], ..]), '
                       'label, image, video, seed, conditions')
   given = parser.add_mutually_exclusive_group()
-  given.add_argument('--image', metavar='FILE', help='the first frame')
-  given.add_argument('--video', metavar='FILE',
+  given.add_argument('--image', type=locations.read, metavar='FILE',
+                     help='the first frame')
+  given.add_argument('--video', type=locations.read, metavar='FILE',
                      help='its last frames are the first ones')
   parser.add_argument('--condition', type=values.condition, action='append',
                       metavar='NAME=NUMBER[,..]', help='the value of a '

@@ -3,6 +3,7 @@ from typing import Any
 
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import config
+from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
 
@@ -13,9 +14,9 @@ def add(commands: Any) -> None:
       description='Trains the stage that a config describes. A work directory '
       'with a checkpoint is resumed.')
   config.add(parser, required=False)
-  parser.add_argument('--workdir', metavar='DIR',
+  parser.add_argument('--workdir', type=locations.written, metavar='DIR',
                       help='config.json, metrics.jsonl, checkpoints/')
-  parser.add_argument('--replay', metavar='BUNDLE',
+  parser.add_argument('--replay', type=locations.read, metavar='BUNDLE',
                       help='only take the failed step again that training '
                       'kept in WORKDIR/replay/; --config and --workdir are '
                       'then those of the run')

@@ -14,6 +14,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.data.prepare import accounts
 from walt_jax.data.prepare import annotations as annotations_lib
 from walt_jax.data.prepare import beam
@@ -91,7 +92,7 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
   Raises:
     errors.UserError: Unusable folders, a full disk, or no usable clip at all.
   """
-  folder, output = pathlib.Path(folder), pathlib.Path(output)
+  folder, output = pathlib.Path(folder), paths.path(output)
   _check_output(folder, output)
   found = video_folders.list_folder(
       folder, annotations=annotations, split_folders=split_folders,
@@ -133,6 +134,8 @@ def prepare(folder: str | os.PathLike, output: str | os.PathLike,
 
 def _check_output(folder: pathlib.Path, output: pathlib.Path) -> None:
   """Refuses to write prepared data into the input."""
+  if paths.is_remote(output):
+    return  # The input is local.
   source, target = folder.resolve(), output.resolve()
   if target.is_relative_to(source) and not any(
       part.startswith('.') for part in target.relative_to(source).parts):
@@ -168,7 +171,8 @@ def finish(unfinished: shards.Unfinished, manifest: dict,
 
 
 def _index_rows(unfinished: shards.Unfinished, number: int) -> np.ndarray:
-  return np.load(unfinished.part_file(number, work_items.INDEX))
+  with files.opened(unfinished.part_file(number, work_items.INDEX)) as file:
+    return np.load(file)
 
 
 def _run(unfinished: shards.Unfinished, parts: list[work_items.Part],
@@ -209,7 +213,8 @@ def _write(unfinished: shards.Unfinished, folder: pathlib.Path,
 
   def tell(files: int) -> None:
     nonlocal told
-    if time.monotonic() - told > _TELL_SECONDS:
+    if not paths.is_remote(unfinished.output) and (
+        time.monotonic() - told > _TELL_SECONDS):
       told = time.monotonic()
       with contextlib.suppress(OSError):  # Only for the progress bar.
         unfinished.part_file(number, _BEGUN).write_text(str(files))

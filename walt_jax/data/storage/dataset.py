@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
@@ -25,10 +26,9 @@ class Shards:
     self._files = [str(file) for file in files]
     self._starts = [0, *itertools.accumulate(counts)]
     self._readers: dict[int, Any] = {}
-    for file in files:
-      if not file.is_file():
-        raise errors.UserError(
-            f'shard {str(file)!r} of the manifest is missing: prepare again')
+    for file in _missing(files):
+      raise errors.UserError(
+          f'shard {str(file)!r} of the manifest is missing: prepare again')
 
   def __len__(self) -> int:
     return self._starts[-1]
@@ -58,6 +58,14 @@ class Shards:
     return self.__dict__ | {'_readers': {}}
 
 
+def _missing(files: list[pathlib.Path]) -> list[pathlib.Path]:
+  """Files that are not there; a bucket is asked once for each folder."""
+  remote = {file.parent for file in files if paths.is_remote(file)}
+  present = {file for folder in remote for file in folder.iterdir()}
+  return [file for file in files if file not in present and (
+      paths.is_remote(file) or not file.is_file())]
+
+
 def split_shards(path: pathlib.Path, manifest: dict, split: str,
                  role: str = 'shards') -> Shards:
   """Opens one split of a manifest."""
@@ -82,7 +90,7 @@ class PreparedDataset:
   def __init__(self, path: str | os.PathLike, split: str = 'train',
                manifest: dict | None = None):
     """Opens a split; `manifest` is the one about to be written there."""
-    path = pathlib.Path(path)
+    path = paths.path(path)
     self.manifest = manifest or manifest_lib.read_manifest(path)
     if self.manifest.get('format') != manifest_lib.DATASET_FORMAT:
       raise errors.UserError(

@@ -8,6 +8,9 @@ import pathlib
 
 import numpy as np
 
+from walt_jax.core import files
+from walt_jax.core import paths
+
 DTYPE = np.dtype([('num_frames', '<i4'), ('height', '<i4'), ('width', '<i4'),
                   ('fps', '<f4'), ('label', '<i4')])
 
@@ -20,5 +23,8 @@ def to_bytes(rows: list[tuple] | np.ndarray) -> bytes:
 
 
 def read(path: pathlib.Path) -> np.ndarray:
-  """Maps a table of DTYPE [N] into memory."""
+  """Maps a table of DTYPE [N] into memory; reads one that lies in a bucket."""
+  if paths.is_remote(path):
+    with files.opened(path) as file:
+      return np.load(file, allow_pickle=False)
   return np.load(path, mmap_mode='r', allow_pickle=False)

@@ -1,10 +1,10 @@
 """The manifest of a prepared dataset or of a latent cache."""
 import os
-import pathlib
 import shlex
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 
 MANIFEST = 'manifest.json'
 DATASET_FORMAT = 'walt_dataset'
@@ -12,7 +12,7 @@ DATASET_FORMAT = 'walt_dataset'
 
 def read_manifest(path: str | os.PathLike) -> dict:
   """Reads the manifest of a prepared dataset or of a latent cache."""
-  file = pathlib.Path(path) / MANIFEST
+  file = paths.path(path) / MANIFEST
   if not file.exists():
     source, output = hinted_folders(path)
     raise errors.UserError(
@@ -42,18 +42,18 @@ def hinted_folders(path: str | os.PathLike, source: str = 'VIDEOS'
   """
   if not holds_files(path):
     return source, shlex.quote(str(path))
-  folder = pathlib.Path(path)
+  folder = paths.path(path)
   if not folder.is_dir():
     folder = folder.parent
   if not folder.name:  # Such as '.'.
-    folder = folder.resolve()
+    folder = paths.absolute(folder)
   output = folder.with_name(f'{folder.name}_prepared')
   return shlex.quote(str(folder)), shlex.quote(str(output))
 
 
 def holds_files(path: str | os.PathLike) -> bool:
   """Whether something lies there already: a file, or a folder with content."""
-  path = pathlib.Path(path)
+  path = paths.path(path)
   if not path.is_dir():
     return path.exists()
   return any(not entry.name.startswith('.') for entry in path.iterdir())

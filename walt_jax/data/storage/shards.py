@@ -7,12 +7,11 @@ taken up by running the same task again: parts that have their JSON stay.
 """
 from collections.abc import Iterable
 import contextlib
-import os
 import pathlib
-import shutil
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import paths
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import decode
 
@@ -96,7 +95,7 @@ class Unfinished:
     else:
       _refuse_raw(output)
     try:
-      self.directory.mkdir(parents=True, exist_ok=True)
+      paths.make_folder(self.directory)
     except OSError as error:
       raise errors.UserError(
           f'cannot make the folder {str(output)!r}: {error}') from error
@@ -110,7 +109,8 @@ class Unfinished:
 
   def present(self, role: str) -> list[int]:
     """Numbers of the parts that have a file of a role ('json': are done)."""
-    return [int(name.split('.')[0]) for name in os.listdir(self.directory)
+    names = [path.name for path in self.directory.iterdir()]
+    return [int(name.split('.')[0]) for name in names
             if name.endswith(f'.{role}') and name.split('.')[0].isdecimal()]
 
   def is_done(self, number: int) -> bool:
@@ -145,10 +145,10 @@ class Unfinished:
           f'{name}.array_record-{place:05d}-of-{len(numbers):05d}')
       part = self.part_file(number, role)
       if part.exists():  # Else an interrupted run has moved it already.
-        os.replace(part, target)
+        paths.move(part, target)
       shards.append(dict(file=target.name,
                          num_examples=self.report(number)['counts'][role],
-                         bytes=target.stat().st_size,
+                         bytes=paths.size(target),
                          sha256=files.file_sha256(target)))
     return shards
 
@@ -159,12 +159,12 @@ class Unfinished:
   def finish(self, manifest: dict) -> None:
     """Writes the manifest and forgets the parts."""
     files.write_json(self.output / manifest_lib.MANIFEST, manifest)
-    shutil.rmtree(self.directory)
+    paths.remove_tree(self.directory)
 
 
 def _refuse_raw(output: pathlib.Path) -> None:
   """Refuses to write a set among videos, images or tar files."""
-  raw = next((path for path in output.rglob('*')
+  raw = next((path for path in paths.files_below(output)
               if path.suffix.lower() in _RAW_SUFFIXES), None)
   if raw is not None:
     raise errors.UserError(
@@ -180,5 +180,5 @@ def finished_manifest(output: pathlib.Path, task: dict) -> dict | None:
   if manifest.get('task_sha256') != task_sha256(task):
     return None
   # An earlier run may have ended between its last two steps.
-  shutil.rmtree(output / UNFINISHED, ignore_errors=True)
+  paths.remove_tree(output / UNFINISHED)
   return manifest

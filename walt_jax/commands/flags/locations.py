@@ -1,0 +1,82 @@
+"""Flags that name files and folders, of this machine or in a bucket."""
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from walt_jax.core import errors
+from walt_jax.core import paths
+
+
+class Location(str):
+  """A path of the command line; its bucket is asked for before anything runs.
+
+  Attributes:
+    is_written: Whether the command writes there.
+  """
+  is_written = False
+
+
+class _Written(Location):
+  is_written = True
+
+
+def read(text: str) -> Location:
+  """Parses a path that is read."""
+  return Location(_checked(text))
+
+
+def read_several(text: str) -> Location:
+  """Parses paths that are read, separated by commas; they stay one text."""
+  for item in text.split(','):
+    _checked(item)
+  return Location(text)
+
+
+def written(text: str) -> Location:
+  """Parses a path that is written, or read and written."""
+  return _Written(_checked(text))
+
+
+def local(why: str) -> Callable[[str], str]:
+  """A parser of paths that cannot lie in a bucket.
+
+  Args:
+    why: What to do instead, as a sentence without a full stop.
+  """
+
+  def parse(text: str) -> str:
+    if paths.is_remote(_checked(text)):
+      raise argparse.ArgumentTypeError(f'{text!r} lies in a bucket; {why}')
+    return text
+
+  return parse
+
+
+def _checked(text: str) -> str:
+  try:
+    paths.check(text)
+  except errors.UserError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+  return text
+
+
+def reach(args: argparse.Namespace) -> None:
+  """Asks for every bucket that a command names, each path once.
+
+  Raises:
+    errors.UserError: One does not answer, or refuses.
+  """
+  asked: dict[str, bool] = {}
+  for location in _locations(vars(args).values()):
+    if paths.is_remote(location):
+      asked[location] = asked.get(location, False) or location.is_written
+  for path, is_written in asked.items():
+    paths.reach(path, write=is_written)
+
+
+def _locations(values: Iterable[Any]) -> Iterator[Location]:
+  for value in values:
+    if isinstance(value, Location):
+      yield value
+    elif isinstance(value, list):
+      yield from _locations(value)
