@@ -81,6 +81,12 @@ def check_places(value: str) -> None:
       paths.check(path)
   except errors.UserError as error:
     raise ValueError(str(error)) from error
+  for item in value.split(','):
+    if item.strip().startswith('tfds:') and paths.SCHEME in item:
+      raise ValueError(
+          f'{item.strip()!r}: TFDS sets are read from this machine alone; copy '
+          'the set, or prepare it with walt data prepare --output '
+          f'{paths.SCHEME}BUCKET/..')
 
 
 def places(value: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Flags that name files and folders, of this machine or in a bucket."""
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from walt_jax.core import errors
@@ -35,21 +35,6 @@ def read_several(text: str) -> Location:
 def written(text: str) -> Location:
   """Parses a path that is written, or read and written."""
   return _Written(_checked(text))
-
-
-def local(why: str) -> Callable[[str], str]:
-  """A parser of paths that cannot lie in a bucket.
-
-  Args:
-    why: What to do instead, as a sentence without a full stop.
-  """
-
-  def parse(text: str) -> str:
-    if paths.is_remote(_checked(text)):
-      raise argparse.ArgumentTypeError(f'{text!r} lies in a bucket; {why}')
-    return text
-
-  return parse
 
 
 def _checked(text: str) -> str:
