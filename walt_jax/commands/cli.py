@@ -25,6 +25,7 @@ from walt_jax.commands.flags import show_config
 from walt_jax.commands.flags import train
 from walt_jax.core import errors
 from walt_jax.core import host_memory
+from walt_jax.core import paths
 from walt_jax.core import program_cache
 
 EXIT_USER_ERROR = 2
@@ -137,6 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(code, int):
       _say(str(error))
       return code
+    if paths.is_refusal(error):
+      _say(f'error: {paths.refusal("a bucket", error)}; then run the same '
+           'command again')
+      return EXIT_USER_ERROR
     traceback.print_exc()
     return EXIT_FAULT
 

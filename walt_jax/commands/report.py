@@ -1,10 +1,11 @@
 """`walt report DIR`: one HTML page of a folder of runs."""
 import argparse
 
+from walt_jax.core import paths
 from walt_jax.report import build
 
 
 def run(args: argparse.Namespace) -> None:
   """Writes the page and says where."""
   path = build.write_report(args.directory, args.out, args.max_clips)
-  print(f'{path} ({path.stat().st_size / 2**20:.1f} MiB)')
+  print(f'{path} ({paths.size(path) / 2**20:.1f} MiB)')

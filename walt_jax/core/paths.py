@@ -33,6 +33,9 @@ _URL = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):/')
 _BUCKET = re.compile(r'[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]')
 # Of names of objects: libraries take them for patterns or versions.
 _UNSAFE = re.compile(r'[*?#\[\]\x00-\x1f\x7f]')
+# Modules whose errors say what a bucket refuses, or that it does not answer.
+_OPENERS = ('gcsfs.', 'aiohttp.', 'google.auth.', 'google.api_core.',
+            'google.cloud.')
 
 
 def path(text: str | os.PathLike) -> pathlib.Path:
@@ -167,7 +170,8 @@ def move(source: pathlib.Path, target: pathlib.Path) -> None:
     os.replace(source, target)
     return
   with answered(target):
-    _bucket(target).mv(str(source), str(target))
+    _bucket(target).cp_file(str(source), str(target))
+    _bucket(target).rm_file(str(source))
 
 
 def _bucket(of: str | os.PathLike) -> Any:
@@ -208,16 +212,14 @@ def answered(of: str | os.PathLike) -> Iterator[None]:
   except FileNotFoundError:
     raise
   except Exception as error:
-    if is_remote(of) and is_refusal(error):
+    if is_remote(of) and (is_refusal(error) or isinstance(error, OSError)):
       raise errors.UserError(refusal(os.fspath(of), error)) from error
     raise
 
 
 def is_refusal(error: BaseException) -> bool:
   """Whether an error is of a library that opens buckets."""
-  return type(error).__module__.split('.')[0] in (
-      'gcsfs', 'aiohttp', 'google', 'requests', 'urllib3') or isinstance(
-          error, OSError)
+  return type(error).__module__.startswith(_OPENERS)
 
 
 def refusal(of: str, error: BaseException) -> str:
