@@ -17,6 +17,7 @@ from walt_jax.models import modulation
 from walt_jax.models import passes
 from walt_jax.models import projections as projections_lib
 from walt_jax.models import remat
+from walt_jax.models import tile_order
 from walt_jax.models import window_attention
 from walt_jax.models import windows
 
@@ -65,6 +66,7 @@ class LayerOptions:
   flat_products: bool
   keeps_activation: bool
   dtype: jnp.dtype
+  token_order: tile_order.TileOrder | None = None
 
 
 class Linear(nn.Module):
@@ -175,7 +177,7 @@ class Layer(nn.Module):
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
         flat=options.flat_products, adds_bias=form == 'plain',
-        dtype=options.dtype)
+        order=options.token_order, dtype=options.dtype)
 
     x = nn.with_logical_constraint(x, TOKEN_AXES)
     x, y = passes.norm(x, shift, scale, dtype, form)

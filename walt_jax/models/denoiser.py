@@ -15,6 +15,7 @@ from walt_jax.models import modulation
 from walt_jax.models import remat
 from walt_jax.models import super_resolution
 from walt_jax.models import windows
+from walt_jax.models.kernels import fused_attention
 
 TEXT_WINDOWS = ('spatial', 'own')
 
@@ -173,11 +174,15 @@ class Denoiser(nn.Module):
   def _layers(self, x, context):
     num_pairs = self.depth // 2
     unroll = min(self.scan_unroll, num_pairs)
+    spatial, spacetime = tuple(self.spatial_window), tuple(
+        self.spacetime_window)
+    order = fused_attention.token_order(
+        self.attention_form, x.shape[1:4], (spatial, spacetime))
     options = blocks.LayerOptions(
         width=self.width, num_heads=self.num_heads, mlp_width=self.mlp_width,
-        spatial_window=tuple(self.spatial_window),
-        spacetime_window=tuple(self.spacetime_window),
-        text_window=self.text_window, lora_rank=self.lora_rank,
+        spatial_window=spatial, spacetime_window=spacetime,
+        token_order=order, text_window=self.text_window,
+        lora_rank=self.lora_rank,
         use_text=context.text is not None, use_qk_norm=self.use_qk_norm,
         use_relative_bias=self.use_relative_bias, activation=self.activation,
         attention_form=self.attention_form, passes_form=self.passes_form,
@@ -189,8 +194,9 @@ class Denoiser(nn.Module):
             'params': 0, constants.COLLECTION: 0},
         split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,
         unroll=unroll)
-    return layers(options, self.remat_policy, unroll == num_pairs,
-                  name='layers')(x, context)[0]
+    x = layers(options, self.remat_policy, unroll == num_pairs,
+               name='layers')(order.apply(x) if order else x, context)[0]
+    return order.undo(x) if order else x
 
   def _low_res(self, x_t, conditioning) -> list[jax.Array]:
     """The upscaled low-resolution latents of x_t's shape, if there are any."""

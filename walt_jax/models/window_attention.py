@@ -8,6 +8,7 @@ import numpy as np
 from walt_jax.models import branches
 from walt_jax.models import constants
 from walt_jax.models import remat
+from walt_jax.models import tile_order
 from walt_jax.models import window_projections
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
@@ -77,8 +78,7 @@ class WindowAttention(window_projections.WindowProjections):
     query_scale, key_scale = self.norm_scales()
     bias = None
     if self.use_relative_bias:
-      bias = constants.once(self, 'bias', lambda: relative_bias(
-          self.relative_bias, self.window))
+      bias = constants.once(self, 'bias', self._bias)
       bias = ad_checkpoint.checkpoint_name(bias, remat.RELATIVE_BIAS)
 
     def attend(tokens, window, form):
@@ -88,3 +88,10 @@ class WindowAttention(window_projections.WindowProjections):
               query_scale, key_scale, bias, is_image), window, form)
 
     return self.over_windows(x, attend)
+
+  def _bias(self) -> jax.Array:
+    """[K, L, L] for tokens in the order in which they come."""
+    if self.order is None:
+      return relative_bias(self.relative_bias, self.window)
+    return tile_order.relative_bias(
+        self.relative_bias, self.window, self.order.tile)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from walt_jax.models import attention
 from walt_jax.models import branches
+from walt_jax.models import tile_order
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -18,15 +19,17 @@ class WindowProjections(attention.AttentionProjections):
 
   Attributes:
     window: Extent of one window, in tokens.
+    order: Order of the tokens of a frame; None: raster order.
   """
   window: windows.Window = (1, 1, 1)
+  order: tile_order.TileOrder | None = None
 
   def over_windows(
       self, x: jax.Array,
       attend: Callable[[jax.Array, windows.Window, str], jax.Array],
       text_length: int = 0,
   ) -> branches.Branch:
-    """Maps tokens [B, T, H, W, D] to the same shape.
+    """Maps tokens [B, T, H, W, D], or in their order, to the same shape.
 
     Args:
       x: Tokens.
@@ -38,16 +41,17 @@ class WindowProjections(attention.AttentionProjections):
     """
     _, frames, rows, columns, _ = x.shape
     grid = (frames, rows, columns)
+    window = self.order.extent(self.window) if self.order else self.window
     sizes = operands.Sizes(
-        grid, self.window, fused_attention.local_heads(self.num_heads),
+        grid, window, fused_attention.local_heads(self.num_heads),
         self.width // self.num_heads, text_length, jnp.dtype(self.dtype).name)
     form = fused_attention.served(self.form, sizes)
     if fused_attention.reads_grid(form, sizes):
-      return self.tokens(attend(x, self.window, form))
-    tokens = windows.partition_windows(x, self.window)
+      return self.tokens(attend(x, window, form))
+    tokens = windows.partition_windows(x, window)
     tokens = nn.with_logical_constraint(
         tokens, ('batch', 'windows', 'tokens', 'embed'))
     context = attend(tokens[:, :, None], (1, 1, sizes.length), form)
     branch = self.tokens(context[:, :, 0])
     return dataclasses.replace(
-        branch, values=windows.merge_windows(branch.values, self.window, grid))
+        branch, values=windows.merge_windows(branch.values, window, grid))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from walt_jax.models import cross_attention
+from walt_jax.models import tile_order
 from walt_jax.models import window_attention
 
 # Compiling is what these tests spend their time on.
@@ -48,6 +49,31 @@ class ModuleTest(parameterized.TestCase):
     for (path, one), other in zip(paths, jax.tree.leaves(found), strict=True):
       self.assertLess(np.abs(one - other).max(), 2e-5 * np.abs(one).max(),
                       jax.tree_util.keystr(path))
+
+
+  def test_tokens_may_come_tile_by_tile(self):
+    rng = np.random.default_rng(0)
+    order = tile_order.TileOrder((2, 4, 8), (2, 4))
+    x = rng.standard_normal((2, *order.grid, WIDTH), np.float32)
+    for window in ((1, 4, 8), (2, 2, 4)):
+      with self.subTest(window=window):
+        raster = window_attention.WindowAttention(
+            WIDTH, num_heads=2, window=window)
+        tiles = window_attention.WindowAttention(
+            WIDTH, num_heads=2, window=window, order=order,
+            form='fused_tpu_interpreted')
+        shapes = jax.eval_shape(raster.init, jax.random.key(0), x)
+        params = jax.tree.map(lambda leaf: rng.standard_normal(
+            leaf.shape, np.float32) / 8, shapes)
+        expected = jax.jit(
+            lambda params, x, raster=raster: raster.apply(params, x).values,
+            compiler_options=QUICK)(params, x)
+        found = jax.jit(
+            lambda params, x, tiles=tiles: order.undo(
+                tiles.apply(params, order.apply(x)).values),
+            compiler_options=QUICK)(params, x)
+        self.assertLess(np.abs(found - expected).max(),
+                        2e-5 * np.abs(expected).max())
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ Its plain form is the definition. Kernels compute the same without writing
 logits to memory; what they keep for the backward pass are their inputs, the
 context and a number for each query and head.
 """
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from walt_jax.models import attention
 from walt_jax.models import remat
+from walt_jax.models import tile_order
 from walt_jax.models import windows
 from walt_jax.models.kernels import operands as operands_lib
 from walt_jax.models.kernels import window_attention_gpu
@@ -33,17 +34,21 @@ class Form:
   Attributes:
     kernels: The module.
     interpret: Whether the kernels are interpreted, on a CPU.
+    tile_order: Whether tokens should come in the order of tiles, see
+      `tile_order`.
   """
   kernels: operands_lib.Kernels
   interpret: bool = False
+  tile_order: bool = False
 
 
 # By the name that builders give; an interpreted form is for tests.
 KERNEL_FORMS: Mapping[str, Form] = {
     'fused_gpu': Form(window_attention_gpu),
     'fused_gpu_interpreted': Form(window_attention_gpu, interpret=True),
-    'fused_tpu': Form(window_attention_tpu),
-    'fused_tpu_interpreted': Form(window_attention_tpu, interpret=True),
+    'fused_tpu': Form(window_attention_tpu, tile_order=True),
+    'fused_tpu_interpreted': Form(
+        window_attention_tpu, interpret=True, tile_order=True),
 }
 # Serves every size; used where kernels do not.
 PLAIN_FORM = 'xla'
@@ -66,6 +71,15 @@ def reads_grid(form: str, sizes: Sizes) -> bool:
   """Whether `form` reads the windows from the grid where they lie."""
   return (form in KERNEL_FORMS
           and KERNEL_FORMS[form].kernels.reads_grid(sizes))
+
+
+def token_order(form: str, grid: windows.Window,
+                extents: Sequence[windows.Window]
+                ) -> tile_order.TileOrder | None:
+  """The order in which layers should hold tokens; None: raster order."""
+  if form not in KERNEL_FORMS or not KERNEL_FORMS[form].tile_order:
+    return None
+  return tile_order.tile_order(grid, extents)
 
 
 def local_heads(num_heads: int) -> int:
