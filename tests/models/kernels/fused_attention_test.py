@@ -70,8 +70,6 @@ class FusedAttentionTest(parameterized.TestCase):
       dict(grid=(2, 4, 4), window=(1, 4, 4), heads=4, width=64),
       # Windows are read from the grid; every other row is an image.
       dict(grid=(2, 2, 16), window=(2, 1, 8), heads=2, width=64, image=True),
-      # Windows of several blocks of queries.
-      dict(grid=(1, 12, 12), window=(1, 12, 12), heads=2, width=64, batch=1),
       dict(grid=(1, 4, 8), window=(1, 4, 8), heads=16, width=72, norm=False),
       dict(grid=(2, 4, 4), window=(1, 4, 4), heads=16, width=88, bias=False,
            num_texts=2),
@@ -86,13 +84,33 @@ class FusedAttentionTest(parameterized.TestCase):
     for name, x in expected.items():
       self.assertLess(largest_error(x, found[name]), 1e-5, name)
 
+  @mock.patch.object(tpu_layout, '_QUERY_BLOCKS', (128, 128))
+  def test_windows_of_several_blocks_of_queries(self):
+    self.assertEqual(tpu_layout.query_block(144, is_backward=True), 128)
+    case = dict(grid=(1, 12, 12), window=(1, 12, 12), heads=2, width=64,
+                batch=1)
+    operands = make(**case)
+    expected = run('xla', operands, case['window'])
+    found = run('fused_tpu_interpreted', operands, case['window'])
+    for name, x in expected.items():
+      self.assertLess(largest_error(x, found[name]), 1e-5, name)
+
+  @parameterized.parameters(
+      (64, 128, 128), (448, 512, 512), (560, 640, 384), (1024, 512, 512))
+  def test_blocks_of_queries_are_alike_and_whole_tiles(
+      self, length, forward, backward):
+    self.assertEqual(
+        [tpu_layout.query_block(length, is_backward)
+         for is_backward in (False, True)], [forward, backward])
+
   def test_groups_that_share_a_tile_of_lanes(self):
     """Two groups of eight heads of 88: both write to the sixth tile."""
     case = dict(grid=(2, 4, 4), window=(1, 4, 4), heads=16, width=88)
     operands = make(**case)
     expected = run('xla', operands, case['window'])
     with mock.patch.object(tpu_layout, 'VMEM_LIMIT', 5 * 2**20):
-      plan = tpu_layout.Plan(2, (2, 1, 16), (1, 1, 16), 16, 88, True, 0, 1, 4)
+      plan = tpu_layout.Plan(
+          2, (2, 1, 16), (1, 1, 16), 16, 88, True, 0, 1, 4, is_backward=True)
       self.assertEqual((plan.group, plan.is_aligned), (8, False))
       found = run('fused_tpu_interpreted', operands, case['window'])
     for name, x in expected.items():

@@ -4,8 +4,12 @@ All is transposed: a head is [d, L], its logits are [keys, queries]. What a
 softmax and a norm reduce are then sublanes, whose sums are elementwise sums of
 registers, their results are rows and not columns, and a head begins at any
 multiple of eight sublanes where it would straddle tiles of lanes.
+
+Logits are to the base two, which a TPU's exponential is of: queries and bias
+come multiplied with the base two logarithm of e.
 """
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +23,7 @@ from walt_jax.models.kernels import tpu_layout
 LANES = tpu_layout.LANES
 _UNIT = 2  # Heads that are computed side by side.
 _TILES = 4  # Tiles of lanes that are transposed at once, at most.
+LOG2_E = math.log2(math.e)
 HIDDEN = -1e30  # Added to the logit of a key that may not be seen.
 
 
@@ -38,7 +43,7 @@ def forward(plan: tpu_layout.Plan, names: tuple[str, ...], images: Any,
   @pl.when(is_image)
   def pass_on():
     ref['log_sum'][...] = jnp.zeros_like(ref['log_sum'])
-    _turn(plan, ref, group, ('value', 'at_query'))
+    _pass_on(plan, ref, group, 'value', 'context')
 
   @pl.when(is_video)
   def attend():
@@ -46,8 +51,7 @@ def forward(plan: tpu_layout.Plan, names: tuple[str, ...], images: Any,
           ('value', 'at_value'))
     _turn_text(plan, ref, group)
     _each_unit(plan, group, lambda unit: _forward_unit(plan, ref, unit))
-
-  _turn_back(plan, ref, ('at_query', 'context'))
+    _turn_back(plan, ref, ('at_query', 'context'))
 
 
 def _forward_unit(plan, ref, unit):
@@ -59,19 +63,21 @@ def _forward_unit(plan, ref, unit):
 
 
 def _forward_head(ref, head):
-  """The context [d, L] and log sums [1, L] of one head."""
+  """The context [d, L] and log sums [1, L], base two, of one head."""
   dtype = ref['value'].dtype
   query = _fill(head.query.value).astype(dtype)
   contexts, log_sums = [], []
-  for chunk in _chunks(query.shape[1]):
+  for chunk in _chunks(query.shape[1], is_backward=False):
     logits = head.logits(query, chunk)
     top = _largest(logits)
-    weights = [jnp.exp(x - top) for x in logits]
-    total = sum(x.sum(0, keepdims=True) for x in weights)
-    context = sum(_product(keys.value.astype(dtype), x.astype(dtype))
-                  for keys, x in zip(head.seen, weights, strict=True))
-    contexts.append(context * (1 / total))
-    log_sums.append(top + jnp.log(total))
+    weights = [jnp.exp2(x - top) for x in logits]
+    # Rows of ones below the values: their products are sums of the weights.
+    found = sum(_product(_with_ones(keys.value).astype(dtype), x.astype(dtype))
+                for keys, x in zip(head.seen, weights, strict=True))
+    width = found.shape[0] - tpu_layout.SUBLANES
+    total = found[width:width + 1]
+    contexts.append(found[:width] * (1 / total))
+    log_sums.append(top + jnp.log2(total))
   return jnp.concatenate(contexts, 1), jnp.concatenate(log_sums, 1)
 
 
@@ -95,8 +101,8 @@ def backward(plan: tpu_layout.Plan, names: tuple[str, ...], images: Any,
 
   @pl.when(is_image)
   def pass_on():
-    _clear(ref, 'at_query', 'at_key')
-    _turn(plan, ref, group, ('cotangent', 'at_value'))
+    _clear(ref, 'd_query', 'd_key')
+    _pass_on(plan, ref, group, 'cotangent', 'd_value')
 
   @pl.when(is_video)
   def attend():
@@ -105,9 +111,9 @@ def backward(plan: tpu_layout.Plan, names: tuple[str, ...], images: Any,
     _turn(plan, ref, group, ('context', 'along'), times='cotangent')
     _turn_text(plan, ref, group)
     _each_unit(plan, group, lambda unit: _backward_unit(plan, ref, unit))
+    _turn_back(plan, ref, ('at_query', 'd_query'), ('at_key', 'd_key'),
+               ('at_value', 'd_value'))
 
-  _turn_back(plan, ref, ('at_query', 'd_query'), ('at_key', 'd_key'),
-             ('at_value', 'd_value'))
   if plan.text_length:
     _turn_back(plan, ref, ('sum_text_key', 'd_text_key'),
                ('sum_text_value', 'd_text_value'))
@@ -136,7 +142,7 @@ def _backward_head(ref, head, cotangent, along, log_sum, bias_sum):
     head: The head.
     cotangent: float32 [d, L], of the context.
     along: float32 [1, L], the products of cotangent and context.
-    log_sum: float32 [1, L].
+    log_sum: float32 [1, L], base two.
     bias_sum: Reference of the gradient of the head's bias; None without.
   """
   dtype = ref['value'].dtype
@@ -145,11 +151,11 @@ def _backward_head(ref, head, cotangent, along, log_sum, bias_sum):
   d_query = []
   d_key = [jnp.zeros_like(keys.value) for keys in head.seen]
   d_value = list(d_key)
-  for chunk in _chunks(queries.shape[1]):
+  for chunk in _chunks(queries.shape[1], is_backward=True):
     logits = head.logits(full_query, chunk)
     d_query.append(0.0)
     for i, keys in enumerate(head.seen):
-      weights = jnp.exp(logits[i] - log_sum[:, chunk])
+      weights = jnp.exp2(logits[i] - log_sum[:, chunk])
       d_weights = _product(keys.value_rows, full_cotangent[:, chunk])
       d_logits = weights * (d_weights - along[:, chunk])
       if i == 0 and bias_sum is not None:
@@ -163,12 +169,13 @@ def _backward_head(ref, head, cotangent, along, log_sum, bias_sum):
       at_query=_unnormalise(
           jnp.concatenate(d_query, 1), head.query, ref, 'query_scale',
           head.times),
-      at_key=_unnormalise(d_key[0], head.seen[0].norm, ref, 'key_scale'),
+      at_key=_unnormalise(
+          d_key[0], head.seen[0].norm, ref, 'key_scale', 1 / LOG2_E),
       at_value=d_value[0])
   if len(head.seen) > 1:
     found |= dict(
         sum_text_key=_unnormalise(
-            d_key[1], head.seen[1].norm, ref, 'key_scale'),
+            d_key[1], head.seen[1].norm, ref, 'key_scale', 1 / LOG2_E),
         sum_text_value=d_value[1])
   return found
 
@@ -207,9 +214,9 @@ class _Head:
 
   Attributes:
     query: Its queries [d, L], of which logits are made.
-    times: What the norm's result was multiplied with.
+    times: What logits are multiplied with beside the change of their base.
     seen: What they see: the window's own tokens, and a text if any.
-    bias: Reference of float32 [keys, queries] of its bias, or None.
+    bias: Reference of float32 [keys, queries] of its bias, base two, or None.
     text_mask: float32 [S, 1], added to logits of the text, or None.
   """
   query: _Norm
@@ -245,8 +252,8 @@ def _heads(plan, ref, unit) -> list[_Head]:
   bias = unit.of(ref['bias']) if 'bias' in ref else None
   mask = ref['text_mask'][:, :1] if 'text_mask' in ref else None
   return [
-      _Head(_normalise(query, ref.get('query_scale'), times), times, seen[i],
-            bias and bias.at[i], mask)
+      _Head(_normalise(query, ref.get('query_scale'), times * LOG2_E), times,
+            seen[i], bias and bias.at[i], mask)
       for i, query in enumerate(queries)]
 
 
@@ -286,6 +293,12 @@ def _fill(x):
     return x
   zeros = jnp.zeros((LANES - x.shape[0], x.shape[1]), x.dtype)
   return jnp.concatenate([x, zeros])
+
+
+def _with_ones(x):
+  """[d, L] with eight rows of ones below."""
+  ones = jnp.ones((tpu_layout.SUBLANES, x.shape[1]), x.dtype)
+  return jnp.concatenate([x, ones])
 
 
 def _normalise(x, scale, times: float = 1.0) -> _Norm:
@@ -328,9 +341,9 @@ def _largest(logits):
   return found
 
 
-def _chunks(length):
+def _chunks(length, is_backward):
   """Queries whose logits are computed at once, as slices."""
-  step = tpu_layout.QUERY_BLOCK
+  step = tpu_layout.query_block(length, is_backward)
   return [slice(first, min(first + step, length))
           for first in range(0, length, step)]
 
@@ -365,6 +378,12 @@ def _turn(plan, ref, group, *pairs, times=None):
         x = x * ref[times][..., lanes].astype(jnp.float32)
       ref[target][pl.ds(first, size)] = x.reshape(-1, size).T
   _each_tile(plan, step)
+
+
+def _pass_on(plan, ref, group, source, target):
+  """Copies the group's lanes of a block as they are."""
+  lanes = pl.ds(pl.multiple_of(plan.first_lane(group), LANES), plan.span)
+  ref[target][...] = ref[source][..., lanes].astype(ref[target].dtype)
 
 
 def _turn_text(plan, ref, group):

@@ -26,8 +26,9 @@ LANES = 128
 SUBLANES = 8
 # Of the 64 MiB of a v5p core; v5e and v6e have 128.
 VMEM_LIMIT = 60 * 2**20
-# Queries whose logits are computed at once: one tile of lanes.
-QUERY_BLOCK = 128
+# The most queries whose logits are computed at once, in the forward and in the
+# backward pass. A block has the latency of its products and sums but once.
+_QUERY_BLOCKS = (640, 512)
 
 
 def merged(
@@ -40,6 +41,12 @@ def merged(
   if ww == columns:
     frames, columns, wt, ww = 1, frames * columns, 1, wt * ww
   return (frames, rows, columns), (wt, wh, ww)
+
+
+def query_block(length: int, is_backward: bool) -> int:
+  """Queries of a window whose logits are computed at once: whole tiles."""
+  blocks = -(-length // _QUERY_BLOCKS[is_backward])
+  return -(-length // (blocks * LANES)) * LANES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Plan:
     text_length: S, 0 without text.
     num_texts: F.
     itemsize: Bytes of a query's number.
+    is_backward: Whether it is the call for gradients, which holds more.
   """
   batch: int
   grid: windows.Window
@@ -66,6 +74,7 @@ class Plan:
   text_length: int
   num_texts: int
   itemsize: int
+  is_backward: bool
 
   @property
   def length(self) -> int:
@@ -139,28 +148,33 @@ class Plan:
 
   def scratch(self) -> dict[str, tuple[int, int]]:
     """Shapes of what a step keeps transposed, float32, by name."""
-    shapes = dict.fromkeys(
-        ('at_query', 'at_key', 'at_value', 'at_cotangent', 'along'),
-        (self.span, self.length))
+    tokens: tuple[str, ...] = ('at_query', 'at_key', 'at_value')
+    texts: tuple[str, ...] = ('at_text_key', 'at_text_value')
+    if self.is_backward:
+      tokens += ('at_cotangent', 'along')
+      texts += ('sum_text_key', 'sum_text_value')
+    shapes = dict.fromkeys(tokens, (self.span, self.length))
     if self.text_length:
-      shapes |= dict.fromkeys(
-          ('at_text_key', 'at_text_value', 'sum_text_key', 'sum_text_value'),
-          (self.span, self.text_length))
+      shapes |= dict.fromkeys(texts, (self.span, self.text_length))
     return shapes
 
   def _vmem_bytes(self, heads: int) -> int:
-    """An estimate for the backward kernel, whose blocks are the most."""
+    """An estimate of what a step with so many heads holds."""
     up = lambda size: -(-size // LANES) * LANES
     read = heads * self.width if self._is_aligned(heads) else self.lanes
     span, length, text = self._span(heads), self.length, self.text_length
-    blocks = (length * (5 * read + 3 * span)
-              + text * 2 * (read + span)) * self.itemsize
-    # A bias, and its gradient.
-    bias = 2 * heads * length * up(length) * 4 if self.has_bias else 0
-    turned = span * (5 * up(length) + (4 * up(text) if text else 0)) * 4
-    logits = (length + text) * QUERY_BLOCK * 4
-    head = LANES * up(length) * 4
-    return 2 * blocks + bias + turned + 6 * logits + 12 * head
+    if self.is_backward:
+      blocks = length * (5 * read + 3 * span) + text * 2 * (read + span)
+      turned = span * (5 * up(length) + (4 * up(text) if text else 0))
+    else:
+      blocks = length * (3 * read + span) + text * 2 * read
+      turned = span * (3 * up(length) + (2 * up(text) if text else 0))
+    # In the backward pass its gradient too.
+    bias = heads * length * up(length) if self.has_bias else 0
+    logits = (length + text) * query_block(length, self.is_backward)
+    head = LANES * up(length)
+    return 2 * blocks * self.itemsize + 4 * (
+        (1 + self.is_backward) * bias + turned + 6 * logits + 12 * head)
 
   def cut(self, x: jax.Array) -> jax.Array:
     """[B, T, H, W, K, d] of tokens as the kernels read it, lanes in one."""

@@ -34,7 +34,8 @@ def refusal(sizes: operands_lib.Sizes) -> str | None:
   if sizes.head_width > LANES or sizes.head_width % tpu_layout.SUBLANES:
     return f'heads of width {sizes.head_width}'
   # Attention to a text has no bias.
-  plan = _plan(sizes, batch=1, num_texts=1, has_bias=not sizes.text_length)
+  plan = _plan(sizes, batch=1, num_texts=1, has_bias=not sizes.text_length,
+               is_backward=True)
   if not plan.group:
     return (f'{sizes.num_heads} heads of width {sizes.head_width} with '
             f'windows of {sizes.length} tokens')
@@ -49,14 +50,16 @@ def reads_grid(sizes: operands_lib.Sizes) -> bool:
 
 
 def _plan(sizes: operands_lib.Sizes, batch: int, num_texts: int,
-          has_bias: bool) -> Plan:
+          has_bias: bool, is_backward: bool) -> Plan:
   grid, window = tpu_layout.merged(sizes.grid, sizes.window)
   return Plan(
       batch, grid, window, sizes.num_heads, sizes.head_width,
-      has_bias, sizes.text_length, num_texts, jnp.dtype(sizes.dtype).itemsize)
+      has_bias, sizes.text_length, num_texts, jnp.dtype(sizes.dtype).itemsize,
+      is_backward)
 
 
-def _plan_of(operands: Operands, window: windows.Window) -> Plan:
+def _plan_of(operands: Operands, window: windows.Window, is_backward: bool
+             ) -> Plan:
   batch, frames, rows, columns, heads, width = operands.query.shape
   num_texts, text_length = (
       (1, 0) if operands.text_key is None else operands.text_key.shape[1:3])
@@ -64,13 +67,14 @@ def _plan_of(operands: Operands, window: windows.Window) -> Plan:
       operands_lib.Sizes(
           (frames, rows, columns), window, heads, width, text_length,
           operands.query.dtype.name), batch, num_texts,
-      operands.bias is not None)
+      operands.bias is not None, is_backward)
 
 
 def forward(operands: Operands, window: windows.Window, interpret: bool,
             ) -> tuple[jax.Array, jax.Array]:
-  """The context, and log sums [B, N, groups, K / groups, 1, L]."""
-  plan = _plan_of(operands, window)
+  """The context, and log sums to the base two [B, N, groups, K / groups, 1,
+  L]."""
+  plan = _plan_of(operands, window, is_backward=False)
   arrays, specs = _inputs(plan, operands)
   value = arrays['value']
   context, log_sum = _call(
@@ -89,8 +93,11 @@ def backward(
     cotangent: jax.Array, window: windows.Window, interpret: bool,
 ) -> Operands:
   """Gradients of the operands."""
-  plan = _plan_of(operands, window)
+  plan = _plan_of(operands, window, is_backward=True)
   arrays, specs = _inputs(plan, operands)
+  # The groups of the forward pass may be others.
+  log_sum = log_sum.reshape(
+      plan.batch, plan.num_windows, plan.steps[1], plan.group, 1, plan.length)
   arrays |= dict(context=plan.cut(context), cotangent=plan.cut(cotangent),
                  log_sum=log_sum)
   specs |= dict(context=plan.tokens(), cotangent=plan.tokens(),
@@ -150,7 +157,7 @@ def _inputs(plan: Plan, operands: Operands
     elif name.endswith('_scale'):
       x, spec = x[:, None], plan.scale()
     elif name == 'bias':
-      x, spec = x.swapaxes(1, 2), plan.bias()
+      x, spec = tpu_kernels.LOG2_E * x.swapaxes(1, 2), plan.bias()
     elif name == 'text_mask':
       x = jnp.where(x, 0.0, tpu_kernels.HIDDEN)[..., None]
       x, spec = jnp.broadcast_to(x, (*x.shape[:-1], LANES)), plan.text_mask()
