@@ -8,6 +8,7 @@ from walt_jax.core import types
 from walt_jax.models import denoiser
 from walt_jax.models import tile_order
 from walt_jax.models import windows
+from walt_jax.models.kernels import fused_attention
 
 # Compiling is what these tests spend their time on.
 QUICK = {'xla_backend_optimization_level': 0,
@@ -93,10 +94,17 @@ class RelativeBiasTest(parameterized.TestCase):
 
 class DenoiserTest(absltest.TestCase):
 
+  def test_rows_that_are_whole_tiles_of_memory_stay(self):
+    order = lambda form, columns: fused_attention.token_order(
+        form, (2, 4, columns), ((1, 4, columns), (2, 2, 4)))
+    self.assertEqual(order('fused_tpu', 12).tile, (2, 4))
+    self.assertIsNone(order('fused_tpu', 8))
+    self.assertIsNone(order('xla', 12))
+
   # The kernels do not serve heads so narrow: attention is the plain form.
   def test_the_order_of_tokens_changes_nothing(self):
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 2, 4, 8, 3), np.float32)
+    x = rng.standard_normal((2, 2, 4, 12, 3), np.float32)
     timestep = rng.random((2, 2), np.float32)
     conditioning = types.Conditioning(
         is_image=np.array([True, False]),
@@ -106,7 +114,7 @@ class DenoiserTest(absltest.TestCase):
     def make(form):
       return denoiser.Denoiser(
           width=16, depth=2, num_heads=2, mlp_width=16, patch=1,
-          spatial_window=(1, 4, 8), spacetime_window=(2, 2, 4), text_width=6,
+          spatial_window=(1, 4, 12), spacetime_window=(2, 2, 4), text_width=6,
           attention_form=form)
 
     shapes = jax.eval_shape(

@@ -87,6 +87,7 @@ class ToHeads(nn.Module):
     width: d, of a head.
     dtype: Compute type; parameters stay float32.
     sums_by_products: Whether the gradient of the bias is a product with ones.
+    rows: Whether tokens are rows of one matrix in the form for TPUs.
     flat: Whether tokens are rows of one matrix, see `projections`.
     named: Whether the heads have a name for policies of `remat`: with their
       bias, which a product on a GPU takes on its way out.
@@ -95,6 +96,7 @@ class ToHeads(nn.Module):
   width: int
   dtype: jnp.dtype
   sums_by_products: bool = False
+  rows: bool = False
   flat: bool = False
   named: bool = False
 
@@ -110,7 +112,9 @@ class ToHeads(nn.Module):
     if self.flat:
       y = projections.linear(x, kernel, bias.reshape(-1))
     else:
-      y, bias = x @ kernel, bias.reshape(-1)
+      y = (projections.product(x, _keep_lanes(kernel)) if self.rows
+           else x @ kernel)
+      bias = bias.reshape(-1)
       y = _add_bias(y, bias) if self.sums_by_products else y + bias
     if self.named:
       y = ad_checkpoint.checkpoint_name(y, remat.PROJECTION)
@@ -125,6 +129,7 @@ class FromHeads(nn.Module):
     dtype: Compute type; parameters stay float32.
     zero: Whether the kernel starts at zero.
     keeps_lanes: Whether the gradient of the heads is computed as [K d] too.
+    rows: Whether tokens are rows of one matrix in the form for TPUs.
     flat: Whether tokens are rows of one matrix, see `projections`.
     adds_bias: Whether the bias is added here; else whoever reads the result
       does that.
@@ -133,6 +138,7 @@ class FromHeads(nn.Module):
   dtype: jnp.dtype
   zero: bool = False
   keeps_lanes: bool = False
+  rows: bool = False
   flat: bool = False
   adds_bias: bool = True
 
@@ -145,14 +151,16 @@ class FromHeads(nn.Module):
     x, kernel, bias = nn.dtypes.promote_dtype(
         x, kernel, bias, dtype=self.dtype)
     x = x.reshape(*x.shape[:-2], -1)
+    kernel = kernel.reshape(-1, self.width)
     if self.keeps_lanes:
       x = _keep_lanes(x)
-    kernel = kernel.reshape(-1, self.width)
     if self.flat:
       return branches.Branch(projections.linear(x, kernel, bias))
+    y = (projections.product(x, _keep_lanes(kernel)) if self.rows
+         else x @ kernel)
     if self.adds_bias:
-      return branches.Branch(x @ kernel + bias)
-    return branches.Branch(x @ kernel, bias)
+      return branches.Branch(y + bias)
+    return branches.Branch(y, bias)
 
 
 @jax.custom_vjp
@@ -179,7 +187,8 @@ _add_bias.defvjp(lambda y, bias: (y + bias, None), _add_bias_backward)
 
 @jax.custom_vjp
 def _keep_lanes(x: jax.Array) -> jax.Array:
-  """`x`; the product that its gradient is is not merged with a reshape."""
+  """`x`, of which [K d] is a reshape of [K, d]; the product that its gradient
+  is is not merged with that reshape, which pads each head to 128 lanes."""
   return x
 
 
@@ -220,7 +229,8 @@ class AttentionProjections(nn.Module):
       which bounds the logits.
     zero_output: Whether the output projection starts at zero.
     form: Form of the attention, one of `FORMS` or of the kernels' forms.
-    flat: Whether tokens are projected as rows of one matrix.
+    flat: Whether tokens are rows of one matrix in the form for CPUs.
+    rows: Whether they are in the form for TPUs.
     adds_bias: See `FromHeads`.
     dtype: Compute type; parameters stay float32.
   """
@@ -230,6 +240,7 @@ class AttentionProjections(nn.Module):
   zero_output: bool = False
   form: str = 'xla'
   flat: bool = False
+  rows: bool = False
   adds_bias: bool = True
   dtype: jnp.dtype = jnp.float32
 
@@ -240,14 +251,14 @@ class AttentionProjections(nn.Module):
     head_width = self.width // self.num_heads
     for_tpu = self.form.startswith('fused_tpu')
     project = functools.partial(
-        ToHeads, self.num_heads, head_width, self.dtype, for_tpu,
+        ToHeads, self.num_heads, head_width, self.dtype, for_tpu, self.rows,
         self.flat, named=self.form.startswith('fused_gpu'))
     self.query = project()
     self.key = project()
     self.value = project()
     self.out = FromHeads(
         self.width, self.dtype, self.zero_output, keeps_lanes=for_tpu,
-        flat=self.flat, adds_bias=self.adds_bias)
+        rows=self.rows, flat=self.flat, adds_bias=self.adds_bias)
     if self.use_qk_norm:
       self.query_norm = HeadScale(head_width)
       self.key_norm = HeadScale(head_width)

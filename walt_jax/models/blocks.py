@@ -96,10 +96,11 @@ class Mlp(nn.Module):
     activation: A name of `ACTIVATIONS`.
     passes_form: One of `passes.FORMS`.
     dtype: Compute type; parameters stay float32.
-    flat: Whether tokens are rows of one matrix, see `projections`; the
-      activation is then computed again in the backward pass, as CPUs wait
-      longer for memory.
+    flat: Whether tokens are rows of one matrix in the form for CPUs, see
+      `projections`; the activation is then computed again in the backward
+      pass, as CPUs wait longer for memory.
     keeps_activation: See `passes.gelu_product`.
+    rows: Whether tokens are rows of one matrix in the form for TPUs.
   """
   mlp_width: int
   activation: str
@@ -107,14 +108,17 @@ class Mlp(nn.Module):
   dtype: jnp.dtype
   flat: bool = False
   keeps_activation: bool = True
+  rows: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> branches.Branch:
     """Maps [B, T, H, W, D] to the same shape."""
     if self.activation == 'gelu' and self.passes_form != 'plain':
       return self._fused(x)
-    y = self._flat(x) if self.flat else self._dense(x)
-    return branches.Branch(ad_checkpoint.checkpoint_name(y, remat.MLP_OUTPUT))
+    form = (self._flat if self.flat else self._rows if self.rows
+            else self._dense)
+    return branches.Branch(
+        ad_checkpoint.checkpoint_name(form(x), remat.MLP_OUTPUT))
 
   def _dense(self, x):
     dense = functools.partial(
@@ -147,6 +151,15 @@ class Mlp(nn.Module):
         hidden, *linear(width, name='mlp_out')(self.mlp_width)
     ).reshape(x.shape)
 
+  def _rows(self, x):
+    width = x.shape[-1]
+    linear = functools.partial(Linear, dtype=self.dtype)
+    kernel, bias = linear(self.mlp_width, name='mlp_in')(width)
+    hidden = self._named(projections_lib.product(x, kernel) + bias)
+    hidden = ACTIVATIONS[self.activation](hidden)
+    kernel, bias = linear(width, name='mlp_out')(self.mlp_width)
+    return projections_lib.product(hidden, kernel) + bias
+
   def _named(self, hidden):
     hidden = nn.with_logical_constraint(hidden, HIDDEN_AXES)
     return ad_checkpoint.checkpoint_name(hidden, remat.MLP_HIDDEN)
@@ -176,7 +189,8 @@ class Layer(nn.Module):
     projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
-        flat=options.flat_products, adds_bias=form == 'plain',
+        flat=options.flat_products, rows=options.token_order is not None,
+        adds_bias=form == 'plain',
         order=options.token_order, dtype=options.dtype)
 
     x = nn.with_logical_constraint(x, TOKEN_AXES)
@@ -201,7 +215,7 @@ class Layer(nn.Module):
         x, branch, gate, mlp_shift, mlp_scale, dtype, form)
     branch = Mlp(options.mlp_width, options.activation, form, dtype,
                  options.flat_products, options.keeps_activation,
-                 name='mlp')(y)
+                 options.token_order is not None, name='mlp')(y)
     x = passes.residual_sum(x, branch, mlp_gate, form)
     return nn.with_logical_constraint(x, TOKEN_AXES)
 

@@ -91,7 +91,11 @@ class WindowAttention(window_projections.WindowProjections):
 
   def _bias(self) -> jax.Array:
     """[K, L, L] for tokens in the order in which they come."""
-    if self.order is None:
-      return relative_bias(self.relative_bias, self.window)
-    return tile_order.relative_bias(
-        self.relative_bias, self.window, self.order.tile)
+    if self.order is not None:
+      return tile_order.relative_bias(
+          self.relative_bias, self.window, self.order.tile)
+    if self.window[0] > 1 and self.form.startswith('fused_tpu'):
+      # What a window holds of a frame is one tile.
+      return tile_order.relative_bias(
+          self.relative_bias, self.window, self.window[1:])
+    return relative_bias(self.relative_bias, self.window)

@@ -20,6 +20,7 @@ from walt_jax.models import remat
 from walt_jax.models import tile_order
 from walt_jax.models import windows
 from walt_jax.models.kernels import operands as operands_lib
+from walt_jax.models.kernels import tpu_layout
 from walt_jax.models.kernels import window_attention_gpu
 from walt_jax.models.kernels import window_attention_tpu
 
@@ -76,8 +77,14 @@ def reads_grid(form: str, sizes: Sizes) -> bool:
 def token_order(form: str, grid: windows.Window,
                 extents: Sequence[windows.Window]
                 ) -> tile_order.TileOrder | None:
-  """The order in which layers should hold tokens; None: raster order."""
+  """The order in which layers should hold tokens; None: raster order.
+
+  The latter where the rows of a frame are whole tiles of memory: no token is
+  laid out anew for a kernel then.
+  """
   if form not in KERNEL_FORMS or not KERNEL_FORMS[form].tile_order:
+    return None
+  if not grid[2] % tpu_layout.SUBLANES:
     return None
   return tile_order.tile_order(grid, extents)
 
