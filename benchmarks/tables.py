@@ -131,16 +131,24 @@ def _noise_augmentation(result: Any) -> Iterable[Cells]:
            f'{row["perceptual"]:.4f}')
 
 
+def _planned(row: dict[str, Any]) -> Cells:
+  """Config, slice, batch, mesh and remat of a plan."""
+  mesh = ' x '.join(str(size) for size in row['mesh'].values())
+  name = row['config'].removeprefix('configs/').replace('.py', '')
+  changed = ' '.join(row['overrides'])
+  return (f'`{name}`' + (f', {changed}' if changed else ''),
+          row['topology'], str(row['batch']), mesh, row['remat'])
+
+
+def _needed(row: dict[str, Any]) -> str:
+  return (f'{row["needed_bytes"] / 2**30:.1f} of '
+          f'{row["capacity_bytes"] / 2**30:.1f}')
+
+
 def _plans(result: Any) -> Iterable[Cells]:
   for row in result['rows'].values():
-    mesh = ' x '.join(str(size) for size in row['mesh'].values())
-    name = row['config'].removeprefix('configs/').replace('.py', '')
-    changed = ' '.join(row['overrides'])
-    start = (f'`{name}`' + (f', {changed}' if changed else ''),
-             row['topology'], str(row['batch']), mesh, row['remat'],
-             '; '.join(dict.fromkeys(row['attention'].values())),
-             f'{row["needed_bytes"] / 2**30:.1f} of '
-             f'{row["capacity_bytes"] / 2**30:.1f}')
+    start = (*_planned(row), '; '.join(dict.fromkeys(
+        row['attention'].values())), _needed(row))
     if not row['fits'] or row['refusals']:
       reasons = '; '.join(row.get('refusals', ['does not fit']))
       yield (*start, reasons, '', '', '', '', str(row['wanted_ms']))
@@ -152,6 +160,14 @@ def _plans(result: Any) -> Iterable[Cells]:
            f'{1e3 * row["roofline_seconds"]:.0f} - '
            f'{1e3 * row["roofline_slow_seconds"]:.0f}',
            str(row['wanted_ms']))
+
+
+def _plans_in_short(result: Any) -> Iterable[Cells]:
+  for row in result['rows'].values():
+    told = row['fits'] and not row['refusals']
+    yield (*_planned(row), _needed(row),
+           f'{1e3 * row["seconds"]:.0f}' if told else '-',
+           f'{row["mfu"]:.2f}' if told else '-')
 
 
 TABLES = (
@@ -185,6 +201,10 @@ TABLES = (
            'with, hidden - not, ms', 'MFU, not hidden',
            'attention core, window transposes and casts', 'roofline, ms',
            'wanted, ms'), _plans),
+    Table('plans_in_short', '../scaling.md', 'plans.json',
+          ('config', 'slice', 'batch', 'mesh (data x fsdp x tensor)', 'remat',
+           'GiB needed', 'ms by the ledger, collectives not hidden', 'MFU'),
+          _plans_in_short),
 )
 
 
