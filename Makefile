@@ -37,11 +37,15 @@ quickstart: install
 quickstart_long: install
 	$(BIN)/python -m walt_jax.quickstart --long
 
+# Two processes, each takes whole files: what tests of a file share is made
+# once, and those that take long begin (tests/conftest.py).
+SHARE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(BIN)/python -m pytest tests -n 2 --dist worksteal
+	$(BIN)/python -m pytest tests $(SHARE)
 
 test_fast: install
-	$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist worksteal
+	$(BIN)/python -m pytest tests -m 'not slow' $(SHARE)
 
 # What users get who install today: no constraints. A deprecation that our own
 # calls cause is an error. Compiled programs of another JAX are of no use here.
@@ -58,7 +62,7 @@ test_newest:
 	  --upgrade-strategy eager --no-build-isolation \
 	  -e '.[digits,tensorboard,data,text,gcs,test]'
 	$(NEWEST)/bin/python tests/smoke.py
-	$(NEWEST)/bin/python -m pytest tests -m 'not slow' -n 2 --dist worksteal
+	$(NEWEST)/bin/python -m pytest tests -m 'not slow' $(SHARE)
 
 # Against independent code (PyTorch and others), in a place apart. PyTorch is
 # gigabytes large where the index has its CUDA build: PARITY_INDEX may name an

@@ -42,11 +42,17 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Marks the tests of whole runs as slow."""
+  """Marks the tests of whole runs as slow; files with slow tests come first.
+
+  Processes that share the tests take whole files (`make test`): a long one at
+  the end would leave the others waiting.
+  """
   for item in items:
     folder = item.path.relative_to(_ROOT / 'tests').parts[0]
     if folder in _SLOW:
       item.add_marker(pytest.mark.slow)
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)
