@@ -82,14 +82,12 @@ class Result:
 
 def walt(*argv: Any, devices: int = 1) -> Result:
   """Runs `walt ARGV` in this process on the first so many devices."""
-  make_mesh = mesh_lib.make_mesh
   out, err = io.StringIO(), io.StringIO()
   with (
       contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
       same_programs.shared(),
       mock.patch.object(
-          mesh_lib, 'make_mesh', lambda data=-1, fsdp=1, tensor=1: make_mesh(
-              data, fsdp, tensor, jax.devices()[:devices])),
+          mesh_lib, 'available', lambda: jax.devices()[:devices]),
       # TensorFlow takes seconds to import; the tests of processes use it.
       mock.patch.object(
           logging_lib, 'Writer',

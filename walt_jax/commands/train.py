@@ -7,6 +7,7 @@ from walt_jax.builders import attention_forms
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
+from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
@@ -14,6 +15,7 @@ from walt_jax.core import errors
 from walt_jax.core import paths
 from walt_jax.evaluation import training
 from walt_jax.parallel import compiler_options
+from walt_jax.parallel import cuts
 from walt_jax.parallel import distributed
 from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
@@ -66,7 +68,7 @@ def _train(args: argparse.Namespace) -> None:
   data_hints.check_present(experiment)
   metrics = training.metrics(experiment)
   options = _loop_options(experiment, args.profile, args.max_failures)
-  mesh = _mesh(experiment)
+  mesh = meshes.mesh_of(experiment)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived},
@@ -81,6 +83,9 @@ def _train(args: argparse.Namespace) -> None:
     platform = mesh_lib.platform(mesh)
     told = [mesh_lib.words(mesh), attention_forms.words(experiment, platform),
             f'compiler options {compiler_options.words(platform)}']
+    if mesh.size > 1:
+      state = jax.eval_shape(built.stage.init, jax.random.key(0))
+      told.append(cuts.cut(state, mesh.shape, built.stage.rules).words)
     print(f'{experiment.stage}: {"; ".join(filter(None, told))}', flush=True)
   state = loop.run(
       built.stage, built.batches, mesh, options, checkpoints, writer,
@@ -119,7 +124,7 @@ def _replay(args: argparse.Namespace) -> None:
       args.replay, allow_code=args.allow_code)
   config_lib.override(config, args.overrides)
   experiment = schema.of(config)
-  mesh = _mesh(experiment)
+  mesh = meshes.mesh_of(experiment)
   # WORKDIR/replay/step_N.
   workdir = args.workdir or paths.absolute(args.replay).parents[1]
   built = _build(experiment, str(workdir), mesh, args.allow_code)
@@ -139,11 +144,6 @@ def _replay(args: argparse.Namespace) -> None:
     print(f'{name}: fails again, '
           f'{"all metrics equal" if outcome.equal else "other metrics"}',
           flush=True)
-
-
-def _mesh(config: schema.Experiment) -> jax.sharding.Mesh:
-  mesh = config.mesh
-  return mesh_lib.make_mesh(mesh.data, mesh.fsdp, mesh.tensor)
 
 
 def _build(config: schema.Experiment, workdir: str,

@@ -14,6 +14,7 @@ from walt_jax.core import host_memory
 AXES = ('data', 'fsdp', 'tensor')
 # Rows of a batch are spread over both of these.
 BATCH_AXES = ('data', 'fsdp')
+_AUTO = (AxisType.Auto,) * len(AXES)
 
 
 def check_axes(data: int, fsdp: int, tensor: int) -> None:
@@ -51,6 +52,11 @@ def _named(shape: tuple[int, int, int]) -> str:
   return ', '.join(f'mesh.{n}={s}' for n, s in zip(AXES, shape, strict=True))
 
 
+def available() -> list[jax.Device]:
+  """The devices of all processes."""
+  return jax.devices()
+
+
 def make_mesh(
     data: int = -1,
     fsdp: int = 1,
@@ -60,11 +66,46 @@ def make_mesh(
   """Returns a mesh of `devices` (default: all) with automatic axes.
 
   Explicit axes, JAX's default, would reject the reshapes of window attention.
+
+  Where the devices are of several slices (of TPUs; nodes of GPUs), `data` goes
+  over them, outermost: between slices there is a slow network, over which
+  only gradients go, once a step.
+
+  Raises:
+    UserError: If the axes do not multiply to the number of devices, or `fsdp`
+      and `tensor` do not fit inside a slice.
   """
-  devices = list(jax.devices() if devices is None else devices)
+  devices = available() if devices is None else list(devices)
   shape = mesh_shape(data, fsdp, tensor, len(devices))
-  return jax.make_mesh(
-      shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+  slices = by_slice(devices)
+  if shape[0] % len(slices):
+    raise errors.UserError(
+        f'{_named(shape)}: the devices are {len(slices)} slices of '
+        f'{len(slices[0])}, and mesh.fsdp and mesh.tensor stay inside one; '
+        f'make mesh.data a multiple of {len(slices)}')
+  inside = (shape[0] // len(slices), *shape[1:])
+  # JAX knows how to lay axes on the links of one slice.
+  meshes = [jax.make_mesh(inside, AXES, axis_types=_AUTO, devices=one)
+            for one in slices]
+  return jax.sharding.Mesh(
+      np.concatenate([one.devices for one in meshes]), AXES, axis_types=_AUTO)
+
+
+def by_slice(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+  """Devices that reach each other by fast links: those of each slice.
+
+  Raises:
+    UserError: If slices differ in size.
+  """
+  slices: dict[int, list[jax.Device]] = {}
+  for device in devices:
+    slices.setdefault(getattr(device, 'slice_index', 0), []).append(device)
+  found = [slices[index] for index in sorted(slices)]
+  if len({len(one) for one in found}) > 1:
+    raise errors.UserError(
+        f'the devices are slices of {[len(one) for one in found]}; a mesh '
+        'takes slices of one size')
+  return found
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -89,9 +130,11 @@ def platform(mesh: jax.sharding.Mesh) -> str:
 
 def words(mesh: jax.sharding.Mesh) -> str:
   """The devices and axes in a few words: '8 x TPU v5e, data 1 x fsdp 8 ..'."""
-  kinds = [device.device_kind for device in np.asarray(mesh.devices).flat]
+  devices = list(np.asarray(mesh.devices).flat)
   axes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items())
-  return f'{len(kinds)} x {kinds[0]}, {axes}'
+  slices = len(by_slice(devices))
+  apart = f' in {slices} slices' if slices > 1 else ''
+  return f'{len(devices)} x {devices[0].device_kind}{apart}, {axes}'
 
 
 def peak_memory(mesh: jax.sharding.Mesh) -> tuple[str, int]:

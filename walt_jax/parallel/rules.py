@@ -9,6 +9,7 @@ One table serves parameters, averages and moments. A matrix is written
 so, and its moments `moments/.../kernel/row` and `.../kernel/column` keep one
 half of the spec.
 """
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import re
@@ -61,11 +62,12 @@ DENOISER_RULES: Rules = (
     (r'(^|/)down/kernel$', Matrix(P('fsdp'), P(None))),
     (r'(^|/)up/kernel$', Matrix(P(None), P('fsdp'))),
     (r'(^|/)kernel$', Matrix(P(None), P('fsdp'))),
-    # Tables of positions, relative offsets (heads last) and classes.
+    # Tables of positions, relative offsets (heads last) and classes (whose rows
+    # stay on their device when they are looked up).
     (r'(^|/)position/space$', P(None, None, None)),
     (r'(^|/)position/time$', P(None, None)),
     (r'(^|/)relative_bias$', P(None, None, None, 'tensor')),
-    (r'(^|/)label_embedding/embedding$', P(None, None)),
+    (r'(^|/)label_embedding/embedding$', P(None, 'fsdp')),
     *_VECTORS,
 )
 
@@ -146,6 +148,12 @@ def leaf_spec(name: str, shape: tuple[int, ...], rules: Rules) -> P:
   Raises:
     ValueError: If no rule matches, or the rule names too many axes.
   """
+  own = _own_spec(name, len(shape), rules)
+  return P(*(None,) * (len(shape) - len(own)), *own)
+
+
+def _own_spec(name: str, ndim: int, rules: Rules) -> P:
+  """The spec of a leaf's last axes, its own."""
   part = ''
   if re.search(r'(^|/)moments/', name):
     name, _, part = name.rpartition('/')
@@ -153,34 +161,45 @@ def leaf_spec(name: str, shape: tuple[int, ...], rules: Rules) -> P:
   if isinstance(spec, Matrix):
     halves = {ROW_MOMENT: spec.rows, COLUMN_MOMENT: spec.columns}
     spec = halves.get(part, P(*spec.rows, *spec.columns))
-  _check_rank(name, spec, len(shape))
-  return P(*(None,) * (len(shape) - len(spec)), *spec)
+  _check_rank(name, spec, ndim)
+  return spec
+
+
+def placed_spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int],
+                rules: Rules) -> P:
+  """Returns the spec of one leaf on a mesh.
+
+  An axis that the mesh does not divide is left whole. What `fsdp` would have
+  cut there it cuts along another of the leaf's own axes, the longest that
+  divides: copies of small leaves would add up on many devices.
+
+  Args:
+    name: Path of the leaf.
+    shape: Its shape.
+    axes: Size of each axis of the mesh.
+    rules: Rules of all leaves.
+  """
+  own = _own_spec(name, len(shape), rules)
+  sizes = shape[len(shape) - len(own):]
+  entries = [axis if axis and size % axes[axis] == 0 else None
+             for size, axis in zip(sizes, own, strict=True)]
+  if 'fsdp' in own and 'fsdp' not in entries:
+    free = [k for k, (size, axis) in enumerate(zip(sizes, entries, strict=True))
+            if (axis is None or axes[axis] == 1) and size
+            and size % axes['fsdp'] == 0]
+    if free:
+      entries[max(free, key=lambda k: sizes[k])] = 'fsdp'
+  return P(*(None,) * (len(shape) - len(own)), *entries)
 
 
 def tree_shardings(
     tree: PyTree, mesh: jax.sharding.Mesh, rules: Rules) -> PyTree:
-  """Maps each leaf to a NamedSharding; a leaf without a rule is an error.
-
-  An axis that the mesh does not divide is left whole: mesh sizes are chosen
-  for the large matrices, and small ones cost little where they stand.
-  """
+  """Maps each leaf to a NamedSharding; a leaf without a rule is an error."""
   def sharding(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    spec = leaf_spec(name, leaf.shape, rules)
-    return NamedSharding(mesh, _divisible(spec, leaf.shape, mesh))
+    return NamedSharding(
+        mesh, placed_spec(name, leaf.shape, mesh.shape, rules))
   return jax.tree_util.tree_map_with_path(sharding, tree)
-
-
-def _divisible(
-    spec: P, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> P:
-  entries = []
-  for size, entry in zip(shape, spec, strict=True):
-    names = (entry,) if isinstance(entry, str) else tuple(entry or ())
-    parts = 1
-    for name in names:
-      parts *= mesh.shape[name]
-    entries.append(entry if size % parts == 0 else None)
-  return P(*entries)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AxisType
 
 from walt_jax.builders import absent_runs
+from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
@@ -41,7 +42,7 @@ def gpu_plan(config: schema.Experiment, name: str) -> dict[str, Any]:
     UserError: On a wrong name, or a config that does not fit the mesh.
   """
   count = num_gpus(name)
-  mesh = abstract_mesh(config, count)
+  mesh = abstract_mesh(meshes.with_sizes(config, count, 'gpu'), count)
   run = absent_runs.absent_run(config, mesh, platform='gpu')
   parts = estimate_parts(run)
   return dict(

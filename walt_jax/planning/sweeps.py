@@ -7,6 +7,7 @@ from walt_jax.builders import absent_runs
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.models import remat
+from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import gpu
 from walt_jax.planning import places
@@ -129,6 +130,9 @@ def candidates(config: schema.Experiment, place: topology.Slice,
           laid_out(config, shape, policy),
           gpu.abstract_mesh(laid_out(config, shape, policy), count),
           platform='tpu')
+      if shape[1] > 1 and not cuts.cut(
+          run.state, run.mesh.shape, run.stage.rules).is_enough:
+        continue
       held = gpu.held_parts(run)
       activations = parts['activations'] * (
           config.data.batch_size // (shape[0] * shape[1])) / rows / shape[2]

@@ -8,9 +8,11 @@ import jax
 
 from walt_jax.builders import absent_runs
 from walt_jax.builders import attention_forms
+from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.parallel import compiler_options
+from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
@@ -55,7 +57,7 @@ def topology_plan(
         "config key model.attention_form is 'cudnn', which cannot be traced "
         'without a GPU; plan with model.attention_form=auto')
   place = places.get(name)
-  mesh = _mesh(config, place)
+  mesh = meshes.mesh_of(config, place.devices)
   run = absent_runs.absent_run(config, mesh)
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result: dict[str, Any] = dict(
@@ -63,6 +65,9 @@ def topology_plan(
       mesh=dict(mesh.shape), remat_policy=remat_policy(config),
       compiler_options=compiler_options.of(mesh_lib.platform(mesh)),
       prediction_notes=list(place.notes))
+  cut = cuts.cut(run.state, mesh.shape, run.stage.rules)
+  result |= dict(state_cut_share=cut.share, state_bytes=cut.total_bytes,
+                 state_bytes_per_device=cut.device_bytes)
   if isinstance(config, schema.DenoiserExperiment):
     result['attention_forms'] = attention_forms.attention_forms(
         config, mesh_lib.platform(mesh))
@@ -150,7 +155,7 @@ def largest_global_batch(
     report: Called with a line before each compilation.
   """
   place = places.get(name)
-  mesh = _mesh(config, place)
+  mesh = meshes.mesh_of(config, place.devices)
   unit = _batch_unit(config, mesh)
   fits, too_large = config.data.batch_size // unit, None
   trial = max(first_guess // unit, fits + 1)
@@ -179,13 +184,6 @@ def with_batch(config: schema.Experiment, batch: int) -> schema.Experiment:
   images = config.data.image_rows * batch // config.data.batch_size
   return dataclasses.replace(config, data=dataclasses.replace(
       config.data, batch_size=batch, image_rows=images))
-
-
-def _mesh(config: schema.Experiment, place: places.Place
-          ) -> jax.sharding.Mesh:
-  mesh = config.mesh
-  return mesh_lib.make_mesh(
-      mesh.data, mesh.fsdp, mesh.tensor, devices=place.devices)
 
 
 def _batch_unit(config: schema.Experiment, mesh) -> int:

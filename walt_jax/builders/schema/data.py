@@ -14,7 +14,8 @@ from walt_jax.parallel import mesh as mesh_lib
 class Mesh:
   """How the devices share the work; the axes multiply to their number.
 
-  One axis may be -1, for all remaining devices.
+  One axis may be -1, for all remaining devices; `fsdp` then takes the largest
+  number that cuts at least 95% of the state, and `data` those that are left.
 
   Attributes:
     data: Number of copies of the parameters; each works on a part of the batch.
