@@ -33,7 +33,7 @@ _PLAIN_OVERRIDES = {
     'model.linear_skip': 'False', 'data.image_rows': '0',
     'model.frame_condition': 'False', 'sampler.factorized': 'False',
     'diffusion.frame_condition_probability': '0.0'}
-_PLAIN = 'plain'
+PLAIN = 'plain'
 _UNNORMALISED = 'no latent normalisation'
 
 
@@ -84,7 +84,7 @@ def main() -> None:
   _write_inputs(args)
   results = {
       name: [_score(args, name, seed) for seed in args.seeds]
-      for name in (_PLAIN, *(args.only or ABLATIONS))}
+      for name in (PLAIN, *(args.only or ABLATIONS))}
   harness.write('ablations', results, path=args.out / 'results.json')
   text = table(results)
   (args.out / 'table.md').write_text(text)
@@ -111,7 +111,7 @@ def _score(args, name: str, seed: int) -> dict[str, float]:
   tokenizer = args.quickstart / 'tokenizer'
   latents = args.quickstart / 'latents' / '32'
   overrides = _PLAIN_OVERRIDES | (
-      {} if name == _PLAIN else ABLATIONS[name].overrides)
+      {} if name == PLAIN else ABLATIONS[name].overrides)
   if name == _UNNORMALISED:
     tokenizer, latents = _unnormalised(args)
   _walt('train', '--config', _CONFIG, '--workdir', out / 'run',
@@ -162,16 +162,16 @@ def table(results: dict[str, Sequence[dict[str, float]]]) -> str:
   Args:
     results: By variant, one dict of scores a seed; 'plain' is among them.
   """
-  names = list(results[_PLAIN][0])
+  names = list(results[PLAIN][0])
   lines = [
       '| change | ' + ' | '.join(f'{name}: plain -> changed'
                                  for name in names) +
       " | paper's FVD | agrees |", '| --- ' * (len(names) + 3) + '|']
   for change, changed in results.items():
-    if change == _PLAIN:
+    if change == PLAIN:
       continue
     pairs = {name: [[run[name] for run in runs]
-                    for runs in (results[_PLAIN], changed)] for name in names}
+                    for runs in (results[PLAIN], changed)] for name in names}
     cells = [' -> '.join(' '.join(f'{value:.3g}' for value in values)
                          for values in pairs[name]) for name in names]
     before, after = ABLATIONS[change].paper

@@ -12,9 +12,11 @@ import dataclasses
 import json
 import pathlib
 import re
+import statistics
 import sys
 from typing import Any
 
+from benchmarks import ablations
 from benchmarks import harness
 from walt_jax.core import files
 
@@ -125,6 +127,21 @@ def _base_recipes(result: Any) -> Iterable[Cells]:
            _share(row['digit']), _share(row['direction']))
 
 
+def _ablations(result: Any) -> Iterable[Cells]:
+  mean = lambda name, key: statistics.mean(
+      row[key] for row in result['rows'][name])
+  for name in result['rows']:
+    fvd = mean(name, 'fvd')
+    cells = (name, f'{mean(name, "digit"):.1%}',
+             f'{mean(name, "direction"):.1%}', f'{fvd:.0f}')
+    if name not in ablations.ABLATIONS:
+      yield (*cells, '', '')
+      continue
+    before, after = ablations.ABLATIONS[name].paper
+    same = (after > before) == (fvd > mean(ablations.PLAIN, 'fvd'))
+    yield (*cells, f'{before} -> {after}', 'yes' if same else 'no')
+
+
 def _noise_augmentation(result: Any) -> Iterable[Cells]:
   for row in result['rows']['robustness']:
     yield (f'{row["sigma"]:.2f}', row['method'], f'{row["psnr"]:.2f}',
@@ -190,6 +207,9 @@ TABLES = (
           ('recipe, and its `peak_lr`', 'held-out v-loss',
            'with the first frame given', 'digits right', 'directions right'),
           _base_recipes),
+    Table('ablations', 'training.md', 'ablations.json',
+          ('change', 'digits right', 'directions right', 'FVD',
+           "paper's FVD (Table 3)", 'same direction?'), _ablations),
     Table('noise_augmentation', 'sampling.md', 'noise_augmentation.json',
           ('noise on the input (deviations)', 'method', 'PSNR, dB',
            'perceptual'), _noise_augmentation),
