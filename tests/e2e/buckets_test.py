@@ -15,6 +15,7 @@ from walt_jax.core import paths
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import samples
+from walt_jax.training import workdir as workdir_lib
 
 _RENDER = ('data', 'render', 'moving_digits', '--size', 16, '--num_frames', 5,
            '--num', 4, '--split', 'test')
@@ -103,6 +104,38 @@ class BucketsTest(absltest.TestCase):
       self.walt(*argv, f'{self.root}/out')
       self.walt(*argv, f'{self.root}/out')
     self.assertLen(dataset_lib.PreparedDataset(f'{self.root}/out'), 2)
+
+  def test_training_resumes_and_its_weights_serve(self):
+    tokenizer = f'{self.root}/tokenizer'
+    for file in sorted(pathlib.Path(tiny.run('tokenizer'), 'export').iterdir()):
+      paths.upload(file, paths.path(f'{tokenizer}/{file.name}'))
+    run, unbroken = f'{self.root}/run', tiny.run('base')
+    for steps in (2, 3):
+      self.walt(*tiny.flags('base', run, steps, tokenizer__workdir=tokenizer))
+    self.assertEqual(workdir_lib.WorkDir(run).steps(), [2, 3])
+    self.assertEqual(paths.path(f'{run}/metrics.jsonl').read_text(),
+                     tiny.metrics_text(unbroken))
+    refused = self.walt(*tiny.flags(
+        'base', run, 3, seed=7, tokenizer__workdir=tokenizer), code=2)
+    self.assertIn('seed', refused.err)
+
+    drawn = ('--label', 'seven left', '--steps', 2, '--out')
+    self.walt('sample', '--workdir', run, *drawn, f'{self.root}/a')
+    self.walt('export', '--workdir', run, '--out', f'{self.root}/export')
+    self.walt('sample', '--workdir', f'{self.root}/export', *drawn,
+              f'{self.root}/b')
+    one, other = (samples.read_samples(f'{self.root}/{name}').clips()
+                  for name in 'ab')
+    np.testing.assert_array_equal(one, other)
+    with tempfile.TemporaryDirectory() as local:
+      tiny.walt('export', '--workdir', unbroken, '--out', f'{local}/export')
+      self.assertEqual(
+          files.file_sha256(f'{self.root}/export/model.safetensors'),
+          files.file_sha256(f'{local}/export/model.safetensors'))
+    self.walt('report', self.root)
+    self.assertIn('report.html', buckets.names(self.root))
+    for name in ('config.json', 'timing.json', 'tokenizer/config.json'):
+      self.assertIn(name, buckets.names(run))
 
 
 if __name__ == '__main__':
