@@ -87,6 +87,23 @@ class KernelsTest(parameterized.TestCase):
     for name, x in expected.items():
       self.assertLess(largest_error(x, found[name]), 1e-5, name)
 
+  @parameterized.parameters(
+      # A long window; wide heads, and a last tile that is not full.
+      dict(grid=(5, 4, 4), window=(5, 4, 4), width=16),
+      dict(grid=(1, 5, 15), window=(1, 5, 15), width=24),
+  )
+  def test_halves_of_tiles_change_nothing(self, **case):
+    operands = make(**case, batch=2, heads=1)
+    expected = run('xla', operands, case['window'])
+    with mock.patch.multiple(
+        window_attention_gpu, TILE=32, WHOLE_HEAD=16, WHOLE_LENGTH=64):
+      problem = window_attention_gpu.make_problem(
+          operands, case['window'], True)
+      self.assertEqual((problem.tile, problem.queries), (32, 16))
+      found = run(FORM, operands, case['window'])
+    for name, x in expected.items():
+      self.assertLess(largest_error(x, found[name]), 1e-5, name)
+
   def test_keys_that_do_not_stay_on_the_chip_change_nothing(self):
     operands = make(**FIVE_TILES, bias=False)
     window = FIVE_TILES['window']
@@ -134,6 +151,11 @@ class SizesTest(parameterized.TestCase):
   @parameterized.parameters(
       ((1, 16, 16), 64, 'bfloat16', None),
       ((5, 8, 8), 64, 'float32', None),
+      ((1, 16, 28), 64, 'bfloat16', None),
+      ((5, 8, 14), 64, 'bfloat16', None),
+      ((5, 8, 8), 72, 'bfloat16', None),
+      ((1, 16, 16), 88, 'bfloat16', 'width 88'),
+      ((5, 8, 14), 72, 'bfloat16', 'heads of width 72'),
       ((1, 32, 32), 64, 'bfloat16', '1024 tokens'),
       ((1, 16, 16), 160, 'bfloat16', 'width 160'),
       ((1, 16, 16), 64, 'float16', 'float16'),

@@ -23,22 +23,23 @@ class Problem:
     geometry: The windows.
     tile: Queries and keys of a tile.
     keys: Keys of a tile of the `keys` kernel: each reads all queries.
+    queries: Queries of a program of the `queries` kernel, which holds the
+      gradient of their bias.
     use_qk_norm: Whether queries and keys pass LayerNorm first.
     use_bias: Whether a bias is added to the logits.
     use_identity: Whether rows of the batch may be marked as images.
     keep: Whether the keys of a window stay on the chip in the forward kernel
       (else they are read and normalised again for every tile of queries).
-    rows: Rows of the batch of one program of the `queries` kernel.
     interpret: Whether the kernels are interpreted.
   """
   geometry: gpu_tiles.Geometry
   tile: int
   keys: int
+  queries: int
   use_qk_norm: bool
   use_bias: bool
   use_identity: bool
   keep: bool
-  rows: int
   interpret: bool
 
   @property

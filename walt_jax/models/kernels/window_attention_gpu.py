@@ -20,9 +20,11 @@ from walt_jax.models.kernels import window_attention_gpu_backward as to_operands
 from walt_jax.models.kernels import window_attention_gpu_forward as to_context
 
 TILE = 64  # Queries and keys of a product.
-# Tiles of the bias gradient that registers hold.
-MAX_TILES = 5
-MAX_HEAD = 64
+# Registers hold whole tiles of heads of up to 64 columns, and the gradient of
+# the bias of a tile of queries and 320 keys. Of one of the two they hold more
+# where some tiles are halves.
+WHOLE_HEAD, WHOLE_LENGTH = 64, 320
+MAX_HEAD, MAX_LENGTH = 80, 576
 # Of keys and values of one window (or queries and gradients of the context)
 # that stay on the chip: two programs then share a multiprocessor.
 MAX_KEPT_BYTES = 80 * 1024
@@ -38,11 +40,12 @@ def refusal(sizes: operands_lib.Sizes) -> str | None:
     return f'numbers of type {sizes.dtype}'
   if sizes.text_length:
     return 'keys of a text'
-  tiles = -(-sizes.length // TILE)
-  if tiles > MAX_TILES:
+  if sizes.length > MAX_LENGTH:
     return f'windows of {sizes.length} tokens'
-  if sizes.head_width > MAX_HEAD:
-    return f'heads of width {sizes.head_width}'
+  if sizes.head_width > (
+      MAX_HEAD if sizes.length <= WHOLE_LENGTH else WHOLE_HEAD):
+    return (f'heads of width {sizes.head_width} in windows of {sizes.length} '
+            'tokens')
   return None
 
 
@@ -57,18 +60,19 @@ def make_problem(
 ) -> gpu_windows.Problem:
   """How the kernels of a call cut its work."""
   geometry = gpu_tiles.make_geometry(operands.query.shape, window)
+  width = sum(piece.size for piece in geometry.pieces)
+  wide, long = width > WHOLE_HEAD, geometry.length > WHOLE_LENGTH
   tile = min(TILE, max(gpu_tiles.MIN_EXTENT,
                        pl.next_power_of_2(geometry.length)))
-  tiles = geometry.num_tiles(tile)
-  kept = geometry.length * sum(piece.size for piece in geometry.pieces) * (
-      2 * operands.query.dtype.itemsize)
+  keys = tile if wide else min(2, geometry.num_tiles(tile)) * tile
+  queries = max(tile // 2, gpu_tiles.MIN_EXTENT) if wide or long else tile
+  kept = geometry.length * width * 2 * operands.query.dtype.itemsize
   return gpu_windows.Problem(
-      geometry, tile, min(2, tiles) * tile,
+      geometry, tile, keys, queries,
       use_qk_norm=operands.query_scale is not None,
       use_bias=operands.bias is not None,
-      use_identity=operands.is_image is not None, keep=kept <= MAX_KEPT_BYTES,
-      rows=rows_of_program(geometry.batch, geometry.heads * tiles),
-      interpret=interpret)
+      use_identity=operands.is_image is not None,
+      keep=kept <= MAX_KEPT_BYTES and not wide, interpret=interpret)
 
 
 def rows_of_program(batch: int, programs: int) -> int:
@@ -159,10 +163,11 @@ def backward(
 def _queries_backward(
     problem, operands, d_context, log_sum, delta):
   """Gradients of queries, their scale and the bias, in `Operands`."""
-  geometry, rows = problem.geometry, problem.rows
+  geometry = problem.geometry
   batch, (t, h, w), heads = geometry.batch, geometry.grid, geometry.heads
+  tiles = geometry.num_tiles(problem.queries)
+  rows = rows_of_program(batch, heads * tiles)
   parts, length = batch // rows, geometry.length
-  tiles = geometry.num_tiles(problem.tile)
   dim = geometry.head_dim
   tokens = pl.BlockSpec(
       (rows, t, h, w, None, dim), lambda i, k, p: (p, 0, 0, 0, k, 0))
@@ -184,10 +189,10 @@ def _queries_backward(
         pl.BlockSpec((None, None, None, dim), lambda i, k, p: (p, k, i, 0)))
   if problem.use_bias:
     inputs['bias'] = (_bias(operands), pl.BlockSpec(
-        (None, problem.tile, length), lambda i, k, p: (k, i, 0)))
+        (None, problem.queries, length), lambda i, k, p: (k, i, 0)))
     outputs['d_bias'] = (
         jax.ShapeDtypeStruct((parts, heads, length, length), jnp.float32),
-        pl.BlockSpec((None, None, problem.tile, length),
+        pl.BlockSpec((None, None, problem.queries, length),
                      lambda i, k, p: (p, k, i, 0)))
   if problem.use_identity:
     inputs['identity'] = (
@@ -195,7 +200,7 @@ def _queries_backward(
         pl.BlockSpec((rows,), lambda i, k, p: (p,)))
 
   def kernel(problem, refs):
-    to_operands.queries_kernel(problem, pl.program_id(0), refs)
+    to_operands.queries_kernel(problem, pl.program_id(0), rows, refs)
 
   out = _call(
       kernel, 'window_attention_backward_queries', problem, inputs, outputs,

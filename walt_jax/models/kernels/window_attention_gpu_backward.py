@@ -133,7 +133,7 @@ def keys_kernel(problem, refs):
   gpu_windows.unless_image(problem, refs, differentiate_all, pass_on_all)
 
 
-def queries_kernel(problem, tile, refs):
+def queries_kernel(problem, tile, batch_rows, refs):
   """Gradients of a tile of queries in all windows of a share of the rows.
 
   The tiles of the bias gradient that stay in registers cannot be chosen by a
@@ -146,19 +146,18 @@ def queries_kernel(problem, tile, refs):
   geometry = problem.geometry
   pieces = geometry.pieces
   query_scale = gpu_windows.load_scale(problem, refs.query_scale)
-  own = gpu_tiles.window_rows(geometry, tile, problem.tile)
+  own = gpu_tiles.window_rows(geometry, tile, problem.queries)
   in_block = dataclasses.replace(
-      own, tokens=jnp.arange(problem.tile, dtype=jnp.int32))
+      own, tokens=jnp.arange(problem.queries, dtype=jnp.int32))
 
-  def locate(row, place, tile):
+  def locate(row, place, tile, size):
     origin = tuple(index * extent for index, extent in zip(
         geometry.window_index(place), geometry.window, strict=True))
-    return gpu_tiles.window_rows(
-        geometry, tile, problem.tile, origin, (row,))
+    return gpu_tiles.window_rows(geometry, tile, size, origin, (row,))
 
   def differentiate_window(row, place, carry):
     d_scale, d_bias = carry
-    rows = locate(row, place, tile)
+    rows = locate(row, place, tile, problem.queries)
     normalized = gpu_windows.normalized(
         problem, gpu_tiles.load_columns(refs.query, rows, pieces),
         query_scale)
@@ -169,7 +168,7 @@ def queries_kernel(problem, tile, refs):
 
     def step(number, carry):
       d_query, d_bias = carry
-      columns = locate(row, place, number)
+      columns = locate(row, place, number, problem.tile)
       key = gpu_tiles.load_columns(refs.key, columns, pieces)
       value = gpu_tiles.load_columns(refs.value, columns, pieces)
 
@@ -182,7 +181,7 @@ def queries_kernel(problem, tile, refs):
 
       d_logits, = gpu_windows.apart(
           True, number, differentiate,
-          (problem.tile, problem.tile, jnp.float32))
+          (problem.queries, problem.tile, jnp.float32))
       if problem.use_bias:
         d_bias = tuple(
             jax.lax.cond(number == n, jnp.add, lambda x, _: x, x, d_logits)
@@ -193,7 +192,7 @@ def queries_kernel(problem, tile, refs):
 
     d_query, d_bias = jax.lax.fori_loop(
         0, geometry.num_tiles(problem.tile), step,
-        (gpu_tiles.zeros(problem.tile, pieces), d_bias))
+        (gpu_tiles.zeros(problem.queries, pieces), d_bias))
     d_query = tuple(d * geometry.head_dim ** -.5 for d in d_query)
     if problem.use_qk_norm:
       d_query, of_scale = gpu_tiles.normalize_gradient(
@@ -204,13 +203,13 @@ def queries_kernel(problem, tile, refs):
 
   def pass_on(row, place, carry):
     gpu_tiles.store_columns(
-        refs.d_query, locate(row, place, tile), pieces,
-        gpu_tiles.zeros(problem.tile, pieces))
+        refs.d_query, locate(row, place, tile, problem.queries), pieces,
+        gpu_tiles.zeros(problem.queries, pieces))
     return carry
 
   def window(number, carry):
     _, row, place = gpu_tiles.unravel(
-        number, (1, problem.rows, geometry.num_windows))
+        number, (1, batch_rows, geometry.num_windows))
     if not problem.use_identity:
       return differentiate_window(row, place, carry)
     return jax.lax.cond(
@@ -219,10 +218,10 @@ def queries_kernel(problem, tile, refs):
 
   d_bias = ()
   if problem.use_bias:
-    d_bias = tuple(jnp.zeros((problem.tile, problem.tile))
+    d_bias = tuple(jnp.zeros((problem.queries, problem.tile))
                    for _ in range(geometry.num_tiles(problem.tile)))
   d_scale, d_bias = jax.lax.fori_loop(
-      0, problem.rows * geometry.num_windows, window,
+      0, batch_rows * geometry.num_windows, window,
       (_no_gradient(problem), d_bias))
   if problem.use_qk_norm:
     gpu_tiles.store_vector(refs.d_query_scale, pieces, d_scale)
