@@ -40,6 +40,9 @@ _NO_FIRST_PASS = 'diffusion.self_condition_probability=0'
 CASES = {
     'ucf101_l_h100': Case('configs/ucf101.py:l', 'h100:1', 190,
                           ('data.batch_size=32', _NO_FIRST_PASS)),
+    'ucf101_l_h100_self_conditioning': Case(
+        'configs/ucf101.py:l', 'h100:1', 255,
+        ('data.batch_size=32', 'diffusion.self_condition_probability=0.9')),
     'ucf101_l': Case('configs/ucf101.py:l', 'v5p:2x2x1', 400,
                      ('data.batch_size=128', _NO_FIRST_PASS)),
     'ucf101_xl': Case('configs/ucf101.py', 'v5e:4x4', 850),
