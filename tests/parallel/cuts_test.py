@@ -52,14 +52,23 @@ class CutsTest(parameterized.TestCase):
 
   def test_the_most_is_cut_where_no_size_is_enough(self):
     self.assertEqual(cuts.largest_fsdp(STATE, 16, 1, RULES), 8)
-    state = STATE | dict(embedding=dict(kernel=leaf(5, 4)))
+    state = STATE | dict(embedding=dict(kernel=leaf(5, 60)))
     self.assertEqual(cuts.largest_fsdp(state, 16, 1, RULES), 4)
+    self.assertEqual(cuts.largest_fsdp(state, 7, 1, RULES), 7)
+
+  def test_vectors_and_tables_do_not_count(self):
+    """They are whole on every device by design, however many there are."""
+    state = STATE | dict(label_embedding=dict(embedding=leaf(1000, 16)))
+    found = cuts.cut(state, dict(fsdp=4, tensor=1), RULES)
+    self.assertAlmostEqual(found.share, 576 / 16612)
+    self.assertEqual(found.share_of_rules, 1)
+    cuts.check_fsdp(state, 4, 4, 1, RULES)
 
   def test_wrong_sizes_are_refused_with_those_that_are_not(self):
     state = dict(mlp_in=dict(kernel=leaf(96, 96)))
     cuts.check_fsdp(state, 32, 64, 1, RULES)
     with self.assertRaisesRegex(
-        errors.UserError, 'mesh.fsdp is 64, which leaves 100% .* set '
+        errors.UserError, 'mesh.fsdp is 64, which leaves 100% .*; set '
         'mesh.fsdp=32, or -1'):
       cuts.check_fsdp(state, 64, 64, 1, RULES)
     with self.assertRaisesRegex(

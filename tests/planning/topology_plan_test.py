@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.core import errors
@@ -20,6 +22,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives
 from walt_jax.planning import gpu
+from walt_jax.planning import hlo
 from walt_jax.planning import page as page_lib
 from walt_jax.planning import roofline
 from walt_jax.planning import summary
@@ -47,13 +50,15 @@ def load(spec=SMOKE, **overrides):
 class NamesTest(parameterized.TestCase):
 
   def test_slices(self):
-    chip, shape = topology.parse('v5p:4x4x4')
-    self.assertEqual((chip.name, shape), ('v5p', (4, 4, 4)))
-    self.assertEqual(topology.parse('v7x:2x2x1')[0].name, 'tpu7x')
+    slices, chip, shape = topology.parse('v5p:4x4x4')
+    self.assertEqual((slices, chip.name, shape), (1, 'v5p', (4, 4, 4)))
+    self.assertEqual(topology.parse('v7x:2x2x1')[1].name, 'tpu7x')
+    slices, chip, shape = topology.parse('3*v5e:2x4')
+    self.assertEqual((slices, chip.name, shape), (3, 'v5e', (2, 4)))
 
   @parameterized.parameters(
-      '', 'v5p', 'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0',
-      'gpu:x')
+      '', 'v5p', '0*v5e:2x2', '*v5e:2x2', '2*', '2*2*v5e:2x2', '2*h100:8',
+      'v9:2x2', 'v5p:4x4', 'v6e:0x8', 'v6e:8x8x8', 'gpu', 'gpu:0', 'gpu:x')
   def test_wrong_names_are_user_errors(self, name):
     self.assertEqual(cli.main(
         ['plan', '--config', SMOKE, '--topology', name]), 2)
@@ -182,7 +187,7 @@ class RooflineTest(absltest.TestCase):
         result.communication_seconds, 3 * 0.75e9 / (6 * 90e9))
     self.assertAlmostEqual(result.mfu, 0.5)
     self.assertLess(result.slow_mfu, result.mfu)
-    one_axis = roofline.collective_bandwidth(chip, 64, 4)
+    one_axis = roofline.collective_bandwidth(chip, 64, gather)
     self.assertEqual(one_axis, 2 * 90e9)
 
 
@@ -222,6 +227,33 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertTrue(found['sampler_program']['fits'])
     self.assertIn('Collectives', page_lib.page(
         dict(config='c') | summary.plan(config) | found))
+
+  @pytest.mark.slow
+  def test_between_slices_go_shards_of_gradients_alone(self):
+    """Once a step, added up: no weight is gathered, and no activation."""
+    config = load(mesh__data=1, mesh__fsdp=-1, data__batch_size=16,
+                  data__image_rows=8, model__width=512, model__mlp_width=2048,
+                  model__num_heads=8)
+    place = topology.get_slice('2*v5e:2x2')
+    mesh = meshes.mesh_of(config, place.devices)
+    self.assertEqual(dict(mesh.shape), dict(data=2, fsdp=4, tensor=1))
+    self.assertEqual([device.slice_index for device in mesh.devices.flat],
+                     [0] * 4 + [1] * 4)
+    run = absent_runs.absent_run(config, mesh)
+    text = run.lower_train_step().compile().as_text()
+    between = [one for one in collectives.collectives(text)
+               if one.between_slices]
+    self.assertEqual({(one.kind, one.count) for one in between},
+                     {('all-reduce', 1)})
+    # Narrow leaves are padded to tiles of 128.
+    ideal = aot.device_bytes(run.state.params, run.shardings.params)
+    self.assertBetween(sum(one.bytes for one in between), 0.8 * ideal,
+                       1.2 * ideal)
+    for name, computation in hlo.parse(text).computations.items():
+      for one in computation.instructions:
+        if one.opcode != 'send' and collectives.collective(one):
+          for group in collectives.device_groups(one):
+            self.assertLen({device // 4 for device in group}, 1, name)
 
   def test_the_sampler_alone(self):
     config = load(mesh__fsdp=4)

@@ -3,11 +3,27 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from walt_jax.planning import collectives
 from walt_jax.planning import hlo
 from walt_jax.planning import ledger
 from walt_jax.planning import topology
 from walt_jax.planning import tpu_charges
 
+# Between two slices the hosts add up; libtpu 0.0.42, shortened.
+SLICES = '''
+HloModule jit_step
+
+ENTRY %main (g: f32[256,8,128]) -> f32[256,8,128] {
+  %g = f32[256,8,128]{2,1,0:T(8,128)} parameter(0)
+  %id = u32[]{:T(128)} custom-call(), custom_call_target="SliceId"
+  %after = token[] after-all()
+  %recv = (f32[256,8,128]{2,1,0:T(8,128)}, u32[], token[]) recv(%after), channel_id=7, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.74_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send = (f32[256,8,128]{2,1,0:T(8,128)}, u32[], token[]) send(%g, %after), channel_id=8, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.74_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %sent = token[] send-done(%send), channel_id=8, is_host_transfer=true
+  %got = (f32[256,8,128]{2,1,0:T(8,128)}, token[]) recv-done(%recv), channel_id=7, is_host_transfer=true
+  ROOT %r = f32[256,8,128]{2,1,0:T(8,128)} get-tuple-element(%got), index=0
+}
+'''
 V5E = topology.Slice('v5e:2x2', topology.CHIPS['v5e'], (2, 2), ())
 # As libtpu 0.0.42 writes them, shortened: a loop of 12 turns over a product
 # with its cycles, a copy between memories that the product hides in part, an
@@ -158,6 +174,22 @@ class EndsTest(absltest.TestCase):
     names = [one.name for one in body.instructions]
     self.assertEqual(ledger.ends_of(body),
                      {names.index('k.1'): names.index('k.2')})
+
+  def test_what_goes_between_slices_has_their_network(self):
+    place = topology.Slice(
+        '2*v5e:2x2', topology.CHIPS['v5e'], (2, 2), (), num_slices=2)
+    charge, = tpu_charges.tpu_ledger(SLICES, place, {}).charges
+    # An all-reduce of two sends what it holds once, by 2 x 100 Gbit/s for 8.
+    self.assertEqual(charge.kind, 'all-reduce')
+    self.assertEqual(charge.bytes, 256 * 8 * 128 * 4)
+    self.assertAlmostEqual(charge.seconds, 2**20 / (200e9 / 8 / 8))
+    self.assertEqual(charge.how, 'network between slices')
+    one, = collectives.collectives(SLICES)
+    self.assertEqual((one.group_size, one.between_slices), (2, True))
+    self.assertEqual(list(collectives.totals([one])),
+                     ['all-reduce between slices'])
+    gather, = collectives.collectives(SLICES.replace('ALL_REDUCE', 'ALL_GATHER'))
+    self.assertEqual(gather.bytes, 2 * 2**20)  # What it makes.
 
 
 if __name__ == '__main__':

@@ -10,7 +10,8 @@ from walt_jax.core import errors
 from walt_jax.parallel import rules as partition
 
 PyTree = Any
-# What `fsdp` = -1 cuts at least, and a size that a user gives.
+# Of the leaves that have a rule for it: what `fsdp` = -1 cuts at least, and a
+# size that a user gives. Vectors and small tables have none.
 _WANTED_SHARE = 0.95
 _LEAST_SHARE = 0.9
 _GIB = 1 << 30
@@ -22,17 +23,19 @@ class Cut:
 
   Attributes:
     share: Part of the state's bytes, in [0, 1], in leaves that `fsdp` cuts.
+    share_of_rules: The same of the leaves that rules would have it cut.
     total_bytes: Bytes of the whole state.
     device_bytes: What each device holds of it.
   """
   share: float
+  share_of_rules: float
   total_bytes: int
   device_bytes: int
 
   @property
   def is_enough(self) -> bool:
     """Whether nine tenths are cut, as a size that a user gives must do."""
-    return self.share >= _LEAST_SHARE
+    return self.share_of_rules >= _LEAST_SHARE
 
   @property
   def words(self) -> str:
@@ -49,21 +52,21 @@ def cut(state: PyTree, axes: Mapping[str, int], rules: partition.Rules) -> Cut:
     axes: Sizes of `fsdp` and `tensor`, such as `Mesh.shape`.
     rules: Rules of the state's leaves.
   """
-  total = in_cut = held = 0
+  total = wanted = in_cut = held = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    spec = partition.placed_spec(
-        jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape,
-        axes, rules)
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    spec = partition.placed_spec(name, leaf.shape, axes, rules)
     size = math.prod(leaf.shape) * leaf.dtype.itemsize
     total += size
+    wanted += size * ('fsdp' in partition.leaf_spec(name, leaf.shape, rules))
     in_cut += size * ('fsdp' in spec and axes['fsdp'] > 1)
     held += size // math.prod(axes[name] for name in spec if name)
-  return Cut(in_cut / total if total else 1., total, held)
+  return Cut(in_cut / max(total, 1), in_cut / max(wanted, 1), total, held)
 
 
 def largest_fsdp(state: PyTree, limit: int, tensor: int,
                  rules: partition.Rules) -> int:
-  """The largest divisor of `limit` that cuts at least 95% of a state.
+  """The largest divisor of `limit` that cuts at least 95% of what rules cut.
 
   Where none does, the one that cuts most.
 
@@ -80,7 +83,7 @@ def largest_fsdp(state: PyTree, limit: int, tensor: int,
 
 def check_fsdp(state: PyTree, fsdp: int, limit: int, tensor: int,
                rules: partition.Rules) -> None:
-  """Refuses a size that leaves more than a tenth of a state whole.
+  """Refuses a size that leaves more than a tenth of what rules cut whole.
 
   Args:
     state: Arrays or their shapes.
@@ -101,14 +104,15 @@ def check_fsdp(state: PyTree, fsdp: int, limit: int, tensor: int,
              min((size for size in sizes if size > fsdp), default=0)]
   others = [f'mesh.fsdp={size}' for size in nearest if size]
   raise errors.UserError(
-      f'config key mesh.fsdp is {fsdp}, which leaves {1 - found.share:.0%} of '
-      'the state whole on every device: its axes do not divide by that; set '
+      f'config key mesh.fsdp is {fsdp}, which leaves '
+      f'{1 - found.share_of_rules:.0%} of the weights whole on every device: '
+      'their axes do not divide by that; set '
       f'{" or ".join(others) or "mesh.fsdp=1"}, or -1 for the largest that '
-      'cuts it')
+      'cuts them')
 
 
 def _shares(state, limit, tensor, rules) -> dict[int, float]:
   """Each divisor above 1 (or 1 alone) and the share that it cuts."""
   sizes = [size for size in range(2, limit + 1) if limit % size == 0] or [1]
-  return {size: cut(state, dict(fsdp=size, tensor=tensor), rules).share
-          for size in sizes}
+  return {size: cut(state, dict(fsdp=size, tensor=tensor), rules
+                    ).share_of_rules for size in sizes}

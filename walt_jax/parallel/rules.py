@@ -62,12 +62,11 @@ DENOISER_RULES: Rules = (
     (r'(^|/)down/kernel$', Matrix(P('fsdp'), P(None))),
     (r'(^|/)up/kernel$', Matrix(P(None), P('fsdp'))),
     (r'(^|/)kernel$', Matrix(P(None), P('fsdp'))),
-    # Tables of positions, relative offsets (heads last) and classes (whose rows
-    # stay on their device when they are looked up).
+    # Tables of positions, relative offsets (heads last) and classes.
     (r'(^|/)position/space$', P(None, None, None)),
     (r'(^|/)position/time$', P(None, None)),
     (r'(^|/)relative_bias$', P(None, None, None, 'tensor')),
-    (r'(^|/)label_embedding/embedding$', P(None, 'fsdp')),
+    (r'(^|/)label_embedding/embedding$', P(None, None)),
     *_VECTORS,
 )
 

@@ -2,7 +2,8 @@
 
 A collective inside a loop counts as often as the loop runs. Asynchronous ones
 count once: `-start` and `-done` are a pair, and XLA:TPU spreads a collective
-over many fusions, which all name the same channel.
+over many fusions, which all name the same channel. Between slices of TPUs it is
+a `send` to the hosts, which exchange it, and a `recv`.
 """
 import dataclasses
 import math
@@ -17,6 +18,10 @@ KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all',
          'ragged-all-to-all', 'collective-permute', 'collective-broadcast')
 _MESH_GROUPS = re.compile(
     r'replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}')
+# What the hosts do with what is sent, and the slices that take part.
+_BETWEEN_SLICES = re.compile(
+    r'_xla_megascale_target="\{([\d,]*)\}x.*'
+    r'_xla_megascale_transfer_type="(\w+)"')
 _MESH_AXIS = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?(?:=(\d+))?")
 
 
@@ -35,6 +40,7 @@ class Collective:
     op_name: Where it comes from in the model.
     is_ring: Whether a permute sends around a closed ring, as loops of partial
       products do; an exchange with neighbours alone has ends.
+    between_slices: Whether it goes over the network between slices of TPUs.
   """
   kind: str
   shape: str
@@ -44,6 +50,7 @@ class Collective:
   count: int
   op_name: str
   is_ring: bool = False
+  between_slices: bool = False
 
 
 def collectives(hlo: str) -> list[Collective]:
@@ -73,11 +80,15 @@ def collectives(hlo: str) -> list[Collective]:
 
 
 def totals(found: list[Collective]) -> dict[str, dict[str, int]]:
-  """By kind: `count`, `bytes` and `largest_bytes` of one step."""
+  """By kind: `count`, `bytes` and `largest_bytes` of one step.
+
+  What goes between slices is a kind of its own, 'all-reduce between slices'.
+  """
   result: dict[str, dict[str, int]] = {}
   for one in found:
+    apart = ' between slices' if one.between_slices else ''
     total = result.setdefault(
-        one.kind, dict(count=0, bytes=0, largest_bytes=0))
+        one.kind + apart, dict(count=0, bytes=0, largest_bytes=0))
     total['count'] += one.count
     total['bytes'] += one.count * one.bytes
     total['largest_bytes'] = max(total['largest_bytes'], one.largest_bytes)
@@ -85,6 +96,10 @@ def totals(found: list[Collective]) -> dict[str, dict[str, int]]:
 
 
 def _kind(instruction: hlo_lib.Instruction) -> str | None:
+  if instruction.opcode == 'send':
+    match = _BETWEEN_SLICES.search(instruction.attributes)
+    kind = match[2].lower().replace('_', '-') if match else None
+    return kind if kind in KINDS else None
   opcode = instruction.opcode.removesuffix('-start')
   return opcode if opcode in KINDS else None
 
@@ -95,6 +110,8 @@ def collective(instruction: hlo_lib.Instruction, count: int = 1
   kind = _kind(instruction)
   if kind is None:
     return None
+  if instruction.opcode == 'send':
+    return _between_slices(instruction, kind, count)
   group = _group_size(instruction.attributes)
   shapes = list(instruction.shapes)
   if instruction.opcode.endswith('-start') and kind != 'all-reduce':
@@ -106,6 +123,20 @@ def collective(instruction: hlo_lib.Instruction, count: int = 1
       kind, str(largest), largest.num_bytes * factor,
       sum(shape.num_bytes for shape in shapes) * factor, group, count,
       instruction.op_name, _is_ring(instruction.attributes))
+
+
+def _between_slices(instruction: hlo_lib.Instruction, kind: str, count: int
+                    ) -> Collective:
+  """What a host hands to the hosts of other slices."""
+  match = _BETWEEN_SLICES.search(instruction.attributes)
+  assert match is not None
+  slices = len(match[1].split(','))
+  sent = instruction.shapes[0]
+  # All-gathers are told by what they make.
+  factor = slices if kind == 'all-gather' else 1
+  return Collective(
+      kind, str(sent), sent.num_bytes * factor, sent.num_bytes * factor, slices,
+      count, instruction.op_name, between_slices=True)
 
 
 def _is_ring(rest: str) -> bool:

@@ -23,11 +23,12 @@ class Place:
   Attributes:
     name: Such as 'v5p:4x4x4' or 'h100:8'.
     chip: Figures of its chips; of GPUs as `gpu_chip` gives them.
-    num_chips: Chips.
+    num_chips: Chips of all slices.
     devices: JAX devices, to make a mesh of.
     compile: Compiles a traced program at an effort for speed, see `aot`, and
       charges it; there is no ledger where the compiler gives no program.
     notes: What the predicted times take for granted.
+    num_slices: Slices of TPUs.
   """
   name: str
   chip: topology.Chip
@@ -35,6 +36,7 @@ class Place:
   devices: tuple[jax.Device, ...]
   compile: Callable[[jax.stages.Traced, float], Compiled]
   notes: tuple[str, ...]
+  num_slices: int = 1
 
   @property
   def is_gpus(self) -> bool:
@@ -78,7 +80,8 @@ def get(name: str) -> Place:
     notes.append(f'assumed, not published: {chip.assumed}')
   return Place(
       place.name, chip, place.num_chips, place.devices,
-      functools.partial(tpu_programs.compile_program, place), tuple(notes))
+      functools.partial(tpu_programs.compile_program, place), tuple(notes),
+      place.num_slices)
 
 
 def slice_of(name: str, flag: str) -> topology.Slice:
@@ -101,4 +104,4 @@ def gpu_chip(chip: gpu_topology.GpuChip, count: int) -> topology.Chip:
            else chip.network_bandwidth)
   return topology.Chip(
       chip.name, chip.name, 1, chip.peak_flops, chip.hbm_bytes,
-      chip.hbm_bandwidth, speed / 2, 1, clock=0.)
+      chip.hbm_bandwidth, speed / 2, 1, chip.network_bandwidth, clock=0.)

@@ -79,7 +79,7 @@ class Found:
     return roofline_lib.roofline(
         self.place.chip, self.place.num_chips, model_flops=self.model_flops,
         executed_flops=max(self.executed_flops, self.model_flops),
-        moved=self.compiled.collectives)
+        moved=self.compiled.collectives, num_slices=self.place.num_slices)
 
   def as_json(self) -> dict[str, Any]:
     """Plain values; keys in docs/scaling.md."""

@@ -9,7 +9,8 @@ ASSUMPTIONS = (
     'arithmetic runs at the published bfloat16 peak; element-wise work and '
     'memory traffic are not counted',
     'a collective among all chips uses both links of every torus axis, any '
-    'other both links of one axis, at the full rate of the links',
+    'other both links of one axis, at the full rate of the links; what goes '
+    "between slices has the chip's share of its host's network",
     'the estimate overlaps collectives with arithmetic; the slow estimate '
     'does not',
 )
@@ -38,21 +39,23 @@ class Roofline:
 def roofline(
     chip: topology.Chip, num_chips: int, *, model_flops: int,
     executed_flops: int, moved: Sequence[collectives_lib.Collective],
+    num_slices: int = 1,
 ) -> Roofline:
   """Estimates a step.
 
   Args:
     chip: Chip of the slice.
-    num_chips: Number of chips of the slice.
+    num_chips: Number of chips of all slices.
     model_flops: FLOPs that the model needs for the step, whole slice.
     executed_flops: Those with recomputation.
     moved: Collectives of one device.
+    num_slices: Number of slices.
   """
   peak = chip.peak_flops * num_chips
   compute = executed_flops / peak
   communication = sum(
       one.count * transfer_bytes(one) / collective_bandwidth(
-          chip, num_chips, one.group_size) for one in moved)
+          chip, num_chips // num_slices, one) for one in moved)
   fast, slow = max(compute, communication), compute + communication
   return Roofline(compute, communication, fast, slow,
                   model_flops / (peak * fast), model_flops / (peak * slow))
@@ -67,8 +70,10 @@ def transfer_bytes(one: collectives_lib.Collective) -> float:
   return rounds * one.bytes * (size - 1) / size
 
 
-def collective_bandwidth(
-    chip: topology.Chip, num_chips: int, group_size: int) -> float:
-  """Bytes/s that a chip sends in a collective of `group_size` devices."""
-  everyone = group_size >= num_chips
+def collective_bandwidth(chip: topology.Chip, num_chips: int,
+                         one: collectives_lib.Collective) -> float:
+  """Bytes/s that a chip sends in a collective, of `num_chips` in a slice."""
+  if one.between_slices:
+    return chip.network_bandwidth
+  everyone = one.group_size >= num_chips
   return 2 * chip.link_bandwidth * (chip.torus_axes if everyone else 1)

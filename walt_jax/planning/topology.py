@@ -34,6 +34,8 @@ class Chip:
     link_bandwidth: Bytes/s of one inter-chip link in one direction; a chip has
       two links a torus axis.
     torus_axes: Axes of the interconnect's torus.
+    network_bandwidth: Bytes/s that a chip's share of its host's network cards
+      sends to other slices.
     clock: Cycles/s of the cores, by which the compiler's cycles become time.
     num_cores: Cores that share the work of one JAX device.
     assumed: What of these is neither published nor stated by the compiler.
@@ -46,22 +48,27 @@ class Chip:
   hbm_bandwidth: float
   link_bandwidth: float
   torus_axes: int
+  network_bandwidth: float
   clock: float
   num_cores: int = 1
   assumed: str = ''
 
 
 # Clocks of v4, v5e and v5p as published; the other two are those at which four
-# arrays of 256 x 256 multipliers a core reach the published peak.
+# arrays of 256 x 256 multipliers a core reach the published peak. Network cards
+# of v5e and v6e as published, 2 x 100 and 4 x 200 Gbit/s for 8 chips.
+_NETWORK = 'of its network, 200 Gbit/s a host of 4 chips'
 CHIPS = {chip.name: chip for chip in (
-    Chip('v4', 'v4', 2, 275e12, int(30.5 * _GIB), 1.228e12, 45e9, 3, 1.05e9),
-    Chip('v5e', 'v5e', 1, 197e12, int(15.75 * _GIB), 0.819e12, 45e9, 2, 1.5e9),
+    Chip('v4', 'v4', 2, 275e12, int(30.5 * _GIB), 1.228e12, 45e9, 3, 6.25e9,
+         1.05e9, assumed=f'a share {_NETWORK}'),
+    Chip('v5e', 'v5e', 1, 197e12, int(15.75 * _GIB), 0.819e12, 45e9, 2, 3.125e9,
+         1.5e9),
     Chip('v5p', 'v5p', 1, 459e12, int(95.74 * _GIB), 2.765e12, 90e9, 3,
-         1.75e9, num_cores=2),
+         6.25e9, 1.75e9, num_cores=2, assumed=f'a share {_NETWORK}'),
     Chip('v6e', 'v6e', 1, 918e12, int(31.25 * _GIB), 1.638e12, 90e9, 2,
-         1.75e9, assumed='a clock of 1.75 GHz'),
+         12.5e9, 1.75e9, assumed='a clock of 1.75 GHz'),
     Chip('tpu7x', 'tpu7x', 2, 2307e12, int(189.5 * _GIB), 7.38e12, 100e9, 3,
-         2.2e9, assumed='a clock of 2.2 GHz'),
+         12.5e9, 2.2e9, assumed='a clock of 2.2 GHz, 400 Gbit/s a host of 4'),
 )}
 # Names that people use for the same chip.
 _ALIASES = {'v7x': 'tpu7x', 'v5litepod': 'v5e', 'v5lite': 'v5e'}
@@ -78,43 +85,53 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """An absent slice.
+  """An absent slice, or several of one shape.
 
   Attributes:
-    name: Such as 'v5p:4x4x4'.
+    name: Such as 'v5p:4x4x4' or '2*v5p:4x4x4'.
     chip: Its chips.
-    shape: Chips along each axis.
+    shape: Chips along each axis of a slice.
     devices: Its JAX devices, to make a mesh of.
+    num_slices: Number of slices.
   """
   name: str
   chip: Chip
   shape: tuple[int, ...]
   devices: tuple[jax.Device, ...]
+  num_slices: int = 1
 
   @property
   def num_chips(self) -> int:
     """Chips, which are fewer than devices on v4 and tpu7x."""
+    return self.num_slices * self.chips_of_slice
+
+  @property
+  def chips_of_slice(self) -> int:
+    """Chips of one slice."""
     return math.prod(self.shape)
 
 
-def parse(name: str) -> tuple[Chip, tuple[int, ...]]:
-  """Splits 'v5p:4x4x4' into the chip and the shape.
+def parse(name: str) -> tuple[int, Chip, tuple[int, ...]]:
+  """Splits '2*v5p:4x4x4' into the slices, the chip and a slice's shape.
 
   Raises:
     UserError: On anything else.
   """
-  kind, _, grid = name.partition(':')
+  match = re.fullmatch(r'(?:([1-9]\d{0,3})\*)?(.*)', name, re.DOTALL)
+  assert match is not None
+  kind, _, grid = match[2].partition(':')
   chip = CHIPS.get(_ALIASES.get(kind, kind))
   if chip is None or not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', grid):
     raise errors.UserError(
         f'--topology {name}: give CHIP:SHAPE such as v5p:4x4x4 or v6e:8x8, '
-        f'with a chip of {", ".join(CHIPS)}; or GPUs, such as h100:8; or gpu:N')
+        f'2*CHIP:SHAPE for two slices, with a chip of {", ".join(CHIPS)}; or '
+        'GPUs, such as h100:8; or gpu:N')
   shape = tuple(int(size) for size in grid.split('x'))
   if len(shape) != chip.torus_axes:
     raise errors.UserError(
         f'--topology {name}: {chip.name} slices have {chip.torus_axes} axes, '
         f'such as {chip.name}:{"x".join(["4"] * chip.torus_axes)}')
-  return chip, shape
+  return int(match[1] or 1), chip, shape
 
 
 def get_slice(name: str) -> Slice:
@@ -123,26 +140,29 @@ def get_slice(name: str) -> Slice:
   Raises:
     UserError: If there is no such slice, or libtpu is not installed.
   """
-  chip, shape = parse(name)
+  num_slices, chip, shape = parse(name)
   if importlib.util.find_spec('libtpu') is None:
     raise errors.UserError(
         f'--topology {name} needs libtpu, which compiles for absent TPUs; '
         f'install it by {extras.command("tpu_plan")}')
   full = f'{chip.library_name}:{"x".join(map(str, shape))}'
+  several = dict(num_slices=num_slices) if num_slices > 1 else {}
   try:
     with _environment():
-      devices = topologies.get_topology_desc(full, platform='tpu').devices
+      devices = topologies.get_topology_desc(
+          full, platform='tpu', **several).devices
   except Exception as e:
     raise errors.UserError(f'--topology {name} is no slice that can be had: '
                            f'{" ".join(str(e).split())}') from e
   described: list[Any] = list(devices)  # Devices of other platforms lack them.
-  chips = {tuple(device.coords) for device in described}
-  if len(chips) != math.prod(shape) or (
+  chips = {(device.slice_index, *device.coords) for device in described}
+  if len(chips) != num_slices * math.prod(shape) or (
       len(devices) != len(chips) * chip.num_devices):
     raise RuntimeError(f'{full} has {len(devices)} devices on {len(chips)} '
                        f'chips; {chip} was expected.')
-  return Slice(f'{chip.name}:{"x".join(map(str, shape))}', chip, shape,
-               tuple(devices))
+  one = f'{chip.name}:{"x".join(map(str, shape))}'
+  return Slice(one if num_slices == 1 else f'{num_slices}*{one}', chip, shape,
+               tuple(devices), num_slices)
 
 
 @contextlib.contextmanager

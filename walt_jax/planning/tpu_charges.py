@@ -28,11 +28,12 @@ _ASYNC_START, _ASYNC_DONE = 'AsyncCollectiveStart', 'AsyncCollectiveDone'
 _FREE = frozenset((
     'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast',
     'after-all', 'partition-id', 'replica-id', 'opt-barrier', 'domain',
-    'add-dependency', 'get-dimension-size'))
+    'add-dependency', 'get-dimension-size',
+    'recv'))  # The `send` of the same exchange is charged.
 # They say something of memory or of values, and run nothing.
 _FREE_CALLS = frozenset((
     'AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound',
-    'Sharding', 'annotate_device_placement'))
+    'Sharding', 'annotate_device_placement', 'SliceId'))
 _DMA = ('copy-start', 'slice-start')
 _PASSES = frozenset((
     'copy', 'transpose', 'convert', 'broadcast', 'reshape', 'concatenate',
@@ -170,10 +171,11 @@ class Charger:
                   collective: collectives_lib.Collective) -> ledger.Charge:
     sent = int(roofline.transfer_bytes(collective))
     speed = roofline.collective_bandwidth(
-        self.place.chip, self.place.num_chips, collective.group_size)
+        self.place.chip, self.place.chips_of_slice, collective)
     return dataclasses.replace(
         self._charge(one, collective.kind, sent / speed, sent, 0,
-                     'links of the axis'), shape=collective.shape)
+                     'network between slices' if collective.between_slices
+                     else 'links of the axis'), shape=collective.shape)
 
   def _custom_call(self, computation: hlo.Computation, one: hlo.Instruction
                    ) -> ledger.Charge | None:
