@@ -96,6 +96,17 @@ def _tiling(result: Any) -> Iterable[Cells]:
         for one in overlaps))
 
 
+def _tokenizer_gan(result: Any) -> Iterable[Cells]:
+  run = result['runs'][0]
+  with_gan, without = run['ucf101_small'], run['ucf101_small_no_gan']
+  for step in with_gan:
+    pairs = ((f'{with_gan[step][key]:{form}}', f'{without[step][key]:{form}}')
+             for key, form in (('psnr', '.2f'), ('ssim', '.3f'),
+                               ('perceptual_lite2', '.3f'), ('rfvd', '.0f')))
+    yield (f'{int(step):,}', *(
+        a if a == b else f'{a} / {b}' for a, b in pairs))
+
+
 def _upscaling(result: Any) -> Iterable[Cells]:
   def number(row, key, form):
     return f'{row[key]:{form}}' if key in row else ''
@@ -213,6 +224,9 @@ TABLES = (
     Table('noise_augmentation', 'sampling.md', 'noise_augmentation.json',
           ('noise on the input (deviations)', 'method', 'PSNR, dB',
            'perceptual'), _noise_augmentation),
+    Table('tokenizer_gan', 'tokenizer.md', 'tokenizer_gan.json',
+          ('step', 'PSNR, dB', 'SSIM', 'perceptual (Lite2)', 'rFVD'),
+          _tokenizer_gan),
     Table('tiling', 'tokenizer.md', 'tiling.json',
           ('norm, tile in cells', 'overlap 1 (work)', '2', '4', '8'), _tiling),
     Table('plans', 'plans.md', 'plans.json',
