@@ -211,7 +211,7 @@ class ExecutionTest(parameterized.TestCase):
         spacetime_window=(5, 2, 2), text_window='spatial', lora_rank=2,
         use_text=True, use_qk_norm=True, use_relative_bias=True,
         activation='gelu', attention_form='xla', passes_form='plain',
-        flat_products=False, dtype=jnp.float32)
+        flat_products=False, keeps_activation=False, dtype=jnp.float32)
 
     class Looped(denoiser_lib.Denoiser):
 

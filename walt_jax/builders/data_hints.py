@@ -41,9 +41,8 @@ def check_present(config: schema.Experiment) -> None:
         f'(--config.data.path=DIR), made with: {command(config)}')
   for key in ('path', 'image_path'):
     for name in open.names_in(getattr(data, key)):
-      folder = paths.path(name)
       if not name.startswith('tfds:') and not (
-          folder / manifest_lib.MANIFEST).is_file():
+          paths.path(name) / manifest_lib.MANIFEST).is_file():
         images = key == 'image_path'
         output = manifest_lib.hinted_folders(name)[1]
         if data.name == 'latents':  # Beside what was prepared of raw files.

@@ -23,6 +23,11 @@ import uuid
 from walt_jax.core import errors
 from walt_jax.core import extras
 
+# Where TensorFlow is installed, etils would let it open buckets: it takes
+# seconds to import, and its errors are others. One library opens them. Orbax
+# uses etils too, which looks once.
+os.environ.setdefault('EPATH_USE_TF', 'false')
+
 SCHEME = 'gs://'
 # The most that is waited for a bucket to answer, before anything runs.
 REACH_SECONDS = 45.0
@@ -184,9 +189,6 @@ def _bucket(of: str | os.PathLike) -> Any:
 @functools.cache
 def _libraries() -> tuple[Any, Any]:
   """etils' paths and fsspec, which take long to import."""
-  # Where TensorFlow is installed, etils would let it open buckets: it takes
-  # seconds to import, and its errors are others. One library opens them.
-  os.environ.setdefault('EPATH_USE_TF', 'false')
   # gcsfs would ask of which kind a bucket is, at every call, and warn where
   # that is not allowed; no more than what all kinds have is used here.
   os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
