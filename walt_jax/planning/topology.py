@@ -155,7 +155,9 @@ def get_slice(name: str) -> Slice:
     raise errors.UserError(f'--topology {name} is no slice that can be had: '
                            f'{" ".join(str(e).split())}') from e
   described: list[Any] = list(devices)  # Devices of other platforms lack them.
-  chips = {(device.slice_index, *device.coords) for device in described}
+  # One slice alone does not number its devices' slices.
+  chips = {(getattr(device, 'slice_index', 0), *device.coords)
+           for device in described}
   if len(chips) != num_slices * math.prod(shape) or (
       len(devices) != len(chips) * chip.num_devices):
     raise RuntimeError(f'{full} has {len(devices)} devices on {len(chips)} '
