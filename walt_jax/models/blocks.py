@@ -131,7 +131,8 @@ class Mlp(nn.Module):
     width = x.shape[-1]
     linear = functools.partial(Linear, dtype=self.dtype)
     kernel, bias = linear(self.mlp_width, name='mlp_in')(width)
-    hidden = nn.with_logical_constraint(x @ kernel, HIDDEN_AXES)
+    hidden = nn.with_logical_constraint(
+        projections_lib.product(x, kernel), HIDDEN_AXES)
     kernel, out_bias = linear(width, name='mlp_out')(self.mlp_width)
     return branches.Branch(
         passes.gelu_product(hidden, bias, kernel, self.passes_form,

@@ -19,7 +19,8 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """[..., D] by a kernel [D, F], the tokens as rows of one matrix.
 
   Where the token axes are no whole tiles of a TPU, XLA would lay tokens out
-  anew for the gradient of the kernel.
+  anew for the gradient of the kernel. And with JAX 0.12, on CPUs that have
+  bfloat16, XLA sums that gradient over several axes in bfloat16.
   """
   out = x.reshape(-1, x.shape[-1]) @ kernel
   return out.reshape(*x.shape[:-1], -1)
