@@ -83,7 +83,7 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
       tokenizer=tokenizer.module,
       encode_text=text.encode if text else None,
       low_res_factor=objective.denoiser.low_res_factor,
-      num_shards=num_shards)
+      num_shards=num_shards, rows_at_once=config.tokenizer.encode_rows)
   frozen = dict(tokenizer=tokenizer.frozen)
   if text:
     frozen['text'] = text.params

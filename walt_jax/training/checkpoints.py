@@ -24,6 +24,7 @@ PyTree = Any
 # by which step. `optimizer.decay_steps`, not `train.num_steps`, sets the rate.
 _FREE_KEYS = re.compile(
     r'^(train|mesh|sampler|derived\.frame_rate)(\.|$)'
+    r'|^tokenizer\.encode_rows$'
     r'|^model\.(attention_form|passes_form|remat_policy|scan_unroll)$'
     r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
 

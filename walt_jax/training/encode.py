@@ -14,6 +14,7 @@ from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
+from walt_jax.training import row_parts
 
 EncodeText = Callable[..., jax.Array]
 
@@ -28,11 +29,14 @@ class LatentEncoder:
     low_res_factor: 0, or how many times smaller the low-resolution input of a
       super-resolution stage is.
     num_shards: Data shards of the batch; each joins its own rows.
+    rows_at_once: Rows of a shard that are encoded at once, videos or images;
+      0: as many as the memory of a part allows, see `row_parts`.
   """
   tokenizer: autoencoder.Autoencoder
   encode_text: EncodeText | None = None
   low_res_factor: int = 0
   num_shards: int = 1
+  rows_at_once: int = 0
 
   def __call__(self, frozen: dict, batch: types.Batch,
                key: jax.Array) -> types.LatentBatch:
@@ -66,29 +70,40 @@ class LatentEncoder:
 
   def _rows(self, frozen, rows, is_image, key) -> types.LatentBatch:
     key_high, key_low = jax.random.split(key)
-    encode = inference.encode_images if is_image else (
-        inference.encode_posterior)
-    params = frozen['tokenizer']['params']
     posterior, low_res = rows.posterior, rows.low_res
     if posterior is None:
-      pixels = pixels_lib.to_unit_range(rows.pixels)
-      posterior = encode(self.tokenizer, params, pixels)
-      if self.low_res_factor:
-        low_res = encode(
-            self.tokenizer, params,
-            pixels_lib.downsample(pixels, self.low_res_factor))
+      posterior, low_res = self._in_parts(
+          lambda pixels: self._posteriors(
+              frozen['tokenizer']['params'], pixels, is_image), rows.pixels)
     normalised = lambda p, k: statistics.normalise(
         statistics.sample_posterior(_as_float32(p), k),
         frozen['tokenizer']['statistics'])
     text = rows.text
     if text is None and rows.text_ids is not None:
-      text = self.encode_text(frozen['text'], rows.text_ids, rows.text_mask)
+      text = self._in_parts(
+          lambda ids, mask: self.encode_text(frozen['text'], ids, mask),
+          rows.text_ids, rows.text_mask)
     return types.LatentBatch(
         latents=normalised(posterior, key_high),
         is_image=jnp.full((posterior.mean.shape[0],), is_image),
         label=rows.label, text=text, text_mask=rows.text_mask, own=rows.own,
         low_res=(normalised(low_res, key_low) if self.low_res_factor
                  else None))
+
+  def _posteriors(self, params, pixels, is_image: bool):
+    """Posteriors of rows, and of the same at low resolution or None."""
+    encode = inference.encode_images if is_image else (
+        inference.encode_posterior)
+    high = encode(self.tokenizer, params, pixels)
+    if not self.low_res_factor:
+      return high, None
+    # Of uint8, as in a latent cache: means of floats are rounded either way.
+    return high, encode(self.tokenizer, params, pixels_lib.downsample(
+        pixels, self.low_res_factor))
+
+  def _in_parts(self, function: Callable, *rows):
+    return row_parts.map_rows(
+        function, self.num_shards, self.rows_at_once, *rows)
 
 
 def _as_float32(posterior: types.Posterior) -> types.Posterior:

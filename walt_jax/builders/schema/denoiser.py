@@ -22,10 +22,14 @@ class Tokenizer:
     random: Stand-in for a trained one; empty for none.
     normalise: Whether latents are brought to zero mean and unit variance a
       channel (Table 3e: without, FVD is 67.9 in place of 60.7).
+    encode_rows: Rows of the batch that a shard encodes at once, videos or
+      images (their text, too): the largest number up to this that divides the
+      shard's rows. 0: as many as take about 2 GiB, by an estimate.
   """
   workdir: Location = ''
   random: tokenizer.RandomTokenizer | None = None
   normalise: bool = True
+  encode_rows: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
