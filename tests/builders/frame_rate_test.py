@@ -159,8 +159,9 @@ class WrittenRateTest(parameterized.TestCase):
     job = job_lib.PreparedJob(
         requests_of_all, pipeline.plan(), [cascade_test.SETTINGS] * 2,
         [None], 1)
-    output_lib.draw(pipeline, job, output_lib.Output(out, 'webp'),
-                    report=lambda *_: None)
+    output_lib.draw(
+        pipeline, job, output_lib.Output(out, 'webp', all_stages=True),
+        report=lambda *_: None)
     found = samples_lib.read_samples(out)
     self.assertEqual((found.fps, found.settings['fps_origin']), (rate, 'run'))
     for name in ('00000.mp4', '00000.s0.mp4'):
@@ -169,6 +170,23 @@ class WrittenRateTest(parameterized.TestCase):
     with Image.open(out / '00000.webp') as image:
       image.load()
       self.assertEqual(image.info['duration'], 1000 / rate)
+
+  def test_earlier_stages_are_written_only_if_asked_for(self):
+    pipeline = dataclasses.replace(
+        cascade_test.pipeline_of(('base', ()), ('add', ())),
+        tokenizer=types.SimpleNamespace(sha256=''))
+    pipeline.__dict__['codec'] = _DescribedCodec()
+    job = job_lib.PreparedJob(
+        [cascade_test.Request()], pipeline.plan(),
+        [cascade_test.SETTINGS] * 2, [None], 1)
+    out = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    output_lib.draw(pipeline, job, output_lib.Output(out),
+                    report=lambda *_: None)
+    found = samples_lib.read_samples(out)
+    self.assertEqual([p.name for p in out.glob('*.npy')], ['00000.npy'])
+    self.assertEqual(found.entries[0].stages, {})
+    self.assertEqual([tuple(stage.shape) for stage in found.stages],
+                     [(17, 1, 1, 3)] * 2)
 
 
 if __name__ == '__main__':

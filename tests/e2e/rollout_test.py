@@ -79,7 +79,8 @@ class RolloutTest(absltest.TestCase):
   def sample(self, out, *argv, code=0):
     result = tiny.walt(
         'sample', '--workdir', f'{self.base},{self.sr}', '--out',
-        self.folder / out, '--steps', 2, '--batch_size', 2, *argv)
+        self.folder / out, '--steps', 2, '--batch_size', 2, '--all_stages',
+        *argv)
     self.assertEqual(result.code, code, result.err)
     return result if code else samples_lib.read_samples(self.folder / out)
 

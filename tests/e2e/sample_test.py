@@ -46,7 +46,8 @@ class SampleTest(absltest.TestCase):
     workdirs = workdirs or [cls.base, cls.sr]
     result = tiny.walt(
         'sample', '--workdir', ','.join(map(str, workdirs)), '--out', out,
-        '--requests', cls.file, '--steps', STEPS, *argv, devices=devices)
+        '--requests', cls.file, '--steps', STEPS, '--all_stages', *argv,
+        devices=devices)
     if result.code:
       raise AssertionError(result.err)
 

@@ -92,7 +92,7 @@ def make_files(files: pathlib.Path) -> None:
       ('base,sr', 'samples', _CASCADE),
       ('base', 'samples_factorized', _FACTORIZED)):
     run('sample', '--workdir', workdirs, '--out', out, '--requests',
-        'requests.jsonl', *argv)
+        'requests.jsonl', '--all_stages', *argv)
   run('evaluate', 'reconstruction', '--workdir', 'tokenizer', '--real',
       'prepared:heldout:16x16', '--json', 'reconstruction.json')
   for path in files.glob('*/tensorboard'):

@@ -38,7 +38,8 @@ class ExactCodec:
     b, t, h, w = grey.shape
     return grey.reshape(b, t // F_T, F_T, h, w).transpose(0, 1, 3, 4, 2)
 
-  def decode(self, latents):
+  def decode(self, latents, rows=None):
+    del rows
     b, t, h, w, c = latents.shape
     grey = latents.transpose(0, 1, 4, 2, 3).reshape(b, t * c, h, w)
     grey = np.rint(grey[:, F_T - 1:]).astype(np.uint8)

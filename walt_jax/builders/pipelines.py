@@ -77,7 +77,14 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   return pipeline_lib.Pipeline(
       tokenizer=loaded[0], stages=stages,
       text=text_encoders.text_encoder_of(texts[0]) if texts else None,
-      frame_rate=rate, trained_rate=trained, rate_origin=origin)
+      frame_rate=rate, trained_rate=trained, rate_origin=origin,
+      devices=_devices(mesh))
+
+
+def _devices(mesh: jax.sharding.Mesh) -> tuple[jax.Device, ...]:
+  """What the tokenizer is spread over: this process's devices, if several."""
+  devices = tuple(mesh.local_devices)
+  return devices if len(devices) > 1 else ()
 
 
 def _rates(config: schema.DenoiserExperiment, derived: Mapping[str, Any]
@@ -267,7 +274,8 @@ def pipeline_in_training(
               allow_code=True),  # The run has imported it already.
           config.tokenizer),
       stages=(stage,), text=text_encoders.text_encoder_of(config),
-      frame_rate=rate, trained_rate=trained, rate_origin=origin)
+      frame_rate=rate, trained_rate=trained, rate_origin=origin,
+      devices=_devices(mesh))
 
 
 def _read_export(workdir: str, mesh):

@@ -27,11 +27,13 @@ def run(args: argparse.Namespace) -> None:
   job = job_lib.prepare(requests.sampling_job(args), pipeline)
   _check_out(args.out)
   output = output_lib.Output(
-      paths.path(args.out), animation=args.animation, settings=dict(
+      paths.path(args.out), animation=args.animation,
+      all_stages=args.all_stages, settings=dict(
           seed=args.seed, requests=args.requests, animation=args.animation,
           devices=[str(d) for d in mesh.devices.flat]))
   print(f'sampling: {mesh_lib.words(mesh)}; compiler options: '
         f'{compiler_options.words(mesh_lib.platform(mesh))}', flush=True)
+  print(f'decoding: {output_lib.decoding(pipeline, job).words}', flush=True)
   with rules.activate(mesh), _Bars() as bars:
     output_lib.draw(pipeline, job, output, report=bars.report)
   count = len(job.requests)

@@ -1,4 +1,4 @@
-"""Host memory: its peak, and on a CPU its reuse from step to step.
+"""Host memory: its peak, what is free, and its reuse from step to step.
 
 glibc returns large freed blocks to the kernel at once. XLA's CPU backend
 allocates and frees its buffers in every step, so that each step waits for the
@@ -8,6 +8,7 @@ processor time is the kernel's.
 import ctypes
 import glob
 import os
+import pathlib
 import resource
 import sys
 
@@ -20,6 +21,9 @@ _OPTIONS = (
 )
 _ACCELERATORS = ('/dev/nvidia[0-9]*', '/dev/kfd', '/dev/accel*',
                  '/dev/vfio/[0-9]*')
+# Of Linux: memory that programs may still take, and a container's own limit.
+_MEMINFO = pathlib.Path('/proc/meminfo')
+_CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
 def keep_freed() -> None:
@@ -46,3 +50,27 @@ def peak_bytes() -> int:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   # macOS counts in bytes, Linux in KiB.
   return peak if sys.platform == 'darwin' else 1024 * peak
+
+
+def available_bytes() -> int:
+  """Returns the memory that this process may still take, in bytes.
+
+  What the kernel says is available, or less where a container has a limit;
+  where no kernel says so, half of the machine's memory.
+  """
+  try:
+    lines = dict(line.split(':') for line in
+                 _MEMINFO.read_text().splitlines())
+    free = 1024 * int(lines['MemAvailable'].split()[0])
+  except (OSError, KeyError, ValueError):
+    free = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
+  try:
+    limit = int((_CGROUP / 'memory.max').read_text())
+    used = int((_CGROUP / 'memory.current').read_text())
+    # Files that the kernel keeps until somebody needs the memory.
+    stat = dict(line.split() for line in
+                (_CGROUP / 'memory.stat').read_text().splitlines())
+    used -= int(stat['inactive_file'])
+  except (OSError, KeyError, ValueError):  # There is no limit that it knows.
+    return free
+  return min(free, max(limit - used, 0))

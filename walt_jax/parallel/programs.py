@@ -21,6 +21,10 @@ class Program:
     self._compiled: dict[Any, Callable] = {}
     self.compile_seconds = 0.0
 
+  def trace(self, *arguments) -> jax.stages.Traced:
+    """Traces the function for arrays or shapes; a call need not do so again."""
+    return self._jitted.trace(*arguments)
+
   def __call__(self, *arguments):
     """Calls the function."""
     leaves, tree = jax.tree.flatten(arguments)

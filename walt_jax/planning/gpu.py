@@ -13,9 +13,9 @@ from walt_jax.builders import absent_runs
 from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.core import errors
+from walt_jax.parallel import liveness
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
-from walt_jax.planning import liveness
 
 PREFIX = 'gpu:'
 NOTE = ('an estimate: what is alive at the worst point of the trace, without '

@@ -133,6 +133,7 @@ def commands(plan: Plan, out: pathlib.Path) -> list[tuple[str, list[str]]]:
       ('sample the cascade', [
           'sample', '--workdir', ','.join(f'{out}/{s}' for s in STAGES),
           '--requests', str(requests['mixed']), '--out', f'{out}/samples',
+          '--all_stages',
           '--batch_size', '4']),
       ('score control', [
           'evaluate', 'control', '--generated', f'{out}/base_samples',

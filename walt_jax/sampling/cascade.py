@@ -158,10 +158,11 @@ def decode(pipeline: pipeline_lib.Pipeline, output: StageOutput,
   total = len(output.latents)
   batch_size = min(batch_size, total)
   for first in range(0, total, batch_size):
-    rows = np.minimum(np.arange(first, first + batch_size), total - 1)
-    windows = [pipeline.codec.decode(output.latents[rows, window])
-               for window in range(output.plan.num_windows)]
-    for row in range(min(batch_size, total - first)):
+    rows = np.arange(first, min(first + batch_size, total))
+    windows = [
+        pipeline.codec.decode(output.latents[rows, window], batch_size)
+        for window in range(output.plan.num_windows)]
+    for row in range(len(rows)):
       clip = rollout.join([window[row] for window in windows], output.plan,
                           blend=output.blend)
       kept = output.kept[first + row]

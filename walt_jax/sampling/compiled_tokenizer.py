@@ -1,116 +1,80 @@
 """The tokenizer, compiled: pixels to normalised latents and back, on host."""
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import copy
 import dataclasses
+import logging
 from typing import Any
 
 import jax
-from jax.sharding import AxisType
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import pixels as pixels_lib
-from walt_jax.parallel import programs
+from walt_jax.parallel import device_memory
+from walt_jax.sampling import tokenizer_forms
+from walt_jax.sampling import tokenizer_programs
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
-from walt_jax.tokenizer import statistics
 from walt_jax.tokenizer import streaming
 from walt_jax.tokenizer import tiling
 
-# Latent cells by which blended tiles overlap: 46 to 50 dB from the whole frame
-# with norm 'position' (docs/measurements/tokenizer.md).
-OVERLAP = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Chunks:
-  """What a tokenizer computes at once of a clip.
-
-  Attributes:
-    stream: Whether it goes through a clip by one latent frame at a time, in
-      memory that does not grow with the clip; equal to the whole clip up to
-      float32 rounding.
-    tile: Side of the square tiles of a frame in latent cells; None: whole
-      frames. Equal to whole frames with norm 'position'; tiles of a tokenizer
-      with norm 'group' overlap and are blended.
-  """
-  stream: bool = False
-  tile: int | None = None
-
-
-def _is_exact(tokenizer: inference.Tokenizer) -> bool:
-  return tokenizer.module.norm == 'position'
+Chunks = tokenizer_forms.Chunks
+Choice = tokenizer_forms.Choice
+Form = tokenizer_forms.Form
+METHODS = ('encode', 'decode')
+_ANY = Chunks()  # Nothing is asked for.
 
 
 class Codec:
   """Encodes and decodes batches of clips; one program a shape."""
 
   def __init__(self, tokenizer: inference.Tokenizer,
-               chunks: Chunks = Chunks()):
+               chunks: tokenizer_forms.Chunks = _ANY, *,
+               devices: Sequence[jax.Device] = (),
+               prefer_height: bool = False, free_bytes: int | None = None):
     """Takes the weights from the tokenizer with every call.
+
+    Args:
+      tokenizer: The network and its weights.
+      chunks: What it computes at once, whatever fits.
+      devices: What batches are spread over; by default they go where the
+        weights are.
+      prefer_height: Whether each frame is cut over the devices, along its
+        height, rather than clips spread.
+      free_bytes: Memory of a device that may be used; what it has by default.
 
     Raises:
       UserError: Chunks of a network of the user's own, whose layers nobody
         here knows.
     """
     self._tokenizer, self._chunks = tokenizer, chunks
-    module = tokenizer.module
-    if chunks != Chunks() and not isinstance(module, autoencoder.Autoencoder):
+    self._is_ours = isinstance(tokenizer.module, autoencoder.Autoencoder)
+    if chunks != _ANY and not self._is_ours:
       raise errors.UserError(
-          f'--stream and --tile: the tokenizer is {type(module).__name__}, a '
-          'network of your own, which goes through whole clips; leave them out')
-
-    def normalise(frozen, mean):
-      return statistics.normalise(mean, frozen['statistics'])
-
-    def encode(frozen, pixels):
-      return normalise(frozen, inference.encode_posterior(
-          module, frozen['params'], pixels).mean)
-
-    def decode(frozen, latents):
-      return pixels_lib.to_uint8(inference.decode_pixels(
-          module, frozen['params'], frozen['statistics'], latents))
-
-    self._encode = programs.Program(encode)
-    self._decode = programs.Program(decode)
-    self._normalise = programs.Program(normalise)
-    self._denormalise = programs.Program(
-        lambda frozen, latents: statistics.denormalise(
-            latents, frozen['statistics']))
-    self._encode_chunk = streaming.make_step(module, 'encode')
-    self._decode_chunk = streaming.make_step(module, 'decode')
-    self._rows: NamedSharding | None = None
+          '--stream and --tile: the tokenizer is '
+          f'{type(tokenizer.module).__name__}, a network of your own, which '
+          'goes through whole clips; leave them out')
+    self._programs = tokenizer_programs.TokenizerPrograms(tokenizer.module)
+    self._devices, self._prefer_height = tuple(devices), prefer_height
+    self._free_bytes = free_bytes
+    self._choices: dict[Any, list[Choice]] = {}
+    self._frozen: dict[int, Any] = {}  # By devices that hold it.
 
   def with_params(self, params: Any) -> 'Codec':
     """The same programs with other weights of the network."""
     other = copy.copy(self)
     other._tokenizer = dataclasses.replace(self._tokenizer, params=params)
+    other._frozen = {}
     return other
 
-  def over(self, devices: Sequence[Any]) -> 'Codec':
-    """The same, with the rows of batches cut over devices.
-
-    Each device computes what one alone would of as many rows.
-
-    Args:
-      devices: They must divide the rows of every batch.
-    """
-    mesh = jax.make_mesh((len(devices),), ('data',), devices=devices,
-                         axis_types=(AxisType.Auto,))
-    params, stats = jax.device_put(
-        (self._tokenizer.params, self._tokenizer.statistics),
-        NamedSharding(mesh, P()))
+  def over(self, devices: Sequence[jax.Device]) -> 'Codec':
+    """The same, with batches spread over devices."""
     other = copy.copy(self)
-    other._tokenizer = dataclasses.replace(
-        self._tokenizer, params=params, statistics=stats)
-    other._rows = NamedSharding(mesh, P('data'))
+    other._devices, other._choices, other._frozen = tuple(devices), {}, {}
     return other
-
-  def _cut(self, rows: Any) -> Any:
-    """Rows on the devices that compute them."""
-    return rows if self._rows is None else jax.device_put(rows, self._rows)
 
   @property
   def sha256(self) -> str:
@@ -118,11 +82,19 @@ class Codec:
     return self._tokenizer.sha256
 
   def describe(self) -> dict[str, Any]:
-    """What a result says of its chunks, as JSON values."""
-    tile = self._chunks.tile
-    return dict(stream=self._chunks.stream, tile=tile, tiles=(
-        None if tile is None else
-        'exact' if _is_exact(self._tokenizer) else 'blended'))
+    """What a result says of the forms that were used, as JSON values."""
+    used = {method: [left[0] for key, left in self._choices.items()
+                     if key[0] == method] for method in METHODS}
+    forms = [choice.form for choices in used.values() for choice in choices]
+    tile = next((form.tile for form in forms if form.tile), self._chunks.tile)
+    return dict(
+        stream=self._chunks.stream or any(form.stream for form in forms),
+        tile=tile, tiles=(
+            None if tile is None else
+            'exact' if tokenizer_programs.is_exact(self._tokenizer.module)
+            else 'blended'),
+        **{f'{method}_forms': [choice.as_json() for choice in choices]
+           for method, choices in used.items()})
 
   @property
   def f_s(self) -> int:
@@ -136,45 +108,140 @@ class Codec:
 
   def encode(self, pixels: np.ndarray) -> np.ndarray:
     """Maps uint8 [B, 1+T, H, W, 3] to normalised latents [B, 1+t, h, w, c]."""
-    return self._tiled(self._encode_frames, 'encode', pixels)
+    return self._apply('encode', pixels)
 
-  def decode(self, latents: np.ndarray) -> np.ndarray:
-    """Maps normalised latents [B, 1+t, h, w, c] to uint8 [B, 1+T, H, W, 3]."""
-    pixels = self._tiled(self._decode_frames, 'decode', latents)
-    # Blended tiles are means of values in 0..255.
-    return (pixels if pixels.dtype == np.uint8 else
-            np.rint(pixels).astype(np.uint8))
+  def decode(self, latents: np.ndarray,
+             rows: int | None = None) -> np.ndarray:
+    """Maps normalised latents [B, 1+t, h, w, c] to uint8 [B, 1+T, H, W, 3].
 
-  def _encode_frames(self, pixels: np.ndarray) -> np.ndarray:
-    frozen = self._tokenizer.frozen
-    if not self._chunks.stream:
-      return np.asarray(self._encode(frozen, self._cut(pixels)))
-    posterior = streaming.encode(
-        self._step_of(self._encode_chunk), frozen['params'], pixels,
-        f_t=self.f_t)
-    return np.asarray(self._normalise(frozen, posterior.mean))
+    Args:
+      latents: The latents.
+      rows: Rows of the batches that these end, whose form and programs are
+        used; B by default.
+    """
+    return self._apply('decode', latents, rows)
 
-  def _decode_frames(self, latents: np.ndarray) -> np.ndarray:
-    frozen = self._tokenizer.frozen
-    if not self._chunks.stream:
-      return np.asarray(self._decode(frozen, self._cut(latents)))
-    latents = np.asarray(self._denormalise(frozen, latents))
+  def choice(self, method: str, shape: Sequence[int]) -> Choice:
+    """How a batch of pixels or latents of this shape is computed.
+
+    Args:
+      method: 'encode' or 'decode'.
+      shape: [B, 1+T, H, W, 3] or [B, 1+t, h, w, c].
+    """
+    key = method, tuple(shape)
+    if key not in self._choices:
+      self._choices[key] = self._fitting(method, tuple(shape))
+    return self._choices[key][0]
+
+  def _fitting(self, method: str, shape: tuple[int, ...]) -> list[Choice]:
+    """The first form that fits, and those that need less, in order."""
+    module, count = self._tokenizer.module, max(len(self._devices), 1)
+    free = self._free_bytes
+    if free is None:
+      free = device_memory.free_bytes(
+          self._devices or [next(iter(jnp.zeros(()).devices()))])
+    latents = (shape if method == 'decode' else
+               module.latent_shape((1, streaming.padded_length(
+                   shape[1], self.f_t), *shape[2:])))
+    choices: list[Choice] = []
+    for form in tokenizer_forms.forms(
+        self._chunks, shape[0], count, latents[1:4], is_ours=self._is_ours,
+        is_local=self._is_ours and tokenizer_programs.is_exact(module),
+        prefer_height=self._prefer_height):
+      parts = form.height_parts if form.height_parts > 1 else count
+      needed = 0
+      if not any(choice.fits for choice in choices):
+        needed = self._programs.estimate(
+            method, form, self._tokenizer.frozen,
+            jax.ShapeDtypeStruct((self._at_once(form), *shape[1:]), (
+                np.uint8 if method == 'encode' else np.float32)), parts)
+      choices.append(Choice(form, needed, free, parts))
+    fitting = [i for i, choice in enumerate(choices) if choice.fits]
+    return choices[fitting[0] if fitting else -1:]
+
+  def _at_once(self, form: Form) -> int:
+    """Rows that all devices compute at once."""
+    return form.rows * (max(len(self._devices), 1)
+                        if form.height_parts == 1 else 1)
+
+  def _apply(self, method: str, x: np.ndarray,
+             rows: int | None = None) -> np.ndarray:
+    """Computes a batch in the form that fits, or in one that needs less."""
+    shape = rows or len(x), *x.shape[1:]
+    choice, left = self.choice(method, shape), self._choices[method, shape]
+    while True:
+      try:
+        return self._in_form(method, choice.form, x)
+      except jax.errors.JaxRuntimeError as e:
+        if 'RESOURCE_EXHAUSTED' not in str(e) or len(left) < 2:
+          raise
+      # What a compiler or an allocator says stands above an estimate.
+      left.pop(0)
+      choice = left[0]
+      logging.getLogger('walt_jax').warning(
+          'tokenizer: %s of %s does not fit into memory after all; continuing '
+          'with %s.', method, 'x'.join(map(str, x.shape)), choice.form.words)
+
+  def _in_form(self, method: str, form: Form, x: np.ndarray) -> np.ndarray:
+    """Computes a batch in one form, as many rows at once as it takes."""
+    size, total = self._at_once(form), len(x)
+    parts = []
+    for first in range(0, total, size):
+      # The last rows are repeated: one program serves all batches.
+      rows = np.minimum(np.arange(first, first + size), total - 1)
+      part = self._tiled(method, form, x[rows] if size != total else x)
+      parts.append(part[:total - first])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+  def _tiled(self, method: str, form: Form, x: np.ndarray) -> np.ndarray:
+    """Computes whole frames or their tiles."""
+    apply = lambda part: self._frames(method, form, part)
+    if form.tile is None:
+      return apply(x)
+    module, tile = self._tokenizer.module, (form.tile,) * 2
+    if tokenizer_programs.is_exact(module):
+      return tiling.exact(apply, module, method, x, tile)
+    blended = tiling.blend(apply, module, method, x, tile,
+                           tokenizer_programs.OVERLAP)
+    # Blended pixels are means of values in 0..255.
+    return (np.rint(blended).astype(np.uint8) if method == 'decode'
+            else blended)
+
+  def _frames(self, method: str, form: Form, x: np.ndarray) -> np.ndarray:
+    """Computes what goes to the devices at once, frame by frame or whole."""
+    layout = self._layout(form)
+    frozen = self._placed(layout)
+    put = lambda part: (
+        part if layout is None else jax.device_put(part, layout))
+    if not form.stream:
+      return np.asarray(self._programs.whole[method](frozen, put(x)))
+    step = self._programs.step(method, layout)
+    cut = lambda params, memory, chunk: step(params, memory, put(chunk))
+    if method == 'encode':
+      posterior = streaming.encode(cut, frozen['params'], x, f_t=self.f_t)
+      return np.asarray(self._programs.normalise(frozen, posterior.mean))
+    latents = np.asarray(self._programs.denormalise(frozen, x))
     chunks = (latents[:, i:i + 1] for i in range(latents.shape[1]))
     return np.concatenate([
         pixels_lib.to_uint8(pixels) for pixels in
-        streaming.run(self._step_of(self._decode_chunk), frozen['params'],
-                      chunks)], axis=1)
+        streaming.run(cut, frozen['params'], chunks)], axis=1)
 
-  def _step_of(self, step: streaming.Step) -> streaming.Step:
-    return lambda params, memory, chunk: step(
-        params, memory, self._cut(chunk))
+  def _layout(self, form: Form) -> NamedSharding | None:
+    """How arrays [B, T, H, W, C] lie on the devices."""
+    devices: Sequence[jax.Device] = self._devices
+    if not devices:
+      return None
+    if form.height_parts > 1:
+      devices = devices[:form.height_parts]
+    return tokenizer_programs.layout(form, devices)
 
-  def _tiled(self, apply: Callable[[np.ndarray], np.ndarray], method: str,
-             x: np.ndarray) -> np.ndarray:
-    """Applies to whole frames or to their tiles."""
-    if self._chunks.tile is None:
-      return apply(x)
-    module, tile = self._tokenizer.module, (self._chunks.tile,) * 2
-    if _is_exact(self._tokenizer):
-      return tiling.exact(apply, module, method, x, tile)
-    return tiling.blend(apply, module, method, x, tile, OVERLAP)
+  def _placed(self, frames: NamedSharding | None) -> Any:
+    """Weights and statistics, whole on every device."""
+    frozen = self._tokenizer.frozen
+    if frames is None:
+      return frozen
+    count = frames.mesh.size
+    if count not in self._frozen:
+      self._frozen[count] = jax.device_put(
+          frozen, NamedSharding(frames.mesh, P()))
+    return self._frozen[count]

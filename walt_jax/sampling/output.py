@@ -17,6 +17,7 @@ from walt_jax.sampling import cascade
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
+from walt_jax.sampling import tokenizer_forms
 
 SHEET_FILE = 'contact_sheet.png'
 _SHEET_CLIPS = 16
@@ -29,10 +30,13 @@ class Output:
   Attributes:
     folder: Gets clips, `samples.json` and a contact sheet.
     animation: 'gif' or 'webp' to be written too, or None.
+    all_stages: Whether clips of the earlier stages are decoded and written
+      beside those of the last.
     settings: What else `samples.json` is to say, JSON values.
   """
   folder: pathlib.Path
   animation: str | None = None
+  all_stages: bool = False
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -49,8 +53,16 @@ def draw(pipeline: pipeline_lib.Pipeline, job: job_lib.PreparedJob,
   writer.finish(dict(output.settings, batch_size=job.batch_size), start)
 
 
+def decoding(pipeline: pipeline_lib.Pipeline, job: job_lib.PreparedJob
+             ) -> tokenizer_forms.Choice:
+  """How clips of the last stage will be decoded, before anything is drawn."""
+  rows = min(job.batch_size, len(job.requests))
+  return pipeline.codec.choice(
+      'decode', (rows, *pipeline.stages[-1].sampler.shape))
+
+
 class _Writer:
-  """Decodes and writes every sample, with each stage's output beside it."""
+  """Decodes and writes every sample, and what earlier stages drew if asked."""
 
   def __init__(self, output: Output, pipeline: pipeline_lib.Pipeline,
                settings: Sequence[pipeline_lib.StageSettings],
@@ -60,22 +72,20 @@ class _Writer:
     self._outputs = outputs
     self._writer = samples_lib.SampleWriter(
         self._out, fps=pipeline.frame_rate)
-    self._shapes: dict[str, tuple[int, ...]] = {}
+    self._first = 0 if output.all_stages else len(outputs) - 1
 
   def write(self, requests: Sequence[requests_lib.Request],
             batch_size: int) -> None:
     """Writes all clips, and the first ones on a contact sheet."""
-    names = [stage.name for stage in self._pipeline.stages]
+    names = [stage.name for stage in self._pipeline.stages[self._first:]]
     decoded = [cascade.decode(self._pipeline, output, batch_size)
-               for output in self._outputs]
+               for output in self._outputs[self._first:]]
     shown: list[np.ndarray] = []
     given = self._outputs[0].kept  # What the base continued from.
     clips_of_all = progress.track(
         zip(requests, *decoded, strict=True), 'write', 'sample',
         len(requests))
     for number, (request, *clips) in enumerate(clips_of_all):
-      self._shapes = {name: np.shape(clip) for name, clip in
-                      zip(names, clips, strict=True)}
       entry = samples_lib.Entry(
           stem=f'{number:05d}', caption=request.prompt,
           label=request.label or None, seed=request.seed,
@@ -121,12 +131,17 @@ class _Writer:
         guidance_shape=setting.guidance.shape, origins=setting.origins,
         noise_level=(setting.noise_level
                      if stage.sampler.denoiser.low_res_factor else None),
-        shape=tuple(self._shapes[stage.name]), seconds=output.seconds,
+        shape=self._shape(index), seconds=output.seconds,
         compile_seconds=output.compile_seconds,
         tokenizer_sha256=self._pipeline.tokenizer.sha256,
         sampler_options=dataclasses.asdict(setting.options),
         windows=('' if output.plan.num_windows == 1 else
                  'blended' if output.blend else 'continued'))
+
+  def _shape(self, index: int) -> tuple[int, ...]:
+    """[T, H, W, 3] of a stage's clips."""
+    size = self._pipeline.size(index)
+    return (self._outputs[index].plan.num_frames, size.height, size.width, 3)
 
 
 def _caption(request: requests_lib.Request) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 
 from walt_jax.diffusion import guidance as guidance_lib
@@ -140,7 +141,9 @@ class Pipeline:
       where they had several, or nothing says.
     rate_origin: Where `frame_rate` came from: the 'run' or its 'config', a
       'request', or 'default' where nothing says.
-    chunks: What the tokenizer computes at once.
+    chunks: What the tokenizer computes at once, whatever fits.
+    devices: What the tokenizer spreads batches over; () for where its weights
+      are.
   """
   tokenizer: inference.Tokenizer
   stages: tuple[TrainedStage, ...]
@@ -149,6 +152,7 @@ class Pipeline:
   trained_rate: float | None = None
   rate_origin: str = 'run'
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
+  devices: tuple[jax.Device, ...] = ()
 
   @property
   def rate(self) -> float | None:
@@ -163,7 +167,8 @@ class Pipeline:
   @functools.cached_property
   def codec(self) -> compiled_tokenizer.Codec:
     """The compiled tokenizer."""
-    return compiled_tokenizer.Codec(self.tokenizer, self.chunks)
+    return compiled_tokenizer.Codec(
+        self.tokenizer, self.chunks, devices=self.devices)
 
   def with_base(self, base: TrainedStage) -> 'Pipeline':
     """The same programs with other weights of the base."""

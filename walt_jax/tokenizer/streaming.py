@@ -17,14 +17,17 @@ from walt_jax.tokenizer import autoencoder as autoencoder_lib
 
 Params = Any
 Step = Callable[[Params, Any, jax.Array], tuple[Any, Any]]
+_FRAMES_RANK = 5
 
 
-def make_step(module: autoencoder_lib.Autoencoder, method: str) -> Step:
+def make_step(module: autoencoder_lib.Autoencoder, method: str,
+              frames: jax.sharding.Sharding | None = None) -> Step:
   """Jits `step(params, memory, chunk) -> (output, memory)` of one method.
 
   Args:
     module: The network.
     method: 'encode' or 'decode'.
+    frames: How arrays [B, T, H, W, C] lie on devices, those remembered too.
 
   Returns:
     The step; `memory` is None for the first chunk and what the last call
@@ -32,6 +35,11 @@ def make_step(module: autoencoder_lib.Autoencoder, method: str) -> Step:
     uint8 or in [-1, 1], with T = 1 + n f_t at the start of the clip and
     n f_t later; chunks of 'decode' are latents [B, n, h, w, c].
   """
+  def cut(array):
+    if frames is None or array.ndim != _FRAMES_RANK:
+      return array
+    return jax.lax.with_sharding_constraint(array, frames)
+
   @functools.partial(jax.jit, donate_argnums=1)
   def step(params, memory, chunk):
     variables = {'params': params} | (
@@ -40,7 +48,7 @@ def make_step(module: autoencoder_lib.Autoencoder, method: str) -> Step:
       chunk = pixels_lib.to_unit_range(chunk)
     output, state = module.apply(variables, chunk, method=method,
                                  mutable=['stream'])
-    return output, state['stream']
+    return jax.tree.map(cut, (output, state['stream']))
 
   return step
 

@@ -49,6 +49,8 @@ def add(commands: Any) -> None:
                       help='default: %(default)s')
   parser.add_argument('--batch_size', type=values.positive_int, metavar='N',
                       help='samples drawn at once; changes no result')
+  parser.add_argument('--all_stages', action='store_true',
+                      help='of a cascade, write what each stage draws, too')
   parser.add_argument('--animation', choices=('gif', 'webp'),
                       help='write this beside each .mp4')
   code.add(parser)

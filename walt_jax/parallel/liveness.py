@@ -23,7 +23,12 @@ def peak_bytes(function: Callable[..., Any], *args: Any) -> int:
     function: Called with `args`, as `jax.make_jaxpr` does.
     *args: Arrays or `jax.ShapeDtypeStruct`s.
   """
-  return _peak(jax.make_jaxpr(function)(*args).jaxpr)
+  return of_traced(jax.make_jaxpr(function)(*args))
+
+
+def of_traced(traced: jax_core.ClosedJaxpr) -> int:
+  """The same of what has been traced already."""
+  return _peak(traced.jaxpr)
 
 
 def _peak(jaxpr: jax_core.Jaxpr) -> int:

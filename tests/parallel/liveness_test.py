@@ -3,7 +3,7 @@ from absl.testing import absltest
 import jax
 import jax.numpy as jnp
 
-from walt_jax.planning import liveness
+from walt_jax.parallel import liveness
 
 _SIZE = 1024
 _BYTES = 4 * _SIZE
