@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -79,7 +80,8 @@ def write(name: str, rows: Mapping[str, Any], *,
 def _made() -> Row:
   return dict(
       command=shlex.join(['python', '-m', *_module(), *sys.argv[1:]]),
-      commit=_git('rev-parse', 'HEAD'),
+      # A machine that has the files alone is told whose they are.
+      commit=os.environ.get('GIT_COMMIT') or _git('rev-parse', 'HEAD'),
       changed=bool(_git('status', '--porcelain', '--untracked-files=no')),
       python=platform.python_version(),
       system=f'{platform.system()} {platform.machine()}',
@@ -95,7 +97,9 @@ def _module() -> list[str]:
 
 
 def _git(*arguments: str) -> str:
-  """What git says of this checkout; '' outside of one."""
+  """What git says of this checkout; '' outside of one, or without git."""
+  if not shutil.which('git'):
+    return ''
   done = subprocess.run(['git', *arguments], cwd=_ROOT, capture_output=True,
                         text=True)
   return done.stdout.strip() if not done.returncode else ''

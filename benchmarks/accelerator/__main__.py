@@ -4,11 +4,12 @@
   python -m benchmarks.accelerator --minutes 4 --output FILE
   python -m benchmarks.accelerator --smoke          # any machine, tiny models
 
-In order: fused kernels against the plain form; the train step of L against its
-compiled PyTorch twin, in turns; its profile beside the ledger; other forms of
-it; self-conditioning; sampling; the tokenizer; XL. A case runs if its estimate
-fits what is left, in a process of its own, and its row is written as soon as it
-is known. Peak memory stands beside what the compiler planned.
+In order: fused kernels, and a network of them, against the plain form; the
+train step of L against its compiled PyTorch twin, in turns; its profile beside
+the ledger; kernels in other blocks; other forms of the step;
+self-conditioning; sampling; the tokenizer; XL. A case runs if its estimate
+fits what is left, in a process of its own, and its row is written as soon as
+it is known. Peak memory stands beside what the compiler planned.
 
 It imports jax, flax, optax and numpy alone, and torch for the twin.
 """
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         [sys.executable, '-c', _DEVICE], check=True, capture_output=True,
         text=True).stdout)
     place = cases_lib.Place(
-        device['platform'], args.smoke, deadline, args.torch_python)
+        device['platform'], args.smoke, deadline, args.torch_python,
+        args.keep)
     rows: dict[str, harness.Row] = dict(device=device)
     return _run_all(place, args, rows)
 
@@ -89,6 +91,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
                       'benchmarks/results/accelerator.json')
   parser.add_argument('--torch_python', default=sys.executable,
                       help='Python that has torch, for the twin')
+  parser.add_argument('--keep', type=pathlib.Path,
+                      help='folder for the text of the profiled program and '
+                      'the times of all its instructions')
   args = parser.parse_args(argv)
   if args.smoke and not args.output:
     parser.error('--smoke measures nothing of worth: give an --output')

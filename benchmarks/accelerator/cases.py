@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -37,11 +38,13 @@ class Place:
     smoke: Whether tiny models stand in, to try the script itself.
     deadline: `time.monotonic()` at which everything must have ended.
     torch_python: Python that has torch, for the twin.
+    keep: Folder for the profiled program's text and all its times, if wanted.
   """
   platform: str
   smoke: bool
   deadline: float
   torch_python: str = sys.executable
+  keep: pathlib.Path | None = None
 
   @property
   def size(self) -> str:
@@ -75,10 +78,16 @@ def cases(place: Place) -> Iterator[Case]:
   if kernels:
     yield Case('kernels', 60, lambda: _once(
         place, 'kernels', '--size', size, '--form', kernels))
+    yield Case('network', 40, lambda: _once(
+        place, 'network', '--size', size, '--form', place.form()))
   yield Case('train_l_and_twin', 150, lambda: _against_twin(place))
   yield Case('profile_l', 60, lambda: _once(
       place, 'child', 'profile', '--size', size, '--form', place.form(),
+      *(['--keep', str(place.keep)] if place.keep else []),
       environment=profiles.ENVIRONMENT))
+  if kernels == 'fused_gpu':
+    yield Case('block_sizes', 80, lambda: _once(
+        place, 'block_sizes', '--size', size))
   forms = dict(
       train_l_looped=place.form(unroll=1),
       train_l_plain_passes=place.form(passes='plain'),

@@ -11,6 +11,7 @@ train step's time goes.
 import argparse
 from collections.abc import Callable
 import json
+import pathlib
 import time
 from typing import Any
 
@@ -36,11 +37,22 @@ def train(size: programs.Size, form: programs.Form) -> None:
   turns.serve(ready, run)
 
 
-def profile(size: programs.Size, form: programs.Form) -> None:
-  """Prints where the train step's time goes, beside the ledger."""
+def profile(size: programs.Size, form: programs.Form,
+            keep: pathlib.Path | None) -> None:
+  """Prints where the train step's time goes, beside the ledger.
+
+  Args:
+    size: Size of the denoiser.
+    form: Its form.
+    keep: Folder for the program's text and the times of all instructions.
+  """
   run, ready, traced, text = _train_step(size, form)
   run()
   measured = profiles.measure(run, _PROFILED_STEPS)
+  if keep:
+    keep.mkdir(parents=True, exist_ok=True)
+    (keep / 'program.txt').write_text(text)
+    (keep / 'seconds.json').write_text(json.dumps(measured))
   charges, missing = profiles.ledger_of(
       traced, text, jax.devices()[0].device_kind)
   print(json.dumps(ready | dict(no_ledger=missing) | profiles.beside_ledger(
@@ -107,12 +119,13 @@ def main() -> None:
   parser.add_argument('--form', type=parse_form, required=True)
   parser.add_argument('--steps', type=int, default=50)
   parser.add_argument('--guidance', type=float, default=1.0)
+  parser.add_argument('--keep', type=pathlib.Path)
   args = parser.parse_args()
   size = programs.SIZES[args.size]
   if args.what == 'train':
     train(size, args.form)
   elif args.what == 'profile':
-    profile(size, args.form)
+    profile(size, args.form, args.keep)
   else:
     sample(size, args.form, args.steps, args.guidance)
 

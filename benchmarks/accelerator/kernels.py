@@ -8,6 +8,7 @@ largest value. On the device, where products may be rounded otherwise than in
 the interpreted kernels that the tests compare.
 """
 import argparse
+from collections.abc import Callable
 import json
 import statistics
 import time
@@ -21,6 +22,13 @@ from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands as operands_lib
 
 _REPEATS = 20
+
+
+def windows_of(size: programs.Size) -> dict[str, tuple[int, int, int]]:
+  """The windows of a size's layers."""
+  half = size.side // 2
+  return dict(spatial=(1, size.side, size.side),
+              spacetime=(size.latents[0], half, half))
 
 
 def draw_operands(size: programs.Size, window: tuple[int, int, int],
@@ -54,23 +62,24 @@ def compare(size: programs.Size, window: tuple[int, int, int], form: str
   plain = fused_attention.PLAIN_FORM
   # A chip may multiply float32 in fewer bits unless told not to.
   with jax.default_matmul_precision('highest'):
-    truth = _results(plain, window)(wide)
-    exact = _errors(_results(form, window)(wide), truth)
+    truth = jax.jit(results(plain, window))(wide)
+    exact = _errors(jax.jit(results(form, window))(wide), truth)
   same_inputs = jax.tree.map(lambda x: x.astype(jnp.float32)
                              if x.dtype == jnp.bfloat16 else x, narrow)
   with jax.default_matmul_precision('highest'):
-    truth = _results(plain, window)(same_inputs)
-  rounded = {name: _errors(_results(name, window)(narrow), truth)
+    truth = jax.jit(results(plain, window))(same_inputs)
+  rounded = {name: _errors(jax.jit(results(name, window))(narrow), truth)
              for name in (form, plain)}
   return dict(
       float32_error=exact, bfloat16_error=rounded[form],
       plain_bfloat16_error=rounded[plain],
-      ms={name: _milliseconds(_results(name, window), narrow)
+      ms={name: _milliseconds(jax.jit(results(name, window)), narrow)
           for name in (form, plain)})
 
 
-def _results(form: str, window):
-  """Jitted: the context and the gradients of all operands but the flags."""
+def results(form: str, window: tuple[int, int, int]
+            ) -> Callable[[operands_lib.Operands], dict[str, jax.Array]]:
+  """A function: the context and the gradients of all operands but flags."""
   def run(operands):
     def loss(floats):
       context = fused_attention.attend(
@@ -84,15 +93,18 @@ def _results(form: str, window):
         name: value for name, value in grads._asdict().items()
         if value is not None})
 
-  return jax.jit(run)
+  return run
 
 
-def _errors(found, truth) -> dict[str, float]:
-  """Largest error of each result, as a share of its largest value."""
-  share = lambda a, b: float(
-      jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max())
-  return {name: share(found[name], truth[name].astype(jnp.float32))
-          for name in truth}
+def _errors(found, truth) -> dict[str, dict[str, float]]:
+  """Errors of each result, as shares: the largest, and root mean squares."""
+  def shares(a, b):
+    error, b = a.astype(jnp.float32) - b, b.astype(jnp.float32)
+    size = lambda x: jnp.sqrt(jnp.square(x).mean())
+    return dict(largest=float(jnp.abs(error).max() / jnp.abs(b).max()),
+                rms=float(size(error) / size(b)))
+
+  return {name: shares(found[name], truth[name]) for name in truth}
 
 
 def _milliseconds(run, operands) -> float:
@@ -112,13 +124,10 @@ def main() -> None:
   parser.add_argument('--size', choices=programs.SIZES, required=True)
   args = parser.parse_args()
   size = programs.SIZES[args.size]
-  half = size.side // 2
-  windows = dict(spatial=(1, size.side, size.side),
-                 spacetime=(size.latents[0], half, half))
   print(json.dumps(
       dict(device=jax.devices()[0].device_kind, jax=jax.__version__)
       | {name: compare(size, window, args.form)
-         for name, window in windows.items()}), flush=True)
+         for name, window in windows_of(size).items()}), flush=True)
 
 
 if __name__ == '__main__':

@@ -17,12 +17,15 @@ _CALLERS = ('while', 'call', 'conditional')
 ENVIRONMENT = {'XLA_FLAGS': '--xla_gpu_enable_command_buffer='}
 
 
-def measure(run: Callable[[], None], steps: int) -> dict[str, float]:
-  """Seconds of a step by instruction of the program, from the profiler.
+def measure(run: Callable[[], None], steps: int, *, kernels: bool = False
+            ) -> dict[str, float]:
+  """Seconds of a step, from the profiler.
 
   Args:
     run: One step, done when it returns.
     steps: Steps to profile.
+    kernels: Whether to name what ran by the kernel, instead of by the
+      program's instruction that it computes.
   """
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
@@ -32,13 +35,13 @@ def measure(run: Callable[[], None], steps: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for file in files:
       profile = jax.profiler.ProfileData.from_file(str(file))
-      for name, seconds in _kernels(profile):
+      for name, seconds in _events(profile, kernels):
         found[name] = found.get(name, 0.0) + seconds / steps
   return found
 
 
-def _kernels(profile):
-  """(instruction, seconds) of every event that computes one."""
+def _events(profile, kernels):
+  """(name, seconds) of every event that computes an instruction."""
   planes = list(profile.planes)
   devices = [plane for plane in planes if plane.name.startswith('/device:')]
   for plane in devices or planes:  # A CPU's kernels run on the host's plane.
@@ -47,7 +50,8 @@ def _kernels(profile):
         name = next(
             (value for key, value in event.stats if key == 'hlo_op'), None)
         if name:
-          yield str(name), event.duration_ns * 1e-9
+          yield (event.name if kernels else str(name),
+                 event.duration_ns * 1e-9)
 
 
 def ledger_of(traced: jax.stages.Traced, text: str, device_kind: str

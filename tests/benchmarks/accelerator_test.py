@@ -97,7 +97,8 @@ class ProgramsTest(parameterized.TestCase):
            '--heads': size.heads, '--side': size.side, '--batch': size.rows})
 
   def test_needs_little_more_than_jax(self):
-    modules = ['child', 'kernels', 'tokenizer', '__main__']
+    modules = ['child', 'kernels', 'network', 'block_sizes', 'tokenizer',
+               '__main__']
     subprocess.run(
         [sys.executable, '-c', _WITHOUT.format(
             absent=('clu', 'tensorflow', 'grain', 'ml_collections', 'av',

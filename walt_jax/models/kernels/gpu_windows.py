@@ -16,6 +16,18 @@ LOG2_E = 1.4426950408889634
 
 
 @dataclasses.dataclass(frozen=True)
+class Launch:
+  """How Triton runs a program of a kernel.
+
+  Attributes:
+    num_warps: Warps of 32 threads.
+    num_stages: Stages of the pipeline of a loop's loads.
+  """
+  num_warps: int
+  num_stages: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Problem:
   """What the kernels of one call are made for.
 

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 EPSILON = 1e-6  # As `attention.NORM_EPSILON`.
 MAX_TOKENS = 40  # Of a program: a row of sums is kept for so many tokens.
 HIDDEN_COLUMNS = 1024  # Of the MLP's hidden layer, in one program.
+# Of a program with so many columns at most, and of a wider one.
+WARPS, WIDE_WARPS = 4, 8
 _GELU_SCALE = 0.7978845608028654  # sqrt(2 / pi).
 _GELU_CUBE = 0.044715
 
@@ -238,7 +240,8 @@ def _call(
       out_shape=[struct(tokens.shape, kind) for kind in outputs.values()] + [
           struct((groups, grid[1], width), jnp.float32) for _ in sums],
       compiler_params=plgpu.CompilerParams(
-          num_warps=4 if block <= HIDDEN_COLUMNS else 8, num_stages=2),
+          num_warps=WARPS if block <= HIDDEN_COLUMNS else WIDE_WARPS,
+          num_stages=2),
   )(*inputs.values())
   found = dict(zip(outputs, out[:len(outputs)], strict=True))
   return found | {

@@ -29,6 +29,11 @@ MAX_HEAD, MAX_LENGTH = 80, 576
 # that stay on the chip: two programs then share a multiprocessor.
 MAX_KEPT_BYTES = 80 * 1024
 MULTIPROCESSORS = 132  # Of an H100.
+# How a program of each kernel is run; `benchmarks.accelerator` tries others.
+LAUNCHES = dict(
+    forward=gpu_windows.Launch(num_warps=4),
+    backward_keys=gpu_windows.Launch(num_warps=8),
+    backward_queries=gpu_windows.Launch(num_warps=8))
 
 
 Operands = operands_lib.Operands
@@ -109,8 +114,7 @@ def forward(
           geometry.array_shape, operands.value.dtype), window_spec),
       log_sum=(jax.ShapeDtypeStruct(sums, jnp.float32), _sums_spec(problem)))
   out = _call(
-      to_context.forward_kernel, 'window_attention_forward', problem,
-      inputs, outputs, num_warps=4)
+      to_context.forward_kernel, 'forward', problem, inputs, outputs)
   return out['context'].reshape(operands.value.shape), out['log_sum']
 
 
@@ -144,8 +148,7 @@ def backward(
             (None, None, None, geometry.head_dim),
             lambda n, k, b: (b, n, k, 0))))
   out = _call(
-      to_operands.keys_kernel, 'window_attention_backward_keys', problem,
-      inputs, outputs, num_warps=8)
+      to_operands.keys_kernel, 'backward_keys', problem, inputs, outputs)
   key = flat(operands.key)
   d_key_scale = None
   if problem.use_qk_norm:
@@ -203,8 +206,8 @@ def _queries_backward(
     to_operands.queries_kernel(problem, pl.program_id(0), rows, refs)
 
   out = _call(
-      kernel, 'window_attention_backward_queries', problem, inputs, outputs,
-      num_warps=8, grid=(tiles, heads, parts))
+      kernel, 'backward_queries', problem, inputs, outputs,
+      grid=(tiles, heads, parts))
   return Operands(
       query=out['d_query'].reshape(operands.query.shape), key=operands.key,
       value=operands.value,
@@ -264,10 +267,9 @@ def _inputs(problem, operands, window_spec, table_spec):
   return inputs
 
 
-def _call(
-    kernel, name, problem, inputs, outputs, *, num_warps, grid=None):
+def _call(kernel, name, problem, inputs, outputs, *, grid=None):
   """Runs a kernel on named arrays, each with its block; named results."""
-  geometry = problem.geometry
+  geometry, launch = problem.geometry, LAUNCHES[name]
   names = (*inputs, *outputs)
 
   def body(*refs):
@@ -276,12 +278,12 @@ def _call(
         **bound | dict(zip(names, refs, strict=True))))
 
   out = pl.pallas_call(
-      body, name=name, interpret=problem.interpret,
+      body, name=f'window_attention_{name}', interpret=problem.interpret,
       grid=grid or (geometry.num_windows, geometry.heads, geometry.batch),
       in_specs=[spec for _, spec in inputs.values()],
       out_specs=[spec for _, spec in outputs.values()],
       out_shape=[shape for shape, _ in outputs.values()],
       compiler_params=plgpu.CompilerParams(
-          num_warps=num_warps, num_stages=2),
+          num_warps=launch.num_warps, num_stages=launch.num_stages),
   )(*(array for array, _ in inputs.values()))
   return dict(zip(outputs, out, strict=True))
