@@ -48,6 +48,8 @@ setuptools.setup(
         'digits': ['scikit-learn'],
         # TensorBoard files through CLU's writers, which import TensorFlow.
         'tensorboard': ['clu', 'tensorflow-cpu', 'tensorboard'],
+        # `train.writers` may name W&B.
+        'wandb': ['wandb'],
         'data': ['apache-beam', 'tensorflow-datasets', 'pyarrow'],
         'text': ['sentencepiece'],
         # gs:// paths (`core/paths.py`).

@@ -61,6 +61,22 @@ class TrainingProgressTest(absltest.TestCase):
     self.assertEqual(text.count('step 1'), 9)
     self.assertEqual(text.count('\n'), 2)  # Compiling, and the end.
 
+  def test_a_line_tells_how_the_chips_are_used(self):
+    stream = io.StringIO()
+    line = progress.TrainingProgress('base', 10, stream=stream)
+    line.start(0)
+    used = {'perf/tflops_per_chip': 183.21, 'perf/goodput': 0.934}
+    for step, more in enumerate((
+        {}, {'train/mfu': 0.4, 'perf/data_wait': 0.001},
+        {'perf/data_wait': 0.25}), 1):
+      self.now += 5.0
+      line.show(used | more)
+      line.update(step)
+    lines = stream.getvalue().splitlines()
+    self.assertIn('183 TFLOP/s a chip, goodput 0.93, 45 s left', lines[0])
+    self.assertIn('183 TFLOP/s a chip (MFU 0.400), goodput 0.93, ', lines[1])
+    self.assertIn('goodput 0.93, 25% of steps waiting for data, ', lines[2])
+
   def test_nothing_to_print_for_other_processes(self):
     stream = io.StringIO()
     line = progress.TrainingProgress('base', 1, enabled=False, stream=stream)

@@ -80,6 +80,9 @@ class Result:
   err: str
 
 
+_WRITER = logging_lib.Writer
+
+
 def walt(*argv: Any, devices: int = 1) -> Result:
   """Runs `walt ARGV` in this process on the first so many devices."""
   out, err = io.StringIO(), io.StringIO()
@@ -91,7 +94,7 @@ def walt(*argv: Any, devices: int = 1) -> Result:
       # TensorFlow takes seconds to import; the tests of processes use it.
       mock.patch.object(
           logging_lib, 'Writer',
-          functools.partial(logging_lib.Writer, tensorboard=False))):
+          lambda workdir, **unused: _WRITER(workdir, writers=()))):
     code = cli.main([str(a) for a in argv])
   return Result(code, out.getvalue(), err.getvalue())
 
@@ -252,8 +255,9 @@ def assert_same_checkpoint(
 
 
 def metrics_text(workdir: pathlib.Path) -> str:
-  """`metrics.jsonl`, as it is."""
-  return (pathlib.Path(workdir) / run_files.METRICS).read_text()
+  """`metrics.jsonl` as it is, without timings."""
+  return '\n'.join(map(
+      json.dumps, run_files.read_metrics(workdir).learnt()))
 
 
 def losses(workdir: pathlib.Path) -> list[float]:

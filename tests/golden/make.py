@@ -183,8 +183,10 @@ def _train(walt_: Walt, files: pathlib.Path, stage: str,
       *(f'--config.{value}' for value in (
           *paths[stage], f'train.num_steps={num_steps}', *values)))
   assert (f'resumed at step {_SAVED_STEP}' in out) == was_there, out
-  return [json.loads(line) for line in
-          (workdir / 'metrics.jsonl').read_text().splitlines()]
+  # Timings, which no two runs have equal, are left out.
+  return [{name: value for name, value in json.loads(line).items()
+           if not name.startswith(('perf/', 'train/mfu'))}
+          for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
 def _sample(workdirs: Sequence[str], golden: str, *argv: Any) -> Use:

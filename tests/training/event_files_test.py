@@ -16,6 +16,7 @@ from tensorboard.summary.writer import record_writer
 
 from walt_jax.training import event_files
 from walt_jax.training import logging
+from walt_jax.training import sinks
 
 _NUMBERS = itertools.count()
 
@@ -116,12 +117,11 @@ class EventFilesTest(parameterized.TestCase):
     """The writer of a new process begins behind what was restored."""
     clu = types.SimpleNamespace(SummaryWriter=FakeSummaryWriter)
     self.enterContext(mock.patch.object(
-        logging.importlib, 'import_module', lambda name: clu))
+        sinks.importlib, 'import_module', lambda name: clu))
 
     def write(steps):
       for step in steps:
-        writer.write_scalars(step, {'loss': step})
-        writer.write_curves(step, {'speed': 1.0})
+        writer.write_scalars(step, {'loss': step, 'speed': 1.0})
 
     writer = logging.Writer(self.folder)
     writer.resume(-1)

@@ -37,7 +37,7 @@ def _work(process: int, port: int, workdir: str) -> None:
     for batch in guard_test.batches_with(_BAD)(start):
       yield jax.tree.map(lambda x, rows=rows: x[rows], batch)
 
-  writer = (logging_lib.Writer(workdir, tensorboard=False) if process == 0
+  writer = (logging_lib.Writer(workdir, writers=()) if process == 0
             else logging_lib.NullWriter())
   state = loop.run(
       toy_stage.make_stage(), batches, mesh,

@@ -43,7 +43,7 @@ def train(workdir, bad, *, num_steps=NUM_STEPS, shape=(1, 1, 1), **options):
       toy_stage.make_stage(), batches_with(bad), make_mesh(shape),
       loop.LoopOptions(num_steps=num_steps, **options),
       checkpoints_lib.Checkpoints(workdir, {'width': 8}),
-      logging_lib.Writer(workdir, tensorboard=False))
+      logging_lib.Writer(workdir, writers=()))
 
 
 @functools.cache

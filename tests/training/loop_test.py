@@ -1,9 +1,11 @@
 """The loop: resuming, lines of metrics, evaluation, signals, meshes."""
 import dataclasses
 import os
+import pathlib
 import shutil
 import signal
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -13,12 +15,16 @@ import numpy as np
 
 from tests.training import toy_stage
 from walt_jax.core import errors
+from walt_jax.core import profile_request
 from walt_jax.core import run_files
+from walt_jax.core import run_history
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
+from walt_jax.training import meter
 from walt_jax.training import preemption
+from walt_jax.training import profiles
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import workdir as workdir_lib
 
@@ -33,7 +39,7 @@ def evaluate(state, frozen, key):
 
 
 def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
-          shape=(1, 1, 1), **options):
+          shape=(1, 1, 1), work=None, **options):
   mesh = mesh_lib.make_mesh(
       *shape, devices=jax.devices()[:int(np.prod(shape))])
   options = dict(log_every=2, save_every=3, eval_every=4) | options
@@ -42,7 +48,7 @@ def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
       loop.LoopOptions(num_steps=num_steps, **options),
       checkpoints_lib.Checkpoints(
           workdir, {'train': {'num_steps': num_steps}, 'width': 8}),
-      logging_lib.Writer(workdir, tensorboard=False))
+      logging_lib.Writer(workdir, writers=()), work=work or meter.Work())
 
 
 def stopping_batches(at, action):
@@ -71,7 +77,7 @@ class LoopTest(parameterized.TestCase):
     super().setUpClass()
     cls.unbroken_dir = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.unbroken = train(cls.unbroken_dir, 10)
-    cls.unbroken_lines = run_files.read_metrics(cls.unbroken_dir).lines
+    cls.unbroken_lines = run_files.read_metrics(cls.unbroken_dir).learnt()
 
   def new_dir(self):
     return self.enterContext(tempfile.TemporaryDirectory())
@@ -105,7 +111,7 @@ class LoopTest(parameterized.TestCase):
     state = train(workdir, 10)
     assert_equal_trees(state, self.unbroken)
     self.assertEqual(
-        run_files.read_metrics(workdir).lines, self.unbroken_lines)
+        run_files.read_metrics(workdir).learnt(), self.unbroken_lines)
 
   def test_stop_at_n_then_on_to_2n_equals_unbroken(self):
     workdir = self.new_dir()
@@ -113,7 +119,7 @@ class LoopTest(parameterized.TestCase):
       state = train(workdir, num_steps)
     assert_equal_trees(state, self.unbroken)
     self.assertEqual(
-        run_files.read_metrics(workdir).lines, self.unbroken_lines)
+        run_files.read_metrics(workdir).learnt(), self.unbroken_lines)
 
   def test_evaluation_does_not_change_training(self):
     state = train(self.new_dir(), 10, eval_every=0)
@@ -211,10 +217,72 @@ class LoopTest(parameterized.TestCase):
 
   def test_profile_is_written(self):
     workdir = self.new_dir()
-    train(workdir, 4, profile_start=1, profile_steps=2)
+    train(workdir, 4, profile=profile_request.Request(1, 3))
     traces = [name for _, _, names in os.walk(
         os.path.join(workdir, 'profile')) for name in names]
     self.assertNotEmpty(traces)
+
+  def test_a_run_under_way_is_asked_for_a_profile(self):
+    workdir = self.new_dir()
+    request = pathlib.Path(workdir, 'profile_now')
+    self.enterContext(mock.patch.object(profiles, '_SECONDS', 0.0))
+    traced = []
+    self.enterContext(mock.patch.object(
+        jax.profiler, 'start_trace', lambda folder: traced.append('start')))
+    self.enterContext(mock.patch.object(
+        jax.profiler, 'stop_trace', lambda: traced.append('stop')))
+
+    def batches(texts):
+      for index, batch in enumerate(toy_stage.batches(0)):
+        traced.append(index)
+        if index in texts:
+          request.write_text(texts[index])
+        yield batch
+
+    for texts, expected in (
+        # Batch n + 1 is asked for while step n runs.
+        ({2: ''}, [0, 1, 2, 'start', 3, 4, 5, 6, 7, 'stop', 8, 9]),
+        ({1: '4:6'}, [0, 1, 2, 3, 4, 'start', 5, 6, 'stop', 7, 8, 9]),
+        # Steps that are past, no steps, and more than there are.
+        ({2: '1:2', 4: 'x', 6: '8:20'}, [*range(9), 'start', 9, 'stop']),
+    ):
+      traced.clear()
+      train(workdir, 10, batches=lambda start, t=texts: batches(t))
+      self.assertEqual(traced, expected)
+      self.assertFalse(request.exists())
+      shutil.rmtree(workdir)
+      os.mkdir(workdir)
+    # Another process's is left to it.
+    train(workdir, 10, batches=lambda start: batches({1: '2:3@1'}))
+    self.assertTrue(request.exists())
+    self.assertNotIn('start', traced[-10:])
+
+  def test_lines_tell_of_time_and_a_resumed_run_of_all_its_starts(self):
+    workdir = self.new_dir()
+    work = meter.Work(lambda step: 10**12, num_chips=2, peak_flops=1e15)
+
+    def die():
+      raise KilledError
+
+    with self.assertRaises(KilledError):
+      train(workdir, 10, batches=stopping_batches(9, die), work=work)
+    train(workdir, 10, work=work)
+    lines = [line for line in run_files.read_metrics(workdir).lines
+             if 'train/loss' in line]
+    for line in lines:
+      self.assertAlmostEqual(line['perf/tflops_per_chip'],
+                             line['perf/steps_per_second'] / 2)
+      self.assertAlmostEqual(line['train/mfu'],
+                             line['perf/tflops_per_chip'] / 1000)
+      self.assertGreater(line['perf/goodput'], 0.0)
+      self.assertLess(line['perf/goodput'], 1.0)
+      self.assertBetween(line['perf/data_wait'], 0.0, 1.0)
+      self.assertEqual(line['perf/restarts'], line['step'] > 6)
+    found = run_history.read(workdir)
+    self.assertEqual([(one.step, one.code) for one in found.attempts],
+                     [(-1, 1), (6, 0)])
+    self.assertCountEqual(found.productive, [3, 6, 9, 10])
+    self.assertGreater(found.productive[10], found.productive[6])
 
   def test_a_batch_that_does_not_divide_is_named(self):
     def batches(start):

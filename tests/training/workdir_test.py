@@ -77,7 +77,7 @@ class WorkDirTest(parameterized.TestCase):
     self.assertTrue(self.workdir.is_export)
 
   def test_metrics_that_were_written(self):
-    writer = logging.Writer(self.path, tensorboard=False)
+    writer = logging.Writer(self.path, writers=())
     writer.write_scalars(3, {'a': 0.1})
     writer.close()
     self.assertEqual(self.workdir.metrics().lines, ({'step': 3, 'a': 0.1},))

@@ -1,7 +1,10 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
+import dataclasses
+import time
 
 import jax
+import numpy as np
 
 from walt_jax.builders import attention_forms
 from walt_jax.builders import config as config_lib
@@ -21,9 +24,12 @@ from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
+from walt_jax.planning import peaks
+from walt_jax.planning import summary
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
+from walt_jax.training import meter
 from walt_jax.training import replay
 from walt_jax.training import replay_bundles
 from walt_jax.training import state as train_state
@@ -50,6 +56,7 @@ def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
 
 def _train(args: argparse.Namespace) -> None:
   """Trains in this process, one of those that are joined."""
+  began = time.time()
   config = config_lib.load(args.config, args.overrides)
   experiment = schema.of(config)
   workdir = paths.path(args.workdir)
@@ -67,7 +74,9 @@ def _train(args: argparse.Namespace) -> None:
   data_hints.reach(experiment)
   data_hints.check_present(experiment)
   metrics = training.metrics(experiment)
-  options = _loop_options(experiment, args.profile, args.max_failures)
+  options = dataclasses.replace(
+      _loop_options(experiment), profile=args.profile,
+      max_failures=args.max_failures, began=began)
   mesh = meshes.mesh_of(experiment)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
@@ -77,8 +86,10 @@ def _train(args: argparse.Namespace) -> None:
                 for evaluator in training.evaluators(
                     metrics, experiment, args.workdir, mesh,
                     tuple(built.derived['classes']))]
-  writer = (logging_lib.Writer(args.workdir) if multihost.is_main()
-            else logging_lib.NullWriter())
+  writer = (
+      logging_lib.Writer(args.workdir, writers=experiment.train.writers,
+                         config=checkpoints.config)
+      if multihost.is_main() else logging_lib.NullWriter())
   if multihost.is_main():
     platform = mesh_lib.platform(mesh)
     told = [mesh_lib.words(mesh), attention_forms.words(experiment, platform),
@@ -89,7 +100,9 @@ def _train(args: argparse.Namespace) -> None:
     print(f'{experiment.stage}: {"; ".join(filter(None, told))}', flush=True)
   state = loop.run(
       built.stage, built.batches, mesh, options, checkpoints, writer,
-      evaluators)
+      evaluators, meter.Work(
+          summary.step_flops(experiment), peaks.num_chips(mesh),
+          peaks.peak_flops(np.asarray(mesh.devices).flat[0])))
   built.finish(state)
   if multihost.is_main():
     print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
@@ -155,17 +168,13 @@ def _build(config: schema.Experiment, workdir: str,
       config, workdir, mesh, allow_code=allow_code)
 
 
-def _loop_options(config: schema.Experiment, profile: tuple[int, int] | None,
-                  max_failures: int) -> loop.LoopOptions:
+def _loop_options(config: schema.Experiment) -> loop.LoopOptions:
   """The part of `train` that the loop itself reads."""
-  first, last = profile or (None, 0)
+  train = config.train
   try:
     return loop.LoopOptions(
-        num_steps=config.train.num_steps, log_every=config.train.log_every,
-        save_every=config.train.save_every,
-        eval_every=config.train.eval_every, seed=config.seed,
-        profile_start=first,
-        profile_steps=last - first if profile else 5,
-        max_failures=max_failures)
+        num_steps=train.num_steps, log_every=train.log_every,
+        save_every=train.save_every, eval_every=train.eval_every,
+        seed=config.seed)
   except ValueError as e:
     raise errors.UserError(f'config section train: {e}') from e

@@ -14,6 +14,7 @@ _LOG_EVERY_SECONDS = 10.0  # Between lines when nobody watches a terminal.
 # The same of training's line, and of its redrawing on a terminal.
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REDRAWS = 0.2
+_TOLD_WAIT = 0.01  # Share of a step's time; less is not worth a word.
 
 
 def bar(total: int | None, label: str, unit: str = 'it',
@@ -64,7 +65,7 @@ class TrainingProgress:
     self._aside = 0.0
     self._began: float | None = None
     self._shown = 0.0
-    self._loss: float | None = None
+    self._metrics: Mapping[str, Any] = {}
 
   def message(self, text: str) -> None:
     """Prints a line of its own."""
@@ -95,8 +96,7 @@ class TrainingProgress:
 
   def show(self, metrics: Mapping[str, Any]) -> None:
     """Takes the newest metrics for the line."""
-    if 'train/loss' in metrics:
-      self._loss = float(metrics['train/loss'])
+    self._metrics = metrics
 
   def update(self, step: int) -> None:
     """Counts a step and prints when it is time to."""
@@ -107,11 +107,6 @@ class TrainingProgress:
       self._shown = now
       self._print(self._line(), redraw=self._tty)
 
-  def speed(self) -> dict[str, float]:
-    """Returns steps/s so far; empty before the first step."""
-    rate = self._rate()
-    return {'perf/steps_per_second': rate} if rate else {}
-
   def finish(self, step: int, memory: tuple[str, int]) -> dict[str, Any]:
     """Prints the last line and returns what was measured.
 
@@ -120,7 +115,7 @@ class TrainingProgress:
       memory: Where it was measured, and its peak in bytes.
     """
     self._step = step
-    seconds = self._step_seconds()
+    seconds = self.step_seconds()
     rate = self._rate()
     kind, peak = memory
     if step > self._first_step:
@@ -134,24 +129,28 @@ class TrainingProgress:
            for name, value in self._seconds.items()},
         f'{kind}_peak_bytes': peak}
 
-  def _step_seconds(self) -> float:
+  def step_seconds(self) -> float:
+    """Seconds in steps so far."""
     if self._began is None:
       return 0.0
     return time.perf_counter() - self._began - self._aside
 
   def _rate(self) -> float:
     done = self._step - self._first_step
-    seconds = self._step_seconds()
+    seconds = self.step_seconds()
     return done / seconds if done and seconds > 0 else 0.0
 
   def _line(self) -> str:
     rate = self._rate()
     parts = [f'{self._name}: step {self._step}/{self._num_steps}']
-    if self._loss is not None:
-      parts.append(f'loss {self._loss:.4g}')
+    if 'train/loss' in self._metrics:
+      parts.append(f'loss {self._metrics["train/loss"]:.4g}')
+    if rate:
+      parts.append(f'{rate:.3g} steps/s')
+    parts += _use_of_chips(self._metrics)
     if rate:
       left = (self._num_steps - self._step) / rate
-      parts += [f'{rate:.3g} steps/s', f'{_duration(left)} left']
+      parts.append(f'{_duration(left)} left')
     return ', '.join(parts)
 
   def _print(self, text: str, *, redraw: bool = False) -> None:
@@ -161,6 +160,21 @@ class TrainingProgress:
         '\r\x1b[K' if self._tty else '', '\n')
     self._stream.write(start + text + end)
     self._stream.flush()
+
+
+def _use_of_chips(metrics: Mapping[str, Any]) -> list[str]:
+  """Arithmetic, utilisation, goodput and waits, as far as they are known."""
+  parts = []
+  if 'perf/tflops_per_chip' in metrics:
+    speed = f'{metrics["perf/tflops_per_chip"]:.3g} TFLOP/s a chip'
+    if 'train/mfu' in metrics:
+      speed += f' (MFU {metrics["train/mfu"]:.3f})'
+    parts.append(speed)
+  if 'perf/goodput' in metrics:
+    parts.append(f'goodput {metrics["perf/goodput"]:.2f}')
+  if metrics.get('perf/data_wait', 0.0) >= _TOLD_WAIT:
+    parts.append(f'{metrics["perf/data_wait"]:.0%} of steps waiting for data')
+  return parts
 
 
 def _duration(seconds: float) -> str:

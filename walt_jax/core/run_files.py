@@ -10,14 +10,22 @@ from walt_jax.core import paths
 CONFIG = 'config.json'
 METRICS = 'metrics.jsonl'
 TIMING = 'timing.json'
+HISTORY = 'history.jsonl'  # Starts, saves and ends of a run.
 CHECKPOINTS = 'checkpoints'  # A folder a step, written by Orbax.
 IMAGES = 'eval'  # Pictures of held-out rows, step_00000100_NAME.png.
 TENSORBOARD = 'tensorboard'
 PROFILE = 'profile'
+PROFILE_REQUEST = 'profile_now'  # Asks a run under way for a trace.
+WANDB = 'wandb.json'  # What W&B knows the run by.
 REPLAY = 'replay'  # Bundles of steps whose values were not finite.
 EVALUATION = 'evaluation'  # Scores, and what was computed for them.
 TOKENIZER = 'tokenizer'  # A denoiser's copy of its tokenizer's export.
 EXPORT = 'export'  # The export of a tokenizer.
+
+
+def is_timing(name: str) -> bool:
+  """Whether a scalar tells of time, which no two runs have equal."""
+  return name.startswith('perf/') or name == 'train/mfu'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +39,11 @@ class Metrics:
   """
   lines: tuple[Mapping[str, Any], ...] = ()
   unreadable: int = 0
+
+  def learnt(self) -> list[dict[str, Any]]:
+    """The lines without timings: equal in runs that learn the same."""
+    return [{name: value for name, value in line.items()
+             if not is_timing(name)} for line in self.lines]
 
   def curves(self) -> dict[str, dict[float, float]]:
     """Values by name and step; the last one written of a step counts."""

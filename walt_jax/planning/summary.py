@@ -1,5 +1,6 @@
 """What a config asks for: parameters, arithmetic, shapes; nothing is made."""
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,57 @@ def plan(config: schema.Experiment) -> dict[str, Any]:
   return _denoiser_plan(config)
 
 
+def step_flops(config: schema.Experiment) -> Callable[[int], int] | None:
+  """FLOPs that the model needs for a step, by the step's number.
+
+  Those of `plan`: without recomputation, and without the networks that do not
+  train (a denoiser's tokenizer and text encoder). Batches of several shapes
+  count as if all were of `data.height` x `data.width`.
+
+  Returns:
+    `flops(step)` on all chips together; None for a tokenizer of the user's
+    own, whose layers are not known.
+
+  Raises:
+    UserError: As `plan`.
+  """
+  if isinstance(config, schema.DenoiserExperiment):
+    counts = _denoiser_flops(config, objectives.objective(config, _PLATFORM))
+    return lambda step: counts.step + counts.first_passes
+  assert isinstance(config, schema.TokenizerExperiment)
+  if isinstance(config.model, schema.OwnTokenizer):
+    return None
+  counted = _tokenizer_flops(config)
+  first = config.losses.adversarial_start
+  return lambda step: counted.step + (
+      counted.discriminator_step if step >= first else 0)
+
+
+class _DenoiserFlops(NamedTuple):
+  """Of a step its passes that train, and those that make an estimate."""
+  by_part: dict[str, int]
+  forward: int
+  step: int
+  first_passes: int
+
+
+def _denoiser_flops(config: schema.DenoiserExperiment,
+                    objective: Any) -> _DenoiserFlops:
+  section, batch = config.latents, config.data.batch_size
+  by_part = flops_lib.forward_flops(
+      objective.denoiser,
+      (section.frames, section.height, section.width, section.channels),
+      num_conditions=section.frames if config.data.image_rows else 1,
+      text_tokens=config.text.max_tokens if config.text.name else 0)
+  forward = sum(by_part.values())
+  options = objective.options
+  first_pass = 0  # Rows that make an estimate.
+  if options.self_condition_probability:
+    first_pass = round(batch * options.self_condition_groups.share_passed)
+  return _DenoiserFlops(by_part, forward, _train_flops(forward) * batch,
+                        forward * first_pass)
+
+
 def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
   objective = objectives.objective(config, _PLATFORM)
   drawing = objectives.stage_settings(config)
@@ -60,26 +112,18 @@ def _denoiser_plan(config: schema.DenoiserExperiment) -> dict[str, Any]:
         f'config sections model and latents do not fit: {e}') from e
   grid = flops_lib.token_grid(model, latents)
   tokens = grid[0] * grid[1] * grid[2]
-  by_part = flops_lib.forward_flops(
-      model, latents,
-      num_conditions=latents[0] if config.data.image_rows else 1,
-      text_tokens=config.text.max_tokens if config.text.name else 0)
-  forward = sum(by_part.values())
-  options = objective.options
-  first_pass = 0  # Rows that make an estimate.
-  if options.self_condition_probability:
-    first_pass = round(batch * options.self_condition_groups.share_passed)
+  counts = _denoiser_flops(config, objective)
   return dict(
       stage=config.stage, parameters=counting.parameters(shapes),
       parameters_by_part=counting.parameters_by_part(shapes, flops_lib.PARTS),
       latent_shape=list(latents), token_grid=list(grid), tokens=tokens,
       global_batch=batch, tokens_per_step=tokens * batch,
-      model_flops_per_step=_train_flops(forward) * batch,
-      self_condition_flops_per_step=forward * first_pass,
-      model_flops_per_pass=forward, model_flops_by_part=by_part,
+      model_flops_per_step=counts.step,
+      self_condition_flops_per_step=counts.first_passes,
+      model_flops_per_pass=counts.forward, model_flops_by_part=counts.by_part,
       sampler=drawing.options.sampler, sampler_steps=drawing.options.num_steps,
       sampler_guidance=drawing.guidance.scales,
-      model_flops_per_sample=forward * drawing.options.num_steps * (
+      model_flops_per_sample=counts.forward * drawing.options.num_steps * (
           1 + len(drawing.guidance.scales)))
 
 
@@ -87,11 +131,20 @@ def _train_flops(forward: int) -> int:
   return forward * (1 + flops_lib.BACKWARD_TO_FORWARD)
 
 
-def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
-  if isinstance(config.model, schema.OwnTokenizer):
-    raise errors.UserError(
-        f'config key model.name is {config.model.name!r}: walt plan counts the '
-        'layers of the built-in tokenizer alone; leave the key out')
+class _TokenizerFlops(NamedTuple):
+  """Counts of a tokenizer; `clip` and `latents` are of the first kind."""
+  module: Any
+  shapes: Any
+  clip: tuple[int, ...]
+  latents: tuple[int, ...]
+  encode: int
+  decode: int
+  step: int
+  discriminator_parameters: int
+  discriminator_step: int
+
+
+def _tokenizer_flops(config: schema.TokenizerExperiment) -> _TokenizerFlops:
   module = networks.autoencoder(config.model, _PLATFORM).clone(remat=False)
   data = config.data
   size = (data.height, data.width, 3)
@@ -118,25 +171,37 @@ def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
             config, _PLATFORM).items()]
   except ValueError as e:
     raise errors.UserError(f'config section discriminator: {e}') from e
+  return _TokenizerFlops(
+      module, shapes, clip, latents, encode, decode, _train_flops(forward),
+      sum(count for _, count, _ in discriminators),
+      _DISCRIMINATOR_PASSES * sum(
+          clips * each for clips, _, each in discriminators))
+
+
+def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
+  if isinstance(config.model, schema.OwnTokenizer):
+    raise errors.UserError(
+        f'config key model.name is {config.model.name!r}: walt plan counts the '
+        'layers of the built-in tokenizer alone; leave the key out')
+  counts = _tokenizer_flops(config)
+  module, clip, latents = counts.module, counts.clip, counts.latents
   field = receptive_field_lib.receptive_field(module)
   return dict(
-      stage=config.stage, parameters=counting.parameters(shapes),
+      stage=config.stage, parameters=counting.parameters(counts.shapes),
       parameters_by_part=counting.parameters_by_part(
-          shapes, _TOKENIZER_PARTS),
-      discriminator_parameters=sum(
-          count for _, count, _ in discriminators),
+          counts.shapes, _TOKENIZER_PARTS),
+      discriminator_parameters=counts.discriminator_parameters,
       f_s=module.f_s, f_t=module.f_t, clip_shape=list(clip[1:]),
       latent_shape=list(latents),
       compression=_size(clip) / _size(latents),
       receptive_field=dict(
           encoder_pixels=list(field.encoder),
           decoder_latents=list(field.decoder)),
-      norm=module.norm, global_batch=data.batch_size,
+      norm=module.norm, global_batch=config.data.batch_size,
       tokens=_size(latents[:3]),
-      model_flops_per_step=_train_flops(forward),
-      discriminator_flops_per_step=_DISCRIMINATOR_PASSES * sum(
-          clips * each for clips, _, each in discriminators),
-      encode_flops_per_clip=encode, decode_flops_per_clip=decode)
+      model_flops_per_step=counts.step,
+      discriminator_flops_per_step=counts.discriminator_step,
+      encode_flops_per_clip=counts.encode, decode_flops_per_clip=counts.decode)
 
 
 def _autoencoder_flops(module, shapes, clip: tuple[int, ...]

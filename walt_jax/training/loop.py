@@ -3,6 +3,7 @@ import collections
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -11,16 +12,19 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
-from walt_jax.core import mirror
+from walt_jax.core import profile_request
 from walt_jax.core import progress
 from walt_jax.core import run_files
+from walt_jax.core import run_history
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import compiled
 from walt_jax.training import logging as logging_lib
+from walt_jax.training import meter as meter_lib
 from walt_jax.training import preemption
+from walt_jax.training import profiles
 from walt_jax.training import replay_bundles
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
@@ -35,6 +39,7 @@ Evaluator = Callable[
 # Steps that may wait on the devices: enough to keep them busy, few enough
 # that a stop signal and the progress line are not far behind.
 _MAX_IN_FLIGHT = 2
+_NOT_COUNTED = meter_lib.Work()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +54,9 @@ class LoopOptions:
     eval_every: Steps between evaluations; 0: none. Otherwise the initial and
       the last state are evaluated too.
     seed: Random seed of initial parameters and of every step's noise.
-    profile_start: First step of a profiler trace, or None.
-    profile_steps: Steps that the trace holds.
+    profile: Steps of a profiler trace, or None (see `profiles`).
+    began: When the command began, in seconds since 1970; None: when the loop
+      does.
     max_failures: Steps in a row whose loss or gradients are not finite before
       training stops; each changes nothing (see `guard`).
   """
@@ -59,8 +65,8 @@ class LoopOptions:
   save_every: int = 0
   eval_every: int = 0
   seed: int = 0
-  profile_start: int | None = None
-  profile_steps: int = 5
+  profile: profile_request.Request | None = None
+  began: float | None = None
   max_failures: int = 10
 
   def __post_init__(self):
@@ -84,6 +90,7 @@ def run(
     checkpoints: checkpoints_lib.Checkpoints,
     writer: logging_lib.Writer,
     evaluators: Sequence[Evaluator] = (),
+    work: meter_lib.Work = _NOT_COUNTED,
 ) -> train_state.TrainState:
   """Trains a stage to `options.num_steps`, from its newest checkpoint if any.
 
@@ -97,6 +104,7 @@ def run(
     checkpoints: The work directory.
     writer: Where metrics go; closed at the end.
     evaluators: Called with each evaluation, beside the stage's own.
+    work: Arithmetic of the steps, by which their speed is told.
 
   Returns:
     The state after the last step, on the mesh.
@@ -110,9 +118,16 @@ def run(
     stop = stack.enter_context(preemption.StopSignal())
     stack.callback(writer.close)
     stack.callback(checkpoints.close)
+    workdir, history = checkpoints.workdir, run_history.History()
+    if multihost.is_main():
+      run_history.note_start(
+          workdir, checkpoints.latest_step(), began=options.began)
+      history = run_history.read(workdir)
+      stack.enter_context(run_history.ended(
+          functools.partial(run_history.note_end, workdir)))
     return _Run(
         stage, batches, mesh, options, checkpoints, writer, stop,
-        evaluators).train()
+        evaluators, work, history).train()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +167,7 @@ class _Run:
 
   def __init__(
       self, stage, batches, mesh, options, checkpoints, writer, stop,
-      evaluators):
+      evaluators, work, history):
     self.stage = stage
     self.batches = batches
     self.mesh = mesh
@@ -169,6 +184,8 @@ class _Run:
     self.bundles = replay_bundles.kept(checkpoints.workdir)
     self.progress = progress.TrainingProgress(
         stage.name, options.num_steps, enabled=multihost.is_main())
+    self.meter = meter_lib.Meter(
+        work, self.progress.step_seconds, history)
     self.programs = compiled.Programs(
         stage, mesh, options.seed, self.progress.compiled)
 
@@ -189,11 +206,13 @@ class _Run:
     self.programs.prepare(state, batch, step)
     held = self.programs.not_held()
     self.progress.start(step)
-    with self._profiler() as profile:
+    with profiles.Profiler(
+        self.checkpoints.workdir, options.profile) as profiler:
       while step < options.num_steps:
-        profile(step, state)
+        profiler.at(step, state)
         train_step = self.programs.prepare(state, batch, step)
-        with jax.transfer_guard('disallow'):
+        with jax.transfer_guard('disallow'), jax.profiler.StepTraceAnnotation(
+            'train', step_num=step):
           state, held, metrics = train_step(
               state, held, batch, self.programs.train_key)
         held.copy_to_host_async()
@@ -203,12 +222,14 @@ class _Run:
         rows = batch = None
         if step < options.num_steps:
           # The devices work on the step just dispatched meanwhile.
-          rows = next(feed)
+          with self.meter.waiting(held.is_ready):
+            rows = next(feed)
           batch = multihost.global_batch(rows, self.mesh)
         stopping = self.stop.requested(step)
         failed = self._settle(step, wait_for_all=stopping)
         if failed is not None:
           # What was dispatched after it changed nothing: it is taken again.
+          self.meter.lost(1 + len(self.flights))
           feed.put_back([flight.rows for flight in self.flights] + (
               [] if rows is None else [rows]))
           self.flights.clear()
@@ -248,6 +269,9 @@ class _Run:
       flight = self.flights.popleft()
       if jax.device_get(flight.held):
         return flight
+      self.meter.complete(flight.step)
+      if self._logs(flight.step + 1):
+        self.meter.mark(flight.step + 1)
     return None
 
   def _skip(self, state, failed: '_Flight') -> train_state.TrainState:
@@ -279,6 +303,8 @@ class _Run:
       raise errors.UserError(
           f'training stopped: {what}, as were the {self.in_a_row - 1} steps '
           f'before it; lower the learning rate or look at the data{again}')
+    if self._logs(failed.step + 1):
+      self.meter.mark(failed.step + 1)
     self.progress.message(
         f'{what}: it changes nothing' + (again if self.in_a_row == 1 else ''))
     return self.programs.skip(state)
@@ -305,6 +331,7 @@ class _Run:
       return self.programs.new_state(), 0, 0, False
     self.writer.resume(step)
     state, next_batch = self.checkpoints.restore(self.programs.abstract)
+    self.meter.resume(step)
     self.progress.message(f'resumed at step {step}')
     return state, step, next_batch, True
 
@@ -331,8 +358,8 @@ class _Run:
               if np.isfinite(value)}
     if self.failures:
       values['train/skipped_steps'] = self.failures
+    values |= self.meter.scalars(step)
     self.writer.write_scalars(step, values)
-    self.writer.write_curves(step, self.progress.speed())
     self.progress.show(values)
 
   def _evaluate(self, state, step: int) -> None:
@@ -362,6 +389,9 @@ class _Run:
     # A checkpoint promises that the lines up to its step are written.
     self._flush_metrics()
     self.writer.flush()
+    if multihost.is_main():
+      run_history.note_save(self.checkpoints.workdir, step,
+                            self.meter.productive_seconds())
     with self.progress.aside('save'):
       self.checkpoints.save(step, state, next_batch)
 
@@ -371,35 +401,6 @@ class _Run:
     report = self.progress.finish(step, mesh_lib.peak_memory(self.mesh))
     if multihost.is_main():
       files.write_json(self.checkpoints.workdir / run_files.TIMING, report)
-
-  @contextlib.contextmanager
-  def _profiler(self):
-    """Yields `at_step(step, state)`, which starts and ends the trace."""
-    start = self.options.profile_start
-    # The profiler writes local files alone.
-    target = self.checkpoints.workdir / run_files.PROFILE
-    trace: mirror.Mirror | None = None
-
-    def at_step(step: int, state: train_state.TrainState) -> None:
-      nonlocal trace
-      if start is None:
-        return
-      if step == start and trace is None:
-        jax.block_until_ready(state)
-        trace = mirror.Mirror(target)
-        jax.profiler.start_trace(str(trace.folder))
-      elif trace and step == start + self.options.profile_steps:
-        jax.block_until_ready(state)
-        jax.profiler.stop_trace()
-        trace.close()
-        trace = None
-
-    try:
-      yield at_step
-    finally:
-      if trace:
-        jax.profiler.stop_trace()
-        trace.close()
 
 
 def _due(step: int, every: int) -> bool:

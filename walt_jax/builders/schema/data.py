@@ -122,6 +122,9 @@ class Train:
     eval_samples: Clips in an evaluation's picture; 0: no picture.
     evaluators: Metrics of an evaluation, named as for `walt evaluate` or as
       module:Class; they score the averaged model.
+    writers: Where scalars and pictures go beside `metrics.jsonl` and `eval/`:
+      TensorBoard's files, a run of Weights & Biases (its own variables, such
+      as WANDB_PROJECT and WANDB_MODE, hold).
   """
   num_steps: Natural = 60_000
   log_every: Count = 100
@@ -131,6 +134,7 @@ class Train:
   eval_batches: Natural = 4
   eval_samples: Natural = 4
   evaluators: tuple[str, ...] = ()
+  writers: tuple[Literal['tensorboard', 'wandb'], ...] = ('tensorboard',)
 
   def __post_init__(self):
     if self.keep_every and (

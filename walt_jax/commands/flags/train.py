@@ -23,9 +23,11 @@ def add(commands: Any) -> None:
   parser.add_argument('--max_failures', type=values.positive_int, default=10,
                       metavar='N', help='stop after N steps in a row whose '
                       'loss or gradients were not finite (10)')
-  parser.add_argument('--profile', type=values.frame_range,
-                      metavar='FIRST:LAST',
-                      help='write a profiler trace of these steps')
+  parser.add_argument('--profile', type=values.profile,
+                      metavar='FIRST:LAST[@PROCESS]',
+                      help='write a profiler trace of these steps of one '
+                      'process (0) to WORKDIR/profile/; of a run under way: '
+                      'write the same, or nothing, to WORKDIR/profile_now')
   code.add(parser)
   hosts = parser.add_argument_group(
       'several hosts', 'The same command runs on each. Where the environment '

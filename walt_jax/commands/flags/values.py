@@ -8,6 +8,7 @@ from collections.abc import Callable
 import math
 from typing import TypeVar
 
+from walt_jax.core import profile_request
 from walt_jax.core import seeds
 
 Value = TypeVar('Value')
@@ -110,13 +111,12 @@ def condition(text: str) -> tuple[str, tuple[float, ...]]:
   return name, tuple(number(item) for item in numbers.split(','))
 
 
-def frame_range(text: str) -> tuple[int, int]:
-  """Parses 'FIRST:LAST', a range of steps or frames, LAST not included."""
-  first, colon, last = text.partition(':')
-  if colon and first.isdigit() and last.isdigit() and int(first) < int(last):
-    return int(first), int(last)
-  raise argparse.ArgumentTypeError(
-      f'{text!r} is not FIRST:LAST with FIRST < LAST')
+def profile(text: str) -> profile_request.Request:
+  """Parses 'FIRST:LAST[@PROCESS]', steps to trace and where."""
+  try:
+    return profile_request.parse(text)
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def process(text: str) -> tuple[int, int]:
