@@ -50,6 +50,7 @@ class SampleTest(absltest.TestCase):
         devices=devices)
     if result.code:
       raise AssertionError(result.err)
+    return result.out
 
   def test_every_sample_has_its_files(self):
     self.assertLen(self.set.entries, len(REQUESTS))
@@ -133,9 +134,16 @@ class SampleTest(absltest.TestCase):
 
   def test_eight_devices_draw_what_one_does(self):
     one, eight = self.folder / 'one', self.folder / 'eight'
-    for out, devices in ((one, 1), (eight, 8)):
-      self.sample(out, devices=devices, workdirs=[self.base])
-    difference = samples_lib.read_samples(eight).clips().astype(int) - (
+    for out, devices, argv in (
+        (one, 1, ()), (eight, 8, ('--mesh', 'fsdp=2,tensor=2'))):
+      said = self.sample(out, *argv, devices=devices, workdirs=[self.base])
+    self.assertRegex(said, r'sampling: 8 x cpu, data 2 x fsdp 2 x tensor 2;')
+    self.assertRegex(
+        said, r'weights: cut by heads and MLP units over tensor 2 and \d+% cut '
+        r'over fsdp 2, gathered layer by layer, [\d.e-]+ GiB a device')
+    found = samples_lib.read_samples(eight)
+    self.assertEqual(found.settings['mesh'], dict(data=2, fsdp=2, tensor=2))
+    difference = found.clips().astype(int) - (
         samples_lib.read_samples(one).clips())
     self.assertLessEqual(np.abs(difference).max(), 1)
 

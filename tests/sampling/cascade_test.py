@@ -15,6 +15,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import request_checks
@@ -158,6 +159,34 @@ class CascadeTest(parameterized.TestCase):
     np.testing.assert_array_equal(base, [np.arange(num_frames)] * 3)
     np.testing.assert_array_equal(sr, base + 60)
     self.assertFalse(outputs[0].blend or outputs[1].blend)
+
+  def test_rows_are_spread_over_a_mesh(self):
+    """Five requests, three at once: batches of four, one a shard."""
+    seen = []
+
+    class Seeing(CountingSampler):
+
+      def make(self, options, guidance):
+        draw = super().make(options, guidance)
+
+        def seeing(params, keys, *arguments):
+          seen.append(keys.shape)
+          return draw(params, keys, *arguments)
+
+        return seeing
+
+    one = pipeline_of(('base', (1, 2)), ('noise', ()))
+    spread = dataclasses.replace(one, stages=tuple(
+        dataclasses.replace(stage, sampler=Seeing(stage.sampler.kind))
+        for stage in one.stages), mesh=mesh_lib.make_mesh(
+            2, 2, devices=jax.devices()[:4]))
+    spread.__dict__['codec'] = ExactCodec()
+    requests = requests_lib.repeat(Request(), 5)
+    for a, b in zip(self.draw(spread, requests, 29, batch_size=3)[1],
+                    self.draw(one, requests, 29, batch_size=3)[1],
+                    strict=True):
+      np.testing.assert_array_equal(a, b)
+    self.assertEqual(set(seen), {(4,)})
 
   @parameterized.parameters(
       (Request(), set()),

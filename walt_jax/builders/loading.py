@@ -9,6 +9,7 @@ import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
+from walt_jax.builders import sampling_meshes
 from walt_jax.builders import tokenizers
 from walt_jax.core import errors
 from walt_jax.core import exports
@@ -93,17 +94,21 @@ def load(workdirs: Folder, *, step: int | None = None,
     workdirs: 'BASE' or 'BASE,SR1,SR2': work directories, or what
       `walt export` wrote of them.
     step: Checkpoint of the base; the newest by default.
-    mesh: Devices to sample on; all by default.
+    mesh: Devices to sample on; by default all, in the mesh of the base's
+      config.
     allow_code: Whether classes of others' code that a folder's config names
       (`module:Class`) may be imported.
 
   Raises:
     UserError: On a folder that holds no such stage, in one line.
   """
-  mesh = mesh_lib.make_mesh() if mesh is None else mesh
+  folders = os.fspath(workdirs).split(',')
+  if mesh is None:
+    mesh = sampling_meshes.sampling_mesh(
+        pipelines.read_denoiser(folders[0], allow_code), None,
+        mesh_lib.available())
   return ClipSampler(pipelines.load_pipeline(
-      os.fspath(workdirs).split(','), mesh, step=step,
-      allow_code=allow_code), mesh)
+      folders, mesh, step=step, allow_code=allow_code), mesh)
 
 
 def load_params(workdir: Folder, *, step: int | None = None

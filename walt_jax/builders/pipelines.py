@@ -47,7 +47,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
     UserError: On a directory without a checkpoint, stages of different
       tokenizers, or stages that do not follow each other.
   """
-  configs = [_read_denoiser(workdir, allow_code) for workdir in workdirs]
+  configs = [read_denoiser(workdir, allow_code) for workdir in workdirs]
   platform = mesh_lib.platform(mesh)
   loaded = [
       tokenizers.as_configured(
@@ -78,13 +78,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
       tokenizer=loaded[0], stages=stages,
       text=text_encoders.text_encoder_of(texts[0]) if texts else None,
       frame_rate=rate, trained_rate=trained, rate_origin=origin,
-      devices=_devices(mesh))
-
-
-def _devices(mesh: jax.sharding.Mesh) -> tuple[jax.Device, ...]:
-  """What the tokenizer is spread over: this process's devices, if several."""
-  devices = tuple(mesh.local_devices)
-  return devices if len(devices) > 1 else ()
+      mesh=mesh)
 
 
 def _rates(config: schema.DenoiserExperiment, derived: Mapping[str, Any]
@@ -104,9 +98,17 @@ def _rates(config: schema.DenoiserExperiment, derived: Mapping[str, Any]
   return DEFAULT_FRAME_RATE, 'default', None
 
 
-def _read_denoiser(workdir: str,
-                   allow_code: bool) -> schema.DenoiserExperiment:
-  """Reads and checks the config of a denoiser."""
+def read_denoiser(workdir: str,
+                  allow_code: bool) -> schema.DenoiserExperiment:
+  """Reads and checks the config of a denoiser.
+
+  Args:
+    workdir: Work directory or export.
+    allow_code: Whether it may name classes to import.
+
+  Raises:
+    UserError: It holds none.
+  """
   config = config_lib.read_experiment(workdir, allow_code=allow_code)
   if not isinstance(config, schema.DenoiserExperiment):
     raise errors.UserError(
@@ -275,7 +277,7 @@ def pipeline_in_training(
           config.tokenizer),
       stages=(stage,), text=text_encoders.text_encoder_of(config),
       frame_rate=rate, trained_rate=trained, rate_origin=origin,
-      devices=_devices(mesh))
+      mesh=mesh)
 
 
 def _read_export(workdir: str, mesh):

@@ -13,6 +13,7 @@ import jax
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
+from walt_jax.builders import sampling_meshes
 from walt_jax.commands import requests
 from walt_jax.core import errors
 from walt_jax.core import extras
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt demo --help`."""
   config_lib.check_workdirs(args.workdir, allow_code=args.allow_code)
   gradio = _import_gradio()
-  mesh = mesh_lib.make_mesh()
+  mesh = sampling_meshes.sampling_mesh(
+      pipelines.read_denoiser(args.workdir[0], args.allow_code), None,
+      mesh_lib.available())
   pipeline = requests.at_rate(pipelines.load_pipeline(
       args.workdir, mesh, allow_code=args.allow_code), args.fps)
   with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:

@@ -83,4 +83,5 @@ def _drawing(args: argparse.Namespace) -> evaluation_requests.Drawing:
   return evaluation_requests.Drawing(
       num_samples=args.num_samples, repeats=args.repeats,
       requests_file=args.requests, step=args.step,
-      choice=sampler_choice(args), save_samples=args.save_samples)
+      choice=sampler_choice(args), save_samples=args.save_samples,
+      mesh=args.mesh)

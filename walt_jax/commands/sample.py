@@ -5,6 +5,7 @@ import os
 import time
 
 from walt_jax.builders import pipelines
+from walt_jax.builders import sampling_meshes
 from walt_jax.commands import requests
 from walt_jax.core import errors
 from walt_jax.core import paths
@@ -19,7 +20,9 @@ from walt_jax.sampling import output as output_lib
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt sample --help`."""
   start = time.perf_counter()
-  mesh = mesh_lib.make_mesh()
+  config = pipelines.read_denoiser(args.workdir[0], args.allow_code)
+  mesh = sampling_meshes.sampling_mesh(
+      config, args.mesh, mesh_lib.available())
   pipeline = requests.at_rate(dataclasses.replace(
       pipelines.load_pipeline(
           args.workdir, mesh, allow_code=args.allow_code),
@@ -30,9 +33,11 @@ def run(args: argparse.Namespace) -> None:
       paths.path(args.out), animation=args.animation,
       all_stages=args.all_stages, settings=dict(
           seed=args.seed, requests=args.requests, animation=args.animation,
+          mesh=dict(mesh.shape),
           devices=[str(d) for d in mesh.devices.flat]))
   print(f'sampling: {mesh_lib.words(mesh)}; compiler options: '
         f'{compiler_options.words(mesh_lib.platform(mesh))}', flush=True)
+  print(f'weights: {sampling_meshes.weights_words(config, mesh)}', flush=True)
   print(f'decoding: {output_lib.decoding(pipeline, job).words}', flush=True)
   with rules.activate(mesh), _Bars() as bars:
     output_lib.draw(pipeline, job, output, report=bars.report)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from walt_jax.builders import pipelines
+from walt_jax.builders import sampling_meshes
 from walt_jax.core import errors
 from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
@@ -40,7 +41,9 @@ def open_pipeline(request: evaluation_requests.EvaluationRequest
   """
   step = request.drawing.step
   _check_step(request.workdirs[0], step)
-  mesh = local_mesh()
+  mesh = sampling_meshes.sampling_mesh(
+      pipelines.read_denoiser(request.workdirs[0], request.allow_code),
+      request.drawing.mesh, list(local_mesh().devices.flat))
   return pipelines.load_pipeline(
       request.workdirs, mesh, step=step, allow_code=request.allow_code), mesh
 

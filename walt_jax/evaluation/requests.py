@@ -1,5 +1,5 @@
 """What an evaluation is asked for; `commands/` builds it from flags."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from walt_jax.metrics import scores
@@ -43,6 +43,7 @@ class Drawing:
     step: Checkpoint of the base; None: the newest.
     choice: Sampler, guidance and noise level of each stage.
     save_samples: `.npz` file that gets the samples of the first set, or None.
+    mesh: Sizes of the axes of the mesh to draw on; None: the run's own.
   """
   num_samples: int | None = None
   repeats: int | None = None
@@ -50,6 +51,7 @@ class Drawing:
   step: int | None = None
   choice: settings.SamplerChoice = settings.SamplerChoice()
   save_samples: str | None = None
+  mesh: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
   """
   start = time.perf_counter()
   stage, plan = pipeline.stages[index], plan or pipeline.plan()
-  batch_size = min(batch_size, len(requests))
+  batch_size = _whole_shards(pipeline, min(batch_size, len(requests)))
   context = _Context(pipeline, stage, plan, given or [None] * len(requests))
   text = _Texts(pipeline, stage, requests, plan)
   labels = _label_ids(stage, requests)
@@ -142,7 +142,8 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
           label=None if labels is None else jnp.asarray(labels[rows]),
           low_res=None if low_res is None else jnp.asarray(
               low_res[rows, window]), **fields)
-      drawn = np.asarray(draw(params, keys, conditioning, level))
+      drawn = np.asarray(draw(
+          params, *pipeline.spread((keys, conditioning)), level))
       latents[first:first + count, window] = drawn[:count]
       if window + 1 < plan.num_windows:
         context.extend(drawn)
@@ -150,6 +151,11 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
   return StageOutput(
       latents, plan, context.blend, context.kept,
       time.perf_counter() - start, draw.compile_seconds - compiling)
+
+
+def _whole_shards(pipeline: pipeline_lib.Pipeline, batch_size: int) -> int:
+  """The batch that the mesh makes of one: every shard has as many rows."""
+  return -(-batch_size // pipeline.num_shards) * pipeline.num_shards
 
 
 def decode(pipeline: pipeline_lib.Pipeline, output: StageOutput,

@@ -9,6 +9,7 @@ import numpy as np
 
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import given_frames
 from walt_jax.sampling import requests as requests_lib
@@ -142,8 +143,8 @@ class Pipeline:
     rate_origin: Where `frame_rate` came from: the 'run' or its 'config', a
       'request', or 'default' where nothing says.
     chunks: What the tokenizer computes at once, whatever fits.
-    devices: What the tokenizer spreads batches over; () for where its weights
-      are.
+    mesh: What rows are spread over, and what a run's denoisers lie on; None
+      for the default device.
   """
   tokenizer: inference.Tokenizer
   stages: tuple[TrainedStage, ...]
@@ -152,7 +153,7 @@ class Pipeline:
   trained_rate: float | None = None
   rate_origin: str = 'run'
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
-  devices: tuple[jax.Device, ...] = ()
+  mesh: jax.sharding.Mesh | None = None
 
   @property
   def rate(self) -> float | None:
@@ -168,7 +169,25 @@ class Pipeline:
   def codec(self) -> compiled_tokenizer.Codec:
     """The compiled tokenizer."""
     return compiled_tokenizer.Codec(
-        self.tokenizer, self.chunks, devices=self.devices)
+        self.tokenizer, self.chunks, devices=self._devices)
+
+  @property
+  def _devices(self) -> tuple[jax.Device, ...]:
+    """This process's devices; () for one alone, which needs no placing."""
+    if self.mesh is None or self.mesh.size == 1:
+      return ()
+    return tuple(self.mesh.local_devices)
+
+  @property
+  def num_shards(self) -> int:
+    """Parts that the rows of a batch are cut into."""
+    return 1 if self.mesh is None else mesh_lib.num_batch_shards(self.mesh)
+
+  def spread(self, rows: Any) -> Any:
+    """Puts arrays of a batch where its rows are computed."""
+    if self.mesh is None or self.mesh.size == 1:
+      return rows
+    return jax.device_put(rows, mesh_lib.batch_sharding(self.mesh))
 
   def with_base(self, base: TrainedStage) -> 'Pipeline':
     """The same programs with other weights of the base."""

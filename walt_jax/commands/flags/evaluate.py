@@ -120,6 +120,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
   add_('--step', type=values.natural, metavar='N',
        help='checkpoint of the base; the newest by default')
   sampling.add(group)
+  sampling.add_mesh(group)
   add_('--save_samples', type=locations.written, metavar='FILE.npz',
        help='write the samples as the array arr_0')
 

@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
   sampling.add(parser)
   sampling.add_chunks(parser)
   sampling.add_rate(parser)
+  sampling.add_mesh(parser)
   parser.add_argument('--seed', type=values.seed, default=0, metavar='S',
                       help='default: %(default)s')
   parser.add_argument('--batch_size', type=values.positive_int, metavar='N',

@@ -24,6 +24,14 @@ def add_rate(parser: Any) -> None:
       'were trained on')
 
 
+def add_mesh(parser: Any) -> None:
+  """Adds the mesh that stages draw on."""
+  parser.add_argument(
+      '--mesh', type=values.mesh, metavar='fsdp=8[,..]',
+      help='sizes of the axes data, fsdp and tensor, as in a config (data=-1 '
+      "if left out: all other devices); by default the base run's own")
+
+
 def add(parser: Any) -> None:
   """Adds what may be chosen for each stage to a parser or a group of it."""
   add_ = parser.add_argument

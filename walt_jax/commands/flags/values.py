@@ -12,6 +12,7 @@ from walt_jax.core import profile_request
 from walt_jax.core import seeds
 
 Value = TypeVar('Value')
+_AXES = ('data', 'fsdp', 'tensor')  # Of `parallel.mesh`, without its imports.
 
 
 def positive_int(text: str) -> int:
@@ -64,6 +65,19 @@ def noise_level(text: str) -> float:
   if not 0 <= value <= 1:
     raise argparse.ArgumentTypeError(f'noise level {text!r} is not in [0, 1]')
   return value
+
+
+def mesh(text: str) -> dict[str, int]:
+  """Parses sizes of axes of a mesh, such as 'fsdp=8,tensor=2'."""
+  sizes: dict[str, int] = {}
+  for item in text.split(','):
+    name, _, size = item.strip().partition('=')
+    if name not in _AXES or name in sizes:
+      raise argparse.ArgumentTypeError(
+          f'{text!r} is no list of sizes, each once, of the axes '
+          f'{", ".join(_AXES)}, such as fsdp=8,tensor=2')
+    sizes[name] = -1 if size == '-1' else positive_int(size)
+  return sizes
 
 
 def separated(parse: Callable[[str], Value],
