@@ -3,8 +3,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -13,8 +11,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-from tests import ports
-from tests import xla_flags
+from tests.e2e import clusters
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
 from walt_jax.core import run_files
@@ -22,18 +19,8 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import workdir as workdir_lib
 
 _ENDLESS = 10**6
-_PATIENCE = 300.0  # Seconds until processes must have come somewhere.
-_TIMEOUT = 10.0  # Silence after which a host counts as lost.
-# From the loss of a process until the other has ended, with a busy machine.
-_LIMIT = 30.0
 _QUIET = dict(train__eval_every=0, train__save_every=8)
 _MESH = dict(mesh__data=2, mesh__fsdp=4, mesh__tensor=1)
-
-
-def child_of(pid: int) -> int | None:
-  with open(f'/proc/{pid}/task/{pid}/children') as file:
-    found = file.read().split()
-  return int(found[0]) if found else None
 
 
 def last_line(workdir: pathlib.Path) -> int:
@@ -50,18 +37,7 @@ class ProcessesTest(parameterized.TestCase):
 
   def start_two(self, argv):
     """Two processes of four devices; `argv(port, process)` of each."""
-    port = ports.free_port()
-    processes = []
-    for process in range(2):
-      log = open(self.folder / f'{process}.log', 'w+')
-      self.addCleanup(log.close)
-      processes.append(subprocess.Popen(
-          [sys.executable, '-m', *argv(port, process)],
-          stdout=log, stderr=log, cwd=tiny.ROOT,
-          env=xla_flags.environment(4)))
-      self.addCleanup(processes[-1].wait)
-      self.addCleanup(processes[-1].kill)
-    return processes
+    return clusters.started(self, self.folder, 2, argv, devices=4)
 
   def start(self, workdir, num_steps, stage='sr', **changed):
     """Two supervisors, each with a process of four devices."""
@@ -69,20 +45,20 @@ class ProcessesTest(parameterized.TestCase):
         'walt_jax',
         *tiny.flags(stage, workdir, num_steps, **_QUIET, **_MESH, **changed),
         '--coordinator', f'localhost:{port}', '--process', f'{process}/2',
-        '--host_timeout', str(_TIMEOUT)])
+        '--host_timeout', clusters.TIMEOUT])
 
   def log(self, process: int) -> str:
     return (self.folder / f'{process}.log').read_text()
 
   def wait_for(self, processes, condition):
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + clusters.PATIENCE
     while not condition():
       for index, process in enumerate(processes):
         self.assertIsNone(process.poll(), self.log(index))
       self.assertLess(time.monotonic(), deadline)
       time.sleep(0.02)
 
-  def codes(self, processes, seconds=_PATIENCE):
+  def codes(self, processes, seconds=clusters.PATIENCE):
     return [process.wait(seconds) for process in processes]
 
   def test_one_process_then_two_then_one(self):
@@ -104,10 +80,10 @@ class ProcessesTest(parameterized.TestCase):
     self.wait_for(processes, lambda: (
         workdir_lib.WorkDir(workdir).newest_step() > stopped and
         last_line(workdir) > workdir_lib.WorkDir(workdir).newest_step()))
-    os.kill(child_of(processes[1].pid), signal.SIGKILL)
+    os.kill(clusters.child_of(processes[1].pid), signal.SIGKILL)
     began = time.monotonic()
-    self.assertEqual(self.codes(processes, _LIMIT), [76, 76])
-    self.assertLess(time.monotonic() - began, _LIMIT)
+    self.assertEqual(self.codes(processes, clusters.LIMIT), [76, 76])
+    self.assertLess(time.monotonic() - began, clusters.LIMIT)
     last = [line for line in self.log(0).splitlines()
             if line.startswith('walt: ')][-1]
     self.assertRegex(last, 'process 1 .*killed by SIGKILL.*Run the same')

@@ -27,6 +27,23 @@ class DistributedTest(absltest.TestCase):
         distributed.barrier('save', seconds=3.0)
     client.wait_at_barrier.assert_called_once_with('walt_save', 3000)
 
+  def test_who_is_missing_at_a_barrier_is_named(self):
+    said = ('DEADLINE_EXCEEDED: Barrier timed out. Id: walt_x::0. # of tasks '
+            'that reached the barrier: 2/4. The first task at the barrier: '
+            '/job:jax_worker/replica:0/task:0. Some timed out task names: '
+            '/job:jax_worker/replica:0/task:3, /job:jax_worker/replica:0/'
+            'task:1')
+    client = mock.Mock()
+    client.wait_at_barrier.side_effect = jax.errors.JaxRuntimeError(said)
+    with mock.patch.object(jax, 'process_count', lambda: 4), \
+        mock.patch.object(distributed.jax_distributed, 'global_state',
+                          mock.Mock(client=client)):
+      with self.assertRaises(distributed.LateError) as caught:
+        distributed.meet('a gathering')
+    self.assertRegex(str(caught.exception), (
+        r"^process 0 of 4 waited 7200 s at 'a gathering \(\d+\)' for "
+        'process 1, process 3$'))
+
   def test_only_linux_is_asked_to_end_a_child_with_its_parent(self):
     with mock.patch('sys.platform', 'darwin'), \
         mock.patch('ctypes.CDLL', side_effect=OSError):

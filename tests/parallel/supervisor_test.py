@@ -18,7 +18,7 @@ try:
   sys.exit(supervisor.run(
       hosts.Hosts('localhost:%(port)d', %(count)d, %(process)d, 'test'),
       [sys.executable, '-c', %(child)r], seconds=%(seconds)s,
-      start_seconds=%(start_seconds)s))
+      start_seconds=%(start_seconds)s, alike=%(alike)r, again='to go on'))
 except errors.UserError as e:
   print(e, file=sys.stderr)
   sys.exit(2)
@@ -40,14 +40,23 @@ def children(pid: int) -> list[int]:
 
 class SupervisorTest(parameterized.TestCase):
 
-  def start(self, *programs, seconds=20.0, start_seconds=60.0, count=None):
-    """Starts a parent for each child program."""
+  def start(self, *programs, seconds=20.0, start_seconds=60.0, **changed):
+    """Starts a parent for each child program.
+
+    Args:
+      *programs: Of the children.
+      seconds: Silence after which a host counts as lost.
+      start_seconds: How long to wait for all.
+      **changed: Lists with a value for each parent of what else it is told.
+    """
     port = ports.free_port()
     processes = []
     for process, child in enumerate(programs):
-      text = _PARENT % dict(
-          port=port, count=count or len(programs), process=process,
-          child=child, seconds=seconds, start_seconds=start_seconds)
+      text = _PARENT % (dict(
+          port=port, count=len(programs), process=process,
+          child=child, seconds=seconds, start_seconds=start_seconds,
+          alike=[]) | {name: values[process]
+                       for name, values in changed.items()})
       processes.append(subprocess.Popen(
           [sys.executable, '-c', text], stdout=subprocess.PIPE,
           stderr=subprocess.PIPE, text=True))
@@ -86,7 +95,8 @@ class SupervisorTest(parameterized.TestCase):
     for err in errs:
       self.assertIn(f'process {victim}', err)
       self.assertIn('SIGKILL', err)
-    self.assertIn('Run the same command on every host', errs[2])
+    other = 1 - victim
+    self.assertIn('Run the same command on every host to go on.', errs[other])
 
   @parameterized.parameters(0, 1)
   def test_a_lost_host_is_named(self, victim):
@@ -131,10 +141,38 @@ class SupervisorTest(parameterized.TestCase):
     self.assertEqual(codes, [75, 75])
 
   def test_a_host_that_does_not_come_is_named(self):
-    processes = self.start(_SLEEP, _SLEEP, count=3, start_seconds=3.0)
+    processes = self.start(_SLEEP, _SLEEP, count=[3, 3], start_seconds=3.0)
     _, err = processes[0].communicate(timeout=60)
     self.assertEqual(processes[0].returncode, 2)
     self.assertIn('process 2 of 3', err)
+
+  @parameterized.parameters(
+      (dict(alike=[['a', 'b'], ['a', 'b'], ['a', 'c']]),
+       "process 2 on .* has 'c' where process 0 has 'b'"),
+      (dict(alike=[['a', 'b'], ['a'], ['a', 'b']]),
+       "process 1 on .* has 'nothing' where process 0 has 'b'"),
+      (dict(count=[3, 3, 4]),
+       'process 2 on .* is one of 4, and process 0 one of 3'),
+      (dict(process=[0, 1, 1]), 'two processes are process 1 of 3'))
+  def test_hosts_that_were_told_unlike_things_do_not_begin(
+      self, changed, why):
+    codes, errs = self.results(self.start(*[_SLEEP] * 3, **changed))
+    self.assertEqual(codes, [2, 2, 2])
+    for err in errs:
+      self.assertRegex(err, why)
+      self.assertLen(err.splitlines(), 1)
+
+  def test_a_latecomer_does_not_end_those_that_run(self):
+    brief = 'import time; print("begun", flush=True); time.sleep(4)'
+    port = ports.free_port()
+    processes = self.start(brief, brief, port=[port] * 2)
+    self.wait_until_begun(processes)
+    late = self.start(brief, brief, process=[1, 1], port=[port] * 2)
+    codes, errs = self.results(late)
+    self.assertEqual(codes, [2, 2])
+    self.assertIn('two processes are process 1 of 2', errs[0])
+    codes, _ = self.results(processes)
+    self.assertEqual(codes, [0, 0])
 
   def test_a_users_mistake_on_one_host_ends_all(self):
     mistaken = ('import time; print("begun", flush=True); time.sleep(1); '

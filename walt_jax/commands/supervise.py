@@ -1,32 +1,49 @@
-"""`walt train` on one host or on several, which are supervised.
+"""A command on one host or on several, which are supervised.
 
-The process that only supervises imports no JAX: it starts seconds earlier and
-holds a tenth of the memory for as long as the run takes.
+Whatever several hosts run together comes through here. The process that only
+supervises imports no JAX: it starts seconds earlier and holds a tenth of the
+memory for as long as the command takes.
 """
 import argparse
 import importlib
 import os
 import sys
 
+import walt_jax
+from walt_jax.commands.flags import hosts as hosts_flags
 from walt_jax.core import errors
 from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import supervisor
 
-_TRAINER = 'walt_jax.commands.train'
+_JOINED = 'walt_jax.commands.joined'
 
 
 def run(args: argparse.Namespace) -> None:
-  """Entry point; see `walt train --help`."""
+  """Entry point of every command with `flags.hosts`."""
+  if args.command == 'train':
+    _check_train(args)
   hosts = None
-  if not args.replay:
-    for name in ('config', 'workdir'):
-      if not getattr(args, name):
-        raise errors.UserError(
-            f'walt train needs --{name} (or --replay BUNDLE)')
+  if not _is_alone(args):
     hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
                            process=args.process)
   if hosts is not None and supervisor.CHILD not in os.environ:
     raise SystemExit(supervisor.run(
         hosts, [sys.executable, '-m', 'walt_jax', *args.argv],
-        seconds=args.host_timeout, start_seconds=args.start_timeout))
-  importlib.import_module(_TRAINER).run(args, hosts)
+        seconds=args.host_timeout, start_seconds=args.start_timeout,
+        again=args.again, alike=(
+            f'walt {walt_jax.__version__}', *hosts_flags.shared(args.argv))))
+  importlib.import_module(_JOINED).run(args, hosts)
+
+
+def _check_train(args: argparse.Namespace) -> None:
+  if args.replay:
+    return
+  for name in ('config', 'workdir'):
+    if not getattr(args, name):
+      raise errors.UserError(
+          f'walt train needs --{name} (or --replay BUNDLE)')
+
+
+def _is_alone(args: argparse.Namespace) -> bool:
+  """Whether a command runs on this host, whatever the environment says."""
+  return args.command == 'train' and bool(args.replay)

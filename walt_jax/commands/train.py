@@ -19,8 +19,6 @@ from walt_jax.core import paths
 from walt_jax.evaluation import training
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import cuts
-from walt_jax.parallel import distributed
-from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -37,25 +35,15 @@ from walt_jax.training import tokenizer_eval
 from walt_jax.training import workdir as workdir_lib
 
 
-def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
-  """Trains or replays in this process.
-
-  Args:
-    args: See `walt train --help`.
-    hosts: The processes of the run, or None if this is the only one.
-  """
+def run(args: argparse.Namespace) -> None:
+  """Trains or replays in this process; see `walt train --help`."""
   if args.replay:
     _replay(args)
-    return
-  if hosts is not None:
-    distributed.die_with_parent()
-  with distributed.joined(hosts, seconds=args.host_timeout,
-                          start_seconds=args.start_timeout):
+  else:
     _train(args)
 
 
 def _train(args: argparse.Namespace) -> None:
-  """Trains in this process, one of those that are joined."""
   began = time.time()
   config = config_lib.load(args.config, args.overrides)
   experiment = schema.of(config)

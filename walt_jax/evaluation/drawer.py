@@ -16,7 +16,7 @@ from walt_jax.evaluation import clip_sets
 from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.evaluation import set_info
 from walt_jax.media import samples
-from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -43,16 +43,9 @@ def open_pipeline(request: evaluation_requests.EvaluationRequest
   _check_step(request.workdirs[0], step)
   mesh = sampling_meshes.sampling_mesh(
       pipelines.read_denoiser(request.workdirs[0], request.allow_code),
-      request.drawing.mesh, list(local_mesh().devices.flat))
+      request.drawing.mesh, multihost.local_devices())
   return pipelines.load_pipeline(
       request.workdirs, mesh, step=step, allow_code=request.allow_code), mesh
-
-
-def local_mesh() -> jax.sharding.Mesh:
-  """All devices; with several processes each its own."""
-  if jax.process_count() == 1:
-    return mesh_lib.make_mesh()
-  return mesh_lib.make_mesh(devices=jax.local_devices())
 
 
 def _check_step(workdir: str, step: int | None) -> None:

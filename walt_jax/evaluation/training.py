@@ -17,7 +17,6 @@ from walt_jax.core import errors
 from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.evaluation import catalog
-from walt_jax.evaluation import drawer
 from walt_jax.evaluation import inputs as inputs_lib
 from walt_jax.evaluation import metric as metric_lib
 from walt_jax.evaluation import requests as requests_lib
@@ -89,7 +88,7 @@ class _Model:
   def __init__(self, config: schema.Experiment, workdir: str,
                mesh: jax.sharding.Mesh, classes: tuple[str, ...]):
     self._config, self._workdir = config, workdir
-    self._mesh = drawer.local_mesh() if jax.process_count() > 1 else mesh
+    self._mesh = multihost.local_mesh() if jax.process_count() > 1 else mesh
     self._params: Any = None
     self._pipeline: pipeline_lib.Pipeline | None = None
     self._codec: compiled_tokenizer.Codec | None = None

@@ -5,7 +5,7 @@ and `STEM.mp4` (`STEM.png` for one frame), for people to look at. Real clips,
 reconstructions and generated clips all use it; readers go through
 `samples.json`, which is written last: a folder with it is complete.
 """
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import io
 import os
@@ -218,11 +218,19 @@ class SampleWriter:
 
   def finish(self, *, stages: Sequence[StageRecord] = (),
              settings: Mapping[str, Any] | None = None,
-             seconds: float | None = None) -> SampleSet:
-    """Writes `samples.json`."""
+             seconds: float | None = None,
+             order: Callable[[Entry], Any] | None = None) -> SampleSet:
+    """Writes `samples.json`.
+
+    Args:
+      stages: How each stage was run.
+      settings: Other settings of the run, JSON values.
+      seconds: Wall time of the run.
+      order: Key by which entries are sorted; None: as they were added.
+    """
+    entries = sorted(self._entries, key=order) if order else self._entries
     record = SampleSet(self._directory, self._kind, self._fps,
-                       tuple(self._entries), tuple(stages), settings or {},
-                       seconds)
+                       tuple(entries), tuple(stages), settings or {}, seconds)
     content = dict(format=FORMAT, **dataclasses.asdict(record))
     del content['directory']
     files.write_json(self._directory / FILE_NAME, content)

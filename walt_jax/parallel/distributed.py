@@ -1,6 +1,8 @@
 """The processes of a run, joined: start, barriers and end with time limits."""
 import contextlib
 import ctypes
+import itertools
+import re
 import signal
 import sys
 
@@ -17,8 +19,19 @@ from walt_jax.parallel import hosts as hosts_lib
 # names nobody: our supervisors (`walt_jax.parallel.supervisor`) come before it.
 _HEARTBEAT_MARGIN = 2.0
 _PR_SET_PDEATHSIG = 1
-# Clients that were left: taking them down would wait for the others.
-_LEFT: list[object] = []
+# How long a process waits for what the others do before they all meet: their
+# shares of samples, or what process 0 writes. Who is lost is noticed by the
+# supervisors much sooner; this ends the wait for one that hangs.
+PATIENCE_SECONDS = 7200.0
+# How much later another host may find what is wrong with the command. Less than
+# the supervisors wait for an end that has a reason of its own.
+_MISTAKE_SECONDS = 2.0
+_MEETINGS = itertools.count()
+
+
+class LateError(TimeoutError):
+  """Another process did not come to a barrier; says which."""
+  exit_code = 1
 
 
 @contextlib.contextmanager
@@ -51,6 +64,19 @@ def joined(hosts: hosts_lib.Hosts | None, *, seconds: float = 60.0,
         f'{start_seconds:.0f} s: {e}') from e
   try:
     yield
+    # JAX's own end waits `shutdown_timeout_seconds` for the slowest, which
+    # may have a long result to write.
+    meet('the end')
+  except errors.UserError:
+    # A mistake that every host makes ends all of them in order, each with its
+    # line; JAX would abort those that end after process 0.
+    try:
+      barrier('a mistake of all', _MISTAKE_SECONDS)
+    except LateError:
+      _leave_at_once()
+    else:
+      jax.distributed.shutdown()
+    raise
   except Exception:
     _leave_at_once()
     raise
@@ -66,7 +92,10 @@ def _leave_at_once() -> None:
   JAX would wait for them when the interpreter ends. Our supervisor tells them.
   """
   state = jax_distributed.global_state
-  _LEFT.extend((state.client, state.service, state.preemption_sync_manager))
+  for left in (state.client, state.service, state.preemption_sync_manager):
+    # Never taken down, not even by the interpreter's end: that meets the
+    # others, and aborts where process 0 is gone already.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
   state.client = state.service = state.preemption_sync_manager = None
 
 
@@ -78,7 +107,7 @@ def barrier(name: str, seconds: float = 600.0) -> None:
     seconds: Time after which a process gives up waiting.
 
   Raises:
-    TimeoutError: Says which barrier it was.
+    LateError: Says which barrier it was, and who is missing where JAX knows.
   """
   if jax.process_count() == 1:
     return
@@ -86,9 +115,22 @@ def barrier(name: str, seconds: float = 600.0) -> None:
   try:
     client.wait_at_barrier(f'walt_{name}', int(1000 * seconds))
   except jax.errors.JaxRuntimeError as e:
-    raise TimeoutError(
+    missing = sorted(set(map(int, re.findall(
+        r'task:(\d+)', str(e).partition('timed out task names')[2]))))
+    who = ', '.join(f'process {one}' for one in missing) or 'the others'
+    raise LateError(
         f'process {jax.process_index()} of {jax.process_count()} waited '
-        f'{seconds:.0f} s at {name!r} for the others: {e}') from e
+        f'{seconds:.0f} s at {name!r} for {who}'
+        f'{"" if missing else f": {e}"}') from e
+
+
+def meet(name: str) -> None:
+  """Waits until every process is here, for at most `PATIENCE_SECONDS`.
+
+  Args:
+    name: Where, for the message; all processes make the same calls.
+  """
+  barrier(f'{name} ({next(_MEETINGS)})', PATIENCE_SECONDS)
 
 
 def stop_together(call: int) -> bool:

@@ -1,5 +1,6 @@
 """Several processes: which rows each reads, and how arrays come together."""
 import functools
+import json
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from walt_jax.core import moments as moments_lib
+from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
 
 PyTree = Any
@@ -15,6 +17,18 @@ PyTree = Any
 def is_main() -> bool:
   """Returns whether this process writes logs and small files."""
   return jax.process_index() == 0
+
+
+def local_mesh() -> jax.sharding.Mesh:
+  """A mesh of `local_devices`."""
+  return mesh_lib.make_mesh(devices=local_devices())
+
+
+def local_devices() -> list[jax.Device]:
+  """All devices; with several processes each its own."""
+  if jax.process_count() == 1:
+    return mesh_lib.available()
+  return jax.local_devices()
 
 
 def process_rows(mesh: jax.sharding.Mesh, num_rows: int) -> tuple[int, int]:
@@ -119,11 +133,26 @@ def gather(value: np.ndarray) -> np.ndarray:
   """All processes' arrays of one shape and type, stacked: [P, ..].
 
   Bytes travel: JAX would round float64 to float32.
+
+  Raises:
+    LateError: A process does not come within `distributed.PATIENCE_SECONDS`.
   """
   value = np.asarray(value)
+  distributed.meet('a gathering')
   raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
   found = np.asarray(multihost_utils.process_allgather(raw))
   return found.view(value.dtype).reshape(jax.process_count(), *value.shape)
+
+
+def of_main(value: Any) -> Any:
+  """A JSON value of process 0, in every process."""
+  if jax.process_count() == 1:
+    return value
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = gather(np.array([len(text)], np.int64))[:, 0]
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[:len(text)] = text
+  return json.loads(gather(padded)[0, :sizes[0]].tobytes())
 
 
 def merge(moments: moments_lib.Moments) -> moments_lib.Moments:

@@ -1,14 +1,17 @@
 """A parent process for each process of a run on several hosts.
 
 JAX ends the survivors of a lost host with a fatal error in C++: no Python
-handler runs, and the host that is missing is not named. So the training runs
+handler runs, and the host that is missing is not named. So the command runs
 in a child, and the parents of all hosts keep in touch: they start the children
-when everybody is there, pass signals on, and when a process is gone each says
-which one it was, stops its own and ends with `EXIT_HOST_LOST`.
+when everybody is there with the same command, pass signals on, and when a
+process is gone each says which one it was, stops its own and ends with
+`EXIT_HOST_LOST`.
 
 The parent of process 0 is the hub, on the port after the coordinator's.
 """
 from collections.abc import Sequence
+import contextlib
+import itertools
 import json
 import os
 import queue
@@ -23,16 +26,18 @@ from typing import Any
 from walt_jax.core import errors
 from walt_jax.parallel import hosts as hosts_lib
 
-# A process was lost: nothing was saved after the last checkpoint. As with 75,
-# running the same command again on every host resumes the run.
+# A process was lost; a training has saved nothing since its last checkpoint. As
+# with 75, running the same command again on every host resumes the run.
 EXIT_HOST_LOST = 76
 _EXIT_PREEMPTED = 75
-# Set for children, which then train instead of supervising.
+# Set for children, which then do the work instead of supervising.
 CHILD = 'WALT_SUPERVISED'
 
 _BEAT_SECONDS = 1.0
 # A child that ends because another did needs so long to be found out.
 _NEWS_SECONDS = 3.0
+# How much later others may come and be told why nobody starts.
+_REFUSAL_SECONDS = 5.0
 # How long others may take to end in order after one has.
 _END_SECONDS = 60.0
 
@@ -40,7 +45,8 @@ Event = tuple[str, Any]
 
 
 def run(hosts: hosts_lib.Hosts, command: Sequence[str], *,
-        seconds: float = 60.0, start_seconds: float = 300.0) -> int:
+        seconds: float = 60.0, start_seconds: float = 300.0,
+        again: str = 'again', alike: Sequence[str] = ()) -> int:
   """Runs a command in a child, together with the other hosts' children.
 
   Args:
@@ -48,23 +54,28 @@ def run(hosts: hosts_lib.Hosts, command: Sequence[str], *,
     command: Program and arguments; `CHILD` is set in its environment.
     seconds: Silence after which a host counts as lost.
     start_seconds: Time to wait for all hosts.
+    again: What to do after a loss: 'Run the same command on every host ..'.
+    alike: Words that must be the same on every host.
 
   Returns:
     The exit code: the child's own, or `EXIT_HOST_LOST`.
 
   Raises:
-    UserError: If the others do not come; names those who are missing.
+    UserError: If the others do not come, which names those who are missing,
+      or if one of them runs something else.
   """
-  supervisor = _Supervisor(hosts, seconds)
+  supervisor = _Supervisor(hosts, seconds, again, list(alike))
   return supervisor.run(list(command), start_seconds)
 
 
 class _Supervisor:
   """One host's parent."""
 
-  def __init__(self, hosts: hosts_lib.Hosts, seconds: float):
+  def __init__(self, hosts: hosts_lib.Hosts, seconds: float, again: str,
+               alike: list[str]):
     self._hosts = hosts
     self._seconds = seconds
+    self._again, self._alike = again, alike
     self._events: queue.Queue[Event] = queue.Queue()
     self._gone: list[dict[str, Any]] = []
     self._child: subprocess.Popen | None = None
@@ -73,11 +84,11 @@ class _Supervisor:
   def run(self, command: list[str], start_seconds: float) -> int:
     hub = None
     if self._hosts.process_id == 0:
-      hub = _Hub(self._hosts, self._seconds)
+      hub = _Hub(self._hosts, self._seconds, self._alike)
       hub.start()
     link = _Link(self._hosts, self._seconds, self._events)
     try:
-      link.connect(start_seconds, hub)
+      link.connect(start_seconds, hub, self._alike)
       self._wait_for_all(start_seconds, hub)
       for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, self._pass_on)
@@ -100,6 +111,10 @@ class _Supervisor:
     kind, what = self._next(seconds)
     if kind == 'ready':
       return
+    if kind == 'refused':
+      if hub is not None:
+        hub.tell_refusal(_REFUSAL_SECONDS)
+      raise errors.UserError(what)
     if kind == 'gone':
       raise errors.UserError(
           f'{_say(self._hosts, what)} before the run began; run the same '
@@ -167,8 +182,7 @@ class _Supervisor:
   def _name_the_lost(self) -> int:
     lost = _first_cause(self._gone) or self._gone[0]
     print(f'walt: {_say(self._hosts, lost)}; this host stops too. Run the same '
-          'command on every host to resume from the last checkpoint.',
-          file=sys.stderr, flush=True)
+          f'command on every host {self._again}.', file=sys.stderr, flush=True)
     return EXIT_HOST_LOST
 
   def _pass_on(self, number, frame) -> None:
@@ -196,7 +210,8 @@ class _Link:
     self._lock = threading.Lock()
     self._closing = False
 
-  def connect(self, seconds: float, hub: '_Hub | None') -> None:
+  def connect(self, seconds: float, hub: '_Hub | None',
+              alike: list[str]) -> None:
     address, port = self._hosts.coordinator.rsplit(':', 1)
     target = ('localhost' if hub else address, int(port) + 1)
     deadline = time.monotonic() + seconds
@@ -212,7 +227,8 @@ class _Link:
               'is the port open?') from e
         time.sleep(0.2)
     self._socket.settimeout(self._seconds)
-    self.send(hello=self._hosts.process_id, host=socket.gethostname())
+    self.send(hello=self._hosts.process_id, host=socket.gethostname(),
+              of=self._hosts.num_processes, alike=alike)
     threading.Thread(target=self._listen, daemon=True).start()
     threading.Thread(target=self._beat, daemon=True).start()
 
@@ -240,6 +256,8 @@ class _Link:
         message = json.loads(line)
         if 'ready' in message:
           self._events.put(('ready', None))
+        elif 'refused' in message:
+          self._events.put(('refused', message['refused']))
         elif 'gone' in message:
           self._events.put(('gone', message['gone']))
     except TimeoutError:
@@ -254,14 +272,18 @@ class _Link:
 class _Hub(threading.Thread):
   """Knows who is there; tells everybody who is not."""
 
-  def __init__(self, hosts: hosts_lib.Hosts, seconds: float):
+  def __init__(self, hosts: hosts_lib.Hosts, seconds: float,
+               alike: list[str]):
     super().__init__(daemon=True)
     self._hosts = hosts
     self._seconds = seconds
+    self._alike = alike
+    self._refused, self._told = '', set[int]()
     self._lock = threading.Lock()
     self._lines: dict[int, socket.socket] = {}
     self._ended: dict[int, int] = {}
     self._all_ended = threading.Event()
+    self._all_told = threading.Event()
     self._closing = False
     port = int(hosts.coordinator.rsplit(':', 1)[1]) + 1
     try:
@@ -287,6 +309,10 @@ class _Hub(threading.Thread):
       return [one for one in range(self._hosts.num_processes)
               if one not in self._lines]
 
+  def tell_refusal(self, seconds: float) -> None:
+    """Waits until every process has been told that nobody starts."""
+    self._all_told.wait(seconds)
+
   def wait_for_ends(self, seconds: float) -> None:
     """Waits until every process has ended or is lost."""
     self._all_ended.wait(seconds)
@@ -310,6 +336,10 @@ class _Hub(threading.Thread):
       for text in line.makefile():
         message = json.loads(text)
         if 'hello' in message:
+          refusal = self._refused or self._refusal(message)
+          if refusal:
+            self._refuse(message['hello'], line, refusal)
+            return
           process, host = int(message['hello']), message['host']
           self._welcome(process, line)
         elif 'ended' in message:
@@ -320,6 +350,36 @@ class _Hub(threading.Thread):
       pass
     if process is not None and process not in self._ended:
       self._note_end(process, host, None, why)
+
+  def _refusal(self, hello: dict[str, Any]) -> str:
+    """Why a process may not take part; '' where it may."""
+    process = hello['hello']
+    name = f'process {process} on {hello["host"]}'
+    if hello['of'] != self._hosts.num_processes:
+      return (f'{name} is one of {hello["of"]}, and process 0 one of '
+              f'{self._hosts.num_processes}; tell all of them the same number')
+    if process in self._lines:
+      return (f'two processes are process {process} of {hello["of"]}, the '
+              f'second on {hello["host"]}; number them from 0')
+    for own, other in itertools.zip_longest(
+        self._alike, hello['alike'], fillvalue='nothing'):
+      if own != other:
+        return (f'{name} has {other!r} where process 0 has {own!r}; run the '
+                'same command, of one version, on every host')
+    return ''
+
+  def _refuse(self, process: int, line: socket.socket, why: str) -> None:
+    """Tells a process, and where nothing runs yet the others: nobody starts."""
+    # First: the process of this hub ends as soon as it is told.
+    with contextlib.suppress(OSError):
+      line.sendall(json.dumps(dict(refused=why)).encode() + b'\n')
+    if self.missing():
+      self._refused = why  # Also for those who come later.
+      self._tell(refused=why)
+      with self._lock:
+        self._told.update(self._lines, [process])
+        if len(self._told) >= self._hosts.num_processes:
+          self._all_told.set()
 
   def _welcome(self, process: int, line: socket.socket) -> None:
     with self._lock:

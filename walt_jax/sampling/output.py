@@ -1,5 +1,5 @@
 """Writing of samples: clips, `samples.json`, a contact sheet."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
 import time
@@ -13,6 +13,8 @@ from walt_jax.core import progress
 from walt_jax.media import contact_sheet
 from walt_jax.media import samples as samples_lib
 from walt_jax.media import video
+from walt_jax.parallel import multihost
+from walt_jax.parallel import shares as shares_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
@@ -43,26 +45,54 @@ class Output:
 def draw(pipeline: pipeline_lib.Pipeline, job: job_lib.PreparedJob,
          output: Output, *, report: cascade.Report,
          release: bool = True) -> None:
-  """Draws all requests of a job and writes them; see `cascade.run`."""
+  """Draws all requests of a job and writes them; see `cascade.run`.
+
+  With several processes each draws its share on its own devices, and the
+  first writes.
+  """
   start = time.perf_counter()
+  shares = shares_lib.Shares.of(len(job.requests), job.batch_size)
+  mine = shares.padded()
   outputs = cascade.run(
-      pipeline, job.requests, job.settings, batch_size=job.batch_size,
-      plan=job.plan, given=job.given, release=release, report=report)
+      pipeline, [job.requests[i] for i in mine], job.settings,
+      batch_size=shares.batch, plan=job.plan,
+      given=[job.given[i] for i in mine], release=release,
+      report=report) if mine else []
+  clips = shares.together(_clips(
+      pipeline, outputs, shares.batch, all_stages=output.all_stages))
+  if not multihost.is_main():
+    for _ in clips:  # They are sent as they are asked for.
+      pass
+    return
   writer = _Writer(output, pipeline, job.settings, outputs)
-  writer.write(job.requests, job.batch_size)
+  writer.write(job.requests, clips)
   writer.finish(dict(output.settings, batch_size=job.batch_size), start)
 
 
 def decoding(pipeline: pipeline_lib.Pipeline, job: job_lib.PreparedJob
              ) -> tokenizer_forms.Choice:
   """How clips of the last stage will be decoded, before anything is drawn."""
-  rows = min(job.batch_size, len(job.requests))
+  shares = shares_lib.Shares.of(len(job.requests), job.batch_size)
   return pipeline.codec.choice(
-      'decode', (rows, *pipeline.stages[-1].sampler.shape))
+      'decode', (shares.batch, *pipeline.stages[-1].sampler.shape))
+
+
+def _clips(pipeline: pipeline_lib.Pipeline,
+           outputs: Sequence[cascade.StageOutput], batch_size: int, *,
+           all_stages: bool) -> Iterator[shares_lib.Arrays]:
+  """Of each sample: its clips by stage, and how many frames were given."""
+  if not outputs:
+    return
+  given = outputs[0].kept  # What the base continued from.
+  decoded = [cascade.decode(pipeline, output, batch_size)
+             for output in (outputs if all_stages else outputs[-1:])]
+  for number, clips in enumerate(zip(*decoded, strict=True)):
+    kept = given[number]
+    yield *clips, np.array([0 if kept is None else len(kept)], np.int32)
 
 
 class _Writer:
-  """Decodes and writes every sample, and what earlier stages drew if asked."""
+  """Writes every sample, and what earlier stages drew if asked."""
 
   def __init__(self, output: Output, pipeline: pipeline_lib.Pipeline,
                settings: Sequence[pipeline_lib.StageSettings],
@@ -75,23 +105,24 @@ class _Writer:
     self._first = 0 if output.all_stages else len(outputs) - 1
 
   def write(self, requests: Sequence[requests_lib.Request],
-            batch_size: int) -> None:
-    """Writes all clips, and the first ones on a contact sheet."""
+            samples: Iterable[tuple[int, shares_lib.Arrays]]) -> None:
+    """Writes all clips, and the first ones on a contact sheet.
+
+    Args:
+      requests: One a sample.
+      samples: Number of each, and what `_clips` yields.
+    """
     names = [stage.name for stage in self._pipeline.stages[self._first:]]
-    decoded = [cascade.decode(self._pipeline, output, batch_size)
-               for output in self._outputs[self._first:]]
-    shown: list[np.ndarray] = []
-    given = self._outputs[0].kept  # What the base continued from.
-    clips_of_all = progress.track(
-        zip(requests, *decoded, strict=True), 'write', 'sample',
-        len(requests))
-    for number, (request, *clips) in enumerate(clips_of_all):
+    shown: dict[int, np.ndarray] = {}
+    for number, (*clips, given) in progress.track(
+        samples, 'write', 'sample', len(requests)):
+      request = requests[number]
       entry = samples_lib.Entry(
           stem=f'{number:05d}', caption=request.prompt,
           label=request.label or None, seed=request.seed,
           index=request.index, prompts=request.prompts,
           source=request.image or request.video or None,
-          given_frames=0 if given[number] is None else len(given[number]))
+          given_frames=int(given[0]))
       self._writer.add(
           entry, clips[-1],
           stage_clips=dict(zip(names[:-1], clips[:-1], strict=True)))
@@ -100,9 +131,10 @@ class _Writer:
             self._out / f'{entry.stem}.{self._animation}', clips[-1],
             self._pipeline.frame_rate)
       if number < _SHEET_CLIPS:
-        shown.append(clips[-1])
+        shown[number] = clips[-1]
     video.write_png(self._out / SHEET_FILE, contact_sheet.contact_sheet(
-        shown, [_caption(r) for r in requests[:_SHEET_CLIPS]]))
+        [shown[number] for number in sorted(shown)],
+        [_caption(r) for r in requests[:_SHEET_CLIPS]]))
 
   def finish(self, settings: Mapping[str, Any], start: float) -> None:
     """Writes `samples.json`: how each clip came to be."""
@@ -118,7 +150,8 @@ class _Writer:
         version=walt_jax.__version__, jax=jax.__version__)
     self._writer.finish(
         stages=[self._record(i) for i in range(len(pipeline.stages))],
-        settings=settings, seconds=time.perf_counter() - start)
+        settings=settings, seconds=time.perf_counter() - start,
+        order=lambda entry: int(entry.stem))
 
   def _record(self, index: int) -> samples_lib.StageRecord:
     stage, setting = self._pipeline.stages[index], self._settings[index]

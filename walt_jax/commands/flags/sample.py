@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
@@ -55,4 +56,8 @@ def add(commands: Any) -> None:
   parser.add_argument('--animation', choices=('gif', 'webp'),
                       help='write this beside each .mp4')
   code.add(parser)
-  parser.set_defaults(module='walt_jax.commands.sample')
+  hosts.add(
+      parser, work='walt_jax.commands.sample',
+      does='Each draws every N-th batch of samples on its own devices; '
+      'process 0 writes all of them. --workdir must be the same folder for '
+      'all.')

@@ -3,6 +3,7 @@ from typing import Any
 
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import config
+from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
@@ -29,18 +30,7 @@ def add(commands: Any) -> None:
                       'process (0) to WORKDIR/profile/; of a run under way: '
                       'write the same, or nothing, to WORKDIR/profile_now')
   code.add(parser)
-  hosts = parser.add_argument_group(
-      'several hosts', 'The same command runs on each. Where the environment '
-      'tells (GKE, XPK, SLURM, WALT_COORDINATOR; docs/scaling.md), no flag is '
-      'needed.')
-  hosts.add_argument('--coordinator', metavar='HOST:PORT',
-                     help='process 0; the port after it is used too')
-  hosts.add_argument('--process', type=values.process, metavar='I/N',
-                     help='this process of N, from 0')
-  hosts.add_argument('--host_timeout', type=values.positive, default=60.0,
-                     metavar='SECONDS', help='silence after which a host '
-                     'counts as lost (60)')
-  hosts.add_argument('--start_timeout', type=values.positive, default=300.0,
-                     metavar='SECONDS', help='how long to wait for all hosts '
-                     'to come (300)')
-  parser.set_defaults(module='walt_jax.commands.supervise')
+  hosts.add(
+      parser, work='walt_jax.commands.train',
+      does='Each reads its own rows of a batch; process 0 writes the logs.',
+      again='to resume from the last checkpoint')

@@ -1,0 +1,106 @@
+"""`walt sample`, .. as 2 and 4 processes: equal to one; who is lost is named.
+"""
+import json
+import os
+import pathlib
+import signal
+import tempfile
+import time
+from typing import Any
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from tests.e2e import clusters
+from tests.e2e import tiny
+from walt_jax.media import samples as samples_lib
+
+# What differs from run to run, or says how many took part.
+_FREE = ('directory', 'seconds', 'compile_seconds', 'processes', 'free_bytes')
+
+
+def plain(value: Any) -> Any:
+  """A JSON value without what may differ."""
+  if isinstance(value, dict):
+    return {name: plain(each) for name, each in value.items()
+            if name not in _FREE}
+  return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+class ClustersTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(
+        tempfile.TemporaryDirectory()))
+
+  def cluster(self, count, *argv, devices=1):
+    return clusters.Cluster(
+        self, self.folder / 'logs', count, *argv, devices=devices)
+
+  def one(self, *argv):
+    result = tiny.walt(*argv)
+    self.assertEqual(result.code, 0, result.err)
+
+  def assert_named(self, cluster, victim=1):
+    """Kills a process; the others name it within the limit."""
+    os.kill(clusters.child_of(cluster.processes[victim].pid), signal.SIGKILL)
+    began = time.monotonic()
+    self.assertEqual(cluster.codes(clusters.LIMIT),
+                     [76] * len(cluster.processes))
+    self.assertLess(time.monotonic() - began, clusters.LIMIT)
+    for other in range(len(cluster.processes)):
+      if other != victim:
+        self.assertRegex(cluster.last_line(other),
+                         f'process {victim} .*killed by SIGKILL.*Run the same')
+
+  def sample(self, out, *argv):
+    return ('sample', '--workdir', f'{tiny.run("base")},{tiny.run("sr")}',
+            '--out', self.folder / out, '--steps', 2, '--noise_level', 0.2,
+            '--all_stages', *argv)
+
+  # Ten samples: batches of 3 as one process has them, the last one short.
+  # Three samples: one each, and a process without any.
+  @parameterized.parameters((2, 10, 3, 3), (4, 3, 8, 1))
+  def test_samples(self, count, num_samples, batch_size, batch_of_one):
+    asked = ('--label', 'two up', '--num_samples', num_samples, '--batch_size')
+    cluster = self.cluster(count, *self.sample('all', *asked, batch_size))
+    self.one(*self.sample('one', *asked, batch_of_one))
+    cluster.check()
+    ours, theirs = (samples_lib.read_samples(self.folder / name)
+                    for name in ('all', 'one'))
+    self.assertLen(ours.entries, num_samples)
+    self.assertGreater(ours.clips().std(), 1)
+    for one, other in zip(ours.entries, theirs.entries, strict=True):
+      for stem in (one.stem, one.stages['base']):
+        np.testing.assert_array_equal(ours.clip(stem), theirs.clip(stem))
+      self.assertEqual(one, other)
+    said = [plain(json.loads((self.folder / name / 'samples.json').read_text()))
+            for name in ('all', 'one')]
+    for each in said:
+      del each['settings']['batch_size']
+    self.assertEqual(*said)
+    self.assertEqual(ours.settings['processes'], count)
+    self.assertEqual(
+        *(sorted(path.name for path in (self.folder / name).iterdir())
+          for name in ('all', 'one')))
+
+  def test_a_process_that_is_killed_while_it_samples_is_named(self):
+    cluster = self.cluster(2, *self.sample(
+        'lost', '--label', 'two up', '--num_samples', 10_000))
+    cluster.wait_for(lambda: 'sampling: ' in cluster.log(0))
+    self.assert_named(cluster)
+    self.assertFalse((self.folder / 'lost').exists())
+
+  def test_a_mistake_is_one_line_on_every_host(self):
+    cluster = self.cluster(2, *self.sample('bad', '--label', 'no such'))
+    self.assertEqual(cluster.codes(), [2, 2])
+    for process in range(2):
+      lines = cluster.log(process).splitlines()
+      self.assertLen(lines, 1)
+      self.assertIn("'no such' is no class", lines[0])
+
+
+if __name__ == '__main__':
+  absltest.main()
