@@ -5,9 +5,11 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import checkpoints
 from walt_jax.training import workdir as workdir_lib
 
@@ -84,6 +86,30 @@ class CheckResumeTest(parameterized.TestCase):
         run.save(step, {'w': np.zeros(1)}, step)
       run.close()
     self.assertEqual(workdir_lib.WorkDir(workdir).steps(), stay)
+
+  @parameterized.parameters((16, False), (checkpoints.SHARE_BYTES, True))
+  def test_copies_of_large_arrays_alone_are_written_in_shares(
+      self, share, is_cut):
+    """To cut out a share is a program; small arrays take none."""
+    mesh = mesh_lib.make_mesh(data=8, devices=jax.devices())
+    state = {'w': jax.device_put(
+        np.arange(8 * share // 4, dtype=np.float32),
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))}
+    compiled = []
+    listen = lambda name, _, **__: compiled.append(
+        name.endswith('backend_compile_duration'))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    self.addCleanup(jax.monitoring.unregister_event_duration_listener, listen)
+    run = checkpoints.Checkpoints(
+        self.enterContext(tempfile.TemporaryDirectory()), {})
+    run.save(1, state, 1)
+    run.wait()
+    self.assertEqual(any(compiled), is_cut)
+    restored, _ = run.restore(jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        state))
+    np.testing.assert_array_equal(restored['w'], state['w'])
+    run.close()
 
 
 if __name__ == '__main__':

@@ -29,6 +29,12 @@ _FREE_KEYS = re.compile(
     r'|(^|[._])(num_workers|workers|path|workdir|dir)$')
 
 
+# Bytes of a copy's share from which the devices that hold copies of an array
+# write it together: to cut out a share is a program of its own for every shape
+# and device, which takes longer to compile than small arrays take to write.
+SHARE_BYTES = 2**20
+
+
 class Checkpoints:
   """Saves and restores one run in `workdir`.
 
@@ -75,7 +81,8 @@ class Checkpoints:
       paths.make_folder(self.workdir)
       self._opened = ocp.CheckpointManager(
           self.workdir / run_files.CHECKPOINTS, options=self._options,
-          item_names=('state', 'data', 'config'))
+          item_names=('state', 'data', 'config'),
+          item_handlers={'state': _state_handler()})
     return self._opened
 
   def write_config(self) -> None:
@@ -127,6 +134,18 @@ class Checkpoints:
     if self._opened is not None:
       self._opened.close()
       self._opened = None
+
+
+def _state_handler() -> ocp.PyTreeCheckpointHandler:
+  """Orbax's own handler, apart from `SHARE_BYTES`."""
+  types = ocp.type_handlers
+  of_arrays = types.ArrayHandler(
+      min_slice_bytes_for_replica_parallel=SHARE_BYTES)
+  return ocp.PyTreeCheckpointHandler(
+      type_handler_registry=types.create_type_handler_registry(*(
+          (kind, of_arrays if kind is jax.Array
+           else types.get_type_handler(kind))
+          for kind in types.supported_types())))
 
 
 def restore_args(abstract: PyTree) -> ocp.args.PyTreeRestore:
