@@ -32,6 +32,10 @@ from walt_jax.core import host_memory  # noqa: E402 - imports no JAX.
 
 host_memory.keep_freed()
 
+from tests import lowering_context  # noqa: E402 - imports JAX.
+
+lowering_context.share()
+
 
 def pytest_configure(config):
   """Names a folder that this process and its workers share."""

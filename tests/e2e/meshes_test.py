@@ -28,7 +28,7 @@ _CHANGES = {
     'tokenizer': {},
     'base': dict(model__num_heads=2, optimizer__name='muon',
                  data__image_rows=8, data__batch_size=16,
-                 train__eval_every=_LEG),
+                 train__eval_every=_LEG, train__eval_samples=0),
     'sr': dict(model__num_heads=2, train__eval_every=0),
 }
 
