@@ -1,5 +1,6 @@
 """Which configs may resume which runs."""
 import json
+import math
 import pathlib
 import tempfile
 
@@ -77,13 +78,22 @@ class CheckResumeTest(parameterized.TestCase):
     self.assertFalse(path.exists())
 
   @parameterized.parameters(
-      (0, [7, 8]), (2, [2, 4, 6, 7, 8]), (3, [3, 6, 7, 8]))
-  def test_checkpoints_stay_after_a_restart_too(self, keep_every, stay):
+      (dict(), [7, 8]), (dict(newest=3), [6, 7, 8]),
+      (dict(every=2), [2, 4, 6, 7, 8]), (dict(every=3), [3, 6, 7, 8]),
+      # Steps 1, 2, 4 and 5 have metrics: .1, .2, .4 and .5.
+      (dict(newest=1, best=2, metric='a'), [1, 2, 8]),
+      (dict(newest=1, best=2, metric='a', mode='max'), [4, 5, 8]),
+      (dict(newest=1, every=4, best=1, metric='b', mode='max'), [4, 5, 8]))
+  def test_checkpoints_stay_after_a_restart_too(self, keep, stay):
     workdir = self.enterContext(tempfile.TemporaryDirectory())
     for first in (1, 5):
-      run = checkpoints.Checkpoints(workdir, {}, keep_every=keep_every)
+      run = checkpoints.Checkpoints(
+          workdir, {}, keep=checkpoints.Keep(**keep))
       for step in range(first, first + 4):
-        run.save(step, {'w': np.zeros(1)}, step)
+        # Infinite and absent values are worst.
+        metrics = {1: {'a': .1, 'b': math.nan}, 2: {'a': .2},
+                   4: {'a': .4, 'b': -math.inf}, 5: {'a': .5, 'b': 3.}}
+        run.save(step, {'w': np.zeros(1)}, step, metrics.get(step))
       run.close()
     self.assertEqual(workdir_lib.WorkDir(workdir).steps(), stay)
 

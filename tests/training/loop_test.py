@@ -1,5 +1,6 @@
 """The loop: resuming, lines of metrics, evaluation, signals, meshes."""
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -25,6 +26,7 @@ from walt_jax.training import loop
 from walt_jax.training import meter
 from walt_jax.training import preemption
 from walt_jax.training import profiles
+from walt_jax.training import save_clock
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import workdir as workdir_lib
 
@@ -39,7 +41,7 @@ def evaluate(state, frozen, key):
 
 
 def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
-          shape=(1, 1, 1), work=None, **options):
+          shape=(1, 1, 1), work=None, keep=None, **options):
   mesh = mesh_lib.make_mesh(
       *shape, devices=jax.devices()[:int(np.prod(shape))])
   options = dict(log_every=2, save_every=3, eval_every=4) | options
@@ -47,7 +49,8 @@ def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
       stage or toy_stage.make_stage(evaluate=evaluate), batches, mesh,
       loop.LoopOptions(num_steps=num_steps, **options),
       checkpoints_lib.Checkpoints(
-          workdir, {'train': {'num_steps': num_steps}, 'width': 8}),
+          workdir, {'train': {'num_steps': num_steps}, 'width': 8},
+          keep=keep or checkpoints_lib.Keep()),
       logging_lib.Writer(workdir, writers=()), work=work or meter.Work())
 
 
@@ -283,6 +286,36 @@ class LoopTest(parameterized.TestCase):
                      [(-1, 1), (6, 0)])
     self.assertCountEqual(found.productive, [3, 6, 9, 10])
     self.assertGreater(found.productive[10], found.productive[6])
+
+  def test_checkpoints_by_the_clock_and_the_best(self):
+    workdir = self.new_dir()
+    keep = checkpoints_lib.Keep(newest=1, best=1, metric='eval/size')
+    sizes = {0: 9., 2: 3., 4: 1., 6: 2., 8: 4., 10: 5.}
+    stage = toy_stage.make_stage(evaluate=lambda state, *_: (
+        {'size': sizes[int(state.step)]}, {}))
+    now = [0.0]
+    self.enterContext(mock.patch.object(
+        save_clock, 'SaveClock', functools.partial(
+            save_clock.SaveClock, clock=lambda: now[0])))
+
+    def batches(start):
+      for batch in toy_stage.batches(start):
+        now[0] += 10.0
+        yield batch
+
+    saved = []
+    save = checkpoints_lib.Checkpoints.save
+    self.enterContext(mock.patch.object(
+        checkpoints_lib.Checkpoints, 'save', lambda self, step, *rest: (
+            saved.append(step), save(self, step, *rest))))
+    train(workdir, 10, stage=stage, batches=batches, keep=keep, eval_every=2,
+          save_every=4, save_seconds=30.0)
+    # Each batch takes ten seconds, and the first two come before step 1.
+    self.assertEqual(saved, [2, 4, 7, 8, 10])
+    self.assertEqual(workdir_lib.WorkDir(workdir).steps(), [4, 10])
+    with self.assertRaisesRegex(errors.UserError, 'evaluations give eval/size'):
+      train(self.new_dir(), 2, stage=stage, eval_every=2,
+            keep=checkpoints_lib.Keep(best=1, metric='eval/loss'))
 
   def test_a_batch_that_does_not_divide_is_named(self):
     def batches(start):

@@ -69,7 +69,7 @@ def _train(args: argparse.Namespace) -> None:
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived},
-      keep_every=experiment.train.keep_every)
+      keep=_keep(experiment.train))
   evaluators = [_of_average(evaluator, experiment.stage)
                 for evaluator in training.evaluators(
                     metrics, experiment, args.workdir, mesh,
@@ -156,13 +156,19 @@ def _build(config: schema.Experiment, workdir: str,
       config, workdir, mesh, allow_code=allow_code)
 
 
+def _keep(train: schema.Train) -> checkpoints_lib.Keep:
+  return checkpoints_lib.Keep(
+      newest=train.keep_newest, every=train.keep_every, best=train.keep_best,
+      metric=train.best_metric, mode=train.best_mode)
+
+
 def _loop_options(config: schema.Experiment) -> loop.LoopOptions:
   """The part of `train` that the loop itself reads."""
   train = config.train
   try:
     return loop.LoopOptions(
         num_steps=train.num_steps, log_every=train.log_every,
-        save_every=train.save_every, eval_every=train.eval_every,
-        seed=config.seed)
+        save_every=train.save_every, save_seconds=train.save_seconds,
+        eval_every=train.eval_every, seed=config.seed)
   except ValueError as e:
     raise errors.UserError(f'config section train: {e}') from e

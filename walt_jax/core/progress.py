@@ -65,6 +65,7 @@ class TrainingProgress:
     self._aside = 0.0
     self._began: float | None = None
     self._shown = 0.0
+    self._first: float | None = None
     self._metrics: Mapping[str, Any] = {}
 
   def message(self, text: str) -> None:
@@ -82,6 +83,16 @@ class TrainingProgress:
     self._first_step = self._step = step
     self._began = self._shown = time.perf_counter()
     self._aside = 0.0
+
+  def first_step(self, began: float | None) -> None:
+    """Notes that a step is complete; the first one is told.
+
+    Args:
+      began: When the command began, in seconds since 1970, if that is known.
+    """
+    if self._first is None and began is not None:
+      self._first = max(time.time() - began, 0.0)
+      self.message(f'first step {self._first:.1f} s after the start')
 
   @contextlib.contextmanager
   def aside(self, what: str):
@@ -122,7 +133,9 @@ class TrainingProgress:
       self._print(f'{self._name}: {step - self._first_step} steps in '
                   f'{_duration(seconds)} ({rate:.3g} steps/s), {kind} memory '
                   f'peak {peak / 2**30:.2f} GiB')
-    return {
+    first = {} if self._first is None else {
+        'first_step_seconds': self._first}
+    return first | {
         'step': step, 'steps': step - self._first_step,
         'step_seconds': seconds, 'steps_per_second': rate,
         **{f'{name}_seconds': value

@@ -133,6 +133,32 @@ def meet(name: str) -> None:
   barrier(f'{name} ({next(_MEETINGS)})', PATIENCE_SECONDS)
 
 
+def first_says(name: str, value: bool, seconds: float = 600.0) -> bool:
+  """What process 0 says; a single process believes itself.
+
+  Args:
+    name: Name of the question, unique within a run; all processes ask it.
+    value: The answer, if this is process 0.
+    seconds: Time after which a process gives up waiting.
+
+  Raises:
+    TimeoutError: Says which question it was.
+  """
+  if jax.process_count() == 1:
+    return value
+  client = jax_distributed.global_state.client
+  key = f'walt_says/{name}'
+  if jax.process_index() == 0:
+    client.key_value_set(key, str(int(value)))
+    return value
+  try:
+    return client.blocking_key_value_get(key, int(1000 * seconds)) == '1'
+  except jax.errors.JaxRuntimeError as e:
+    raise TimeoutError(
+        f'process {jax.process_index()} of {jax.process_count()} waited '
+        f'{seconds:.0f} s for what process 0 says of {name!r}: {e}') from e
+
+
 def stop_together(call: int) -> bool:
   """Whether a signal to any process asks all of them to stop here.
 

@@ -1,6 +1,8 @@
 """Checkpoints of a run: train state, data position and config, together."""
 from collections.abc import Mapping
+import dataclasses
 import json
+import math
 import pathlib
 import re
 from typing import Any
@@ -35,12 +37,57 @@ _FREE_KEYS = re.compile(
 SHARE_BYTES = 2**20
 
 
+@dataclasses.dataclass(frozen=True)
+class Keep:
+  """Which checkpoints stay; any of these reasons is enough.
+
+  Attributes:
+    newest: How many of the newest.
+    every: Those at multiples of this step; 0: none.
+    best: How many of those with the best metric; 0: none.
+    metric: Name of the metric, as in `metrics.jsonl`.
+    mode: Whether the best value is the smallest ('min') or the largest.
+  """
+  newest: int = 2
+  every: int = 0
+  best: int = 0
+  metric: str = ''
+  mode: str = 'min'
+
+  def value(self, metrics: Mapping[str, float]) -> float:
+    """A checkpoint's rank: of two, the larger is better."""
+    value = metrics.get(self.metric, math.nan)
+    if math.isnan(value):
+      return -math.inf
+    return -value if self.mode == 'min' else value
+
+  def options(self) -> ocp.CheckpointManagerOptions:
+    """The same for Orbax."""
+    managers = ocp.checkpoint_managers
+    policies: list[Any] = [managers.LatestN(self.newest)]
+    if self.every:
+      policies.append(managers.EveryNSteps(self.every))
+    if self.best:
+      policies.append(managers.BestN(
+          get_metric_fn=self.value, n=self.best,
+          keep_checkpoints_without_metrics=False))
+    return ocp.CheckpointManagerOptions(
+        preservation_policy=managers.AnyPreservationPolicy(policies),
+        # Orbax writes metrics down, and reads them, for this function alone.
+        best_fn=self.value if self.best else None,
+        cleanup_tmp_directories=True, enable_async_checkpointing=True)
+
+
+_TWO_NEWEST = Keep()
+
+
 class Checkpoints:
   """Saves and restores one run in `workdir`.
 
   Attributes:
     workdir: The run's directory.
     config: The run's config, as plain JSON values.
+    keep: Which checkpoints stay.
   """
 
   def __init__(
@@ -48,17 +95,14 @@ class Checkpoints:
       workdir: str | pathlib.Path,
       config: Mapping[str, Any],
       *,
-      max_to_keep: int = 2,
-      keep_every: int = 0,
+      keep: Keep = _TWO_NEWEST,
   ):
     """Opens a work directory, new or old; writes nothing yet.
 
     Args:
       workdir: Created by the first write.
       config: The config to train with, compared with the saved one.
-      max_to_keep: Newest checkpoints that stay.
-      keep_every: Checkpoints at multiples of this step stay as well; 0: no
-        others stay.
+      keep: Which checkpoints stay.
 
     Raises:
       UserError: If the directory holds a run of another config.
@@ -70,9 +114,8 @@ class Checkpoints:
     found = workdir_lib.WorkDir(self.workdir)
     if found.config_file.exists():
       check_resume(found.config(), self.config)
-    self._options = ocp.CheckpointManagerOptions(
-        max_to_keep=max_to_keep, keep_period=keep_every or None,
-        cleanup_tmp_directories=True, enable_async_checkpointing=True)
+    self.keep = keep
+    self._options = keep.options()
     self._opened: ocp.CheckpointManager | None = None
 
   @property
@@ -96,18 +139,21 @@ class Checkpoints:
     """Returns the step of the newest whole checkpoint."""
     return workdir_lib.WorkDir(self.workdir).newest_step()
 
-  def save(self, step: int, state: PyTree, next_batch: int) -> None:
+  def save(self, step: int, state: PyTree, next_batch: int,
+           metrics: Mapping[str, float] | None = None) -> None:
     """Copies the state off the devices and writes it in the background.
 
     Args:
       step: Steps taken.
       state: The train state; it may be donated as soon as this returns.
       next_batch: Index of the next global batch to train on.
+      metrics: What an evaluation of this very state gave, if there was one;
+        only with it can it be among the best.
     """
     self._manager.save(step, args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(state),
         data=ocp.args.JsonSave({'next_batch': next_batch}),
-        config=ocp.args.JsonSave(self.config)), force=True)
+        config=ocp.args.JsonSave(self.config)), metrics=metrics, force=True)
 
   def restore(self, abstract_state: PyTree) -> tuple[PyTree, int]:
     """Restores the newest checkpoint, written on whatever mesh.

@@ -26,6 +26,7 @@ from walt_jax.training import meter as meter_lib
 from walt_jax.training import preemption
 from walt_jax.training import profiles
 from walt_jax.training import replay_bundles
+from walt_jax.training import save_clock
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
 
@@ -51,6 +52,7 @@ class LoopOptions:
       initial state.
     log_every: Steps between lines of metrics; the last step has one too.
     save_every: Steps between checkpoints; 0: only at the end.
+    save_seconds: Seconds after which a checkpoint is due as well; 0: never.
     eval_every: Steps between evaluations; 0: none. Otherwise the initial and
       the last state are evaluated too.
     seed: Random seed of initial parameters and of every step's noise.
@@ -63,6 +65,7 @@ class LoopOptions:
   num_steps: int
   log_every: int = 100
   save_every: int = 0
+  save_seconds: float = 0.0
   eval_every: int = 0
   seed: int = 0
   profile: profile_request.Request | None = None
@@ -177,6 +180,9 @@ class _Run:
     self.stop = stop
     self.evaluators = evaluators
     self.pending: tuple[int, stage_lib.Metrics] | None = None
+    self.evaluated: tuple[int, dict[str, float]] | None = None
+    self.clock = save_clock.SaveClock(
+        options.save_seconds, options.log_every)
     self.flights: collections.deque[_Flight] = collections.deque()
     self.failures = self.in_a_row = 0
     self.last_failure = -2
@@ -226,7 +232,8 @@ class _Run:
             rows = next(feed)
           batch = multihost.global_batch(rows, self.mesh)
         stopping = self.stop.requested(step)
-        failed = self._settle(step, wait_for_all=stopping)
+        saving = stopping or self.clock.due(step)
+        failed = self._settle(step, wait_for_all=saving)
         if failed is not None:
           # What was dispatched after it changed nothing: it is taken again.
           self.meter.lost(1 + len(self.flights))
@@ -245,7 +252,7 @@ class _Run:
           self._log(step, metrics)
         if last or _due(step, options.eval_every):
           self._evaluate(state, step)
-        if last or stopping or _due(step, options.save_every):
+        if last or saving or _due(step, options.save_every):
           self._save(state, step, next_batch)
         if stopping and not last:
           self.checkpoints.wait()
@@ -270,6 +277,7 @@ class _Run:
       if jax.device_get(flight.held):
         return flight
       self.meter.complete(flight.step)
+      self.progress.first_step(self.options.began)
       if self._logs(flight.step + 1):
         self.meter.mark(flight.step + 1)
     return None
@@ -379,6 +387,12 @@ class _Run:
         values |= more_values
         images |= more_images
     values = {f'eval/{name}': value for name, value in values.items()}
+    self.evaluated = step, values
+    wanted = self.checkpoints.keep.metric
+    if wanted and wanted not in values:
+      raise errors.UserError(
+          f'config key train.best_metric is {wanted!r}, but evaluations give '
+          f'{", ".join(sorted(values))}; choose one of them')
     self.writer.write_scalars(step, values)
     self.writer.write_images(step, images)
     self.progress.message(
@@ -393,7 +407,12 @@ class _Run:
       run_history.note_save(self.checkpoints.workdir, step,
                             self.meter.productive_seconds())
     with self.progress.aside('save'):
-      self.checkpoints.save(step, state, next_batch)
+      metrics = None
+      if self.evaluated and self.evaluated[0] == step:
+        metrics = {name: float(value)
+                   for name, value in self.evaluated[1].items()}
+      self.checkpoints.save(step, state, next_batch, metrics)
+    self.clock.saved()
 
   def _finish(self, step: int) -> None:
     self._flush_metrics()

@@ -115,8 +115,16 @@ class Train:
       initial state.
     log_every: Steps between lines of metrics.
     save_every: Steps between checkpoints; 0: only at the end.
+    save_seconds: Seconds after which a checkpoint is due as well, at the end of
+      a step (on several hosts: of a logged one); 0: steps alone decide.
+    keep_newest: Number of the newest checkpoints that stay.
     keep_every: Steps between checkpoints that are never removed, a multiple
-      of `save_every`; 0: only the newest two stay.
+      of `save_every`; 0: none.
+    keep_best: Number of checkpoints that stay since `best_metric` was best, of
+      those whose step was evaluated; 0: none.
+    best_metric: What `keep_best` goes by, named as in `metrics.jsonl`, such as
+      'eval/v_loss'.
+    best_mode: Whether the best value is the smallest or the largest.
     eval_every: Steps between evaluations on held-out data; 0: none.
     eval_batches: Held-out batches of an evaluation, always the same.
     eval_samples: Clips in an evaluation's picture; 0: no picture.
@@ -129,7 +137,12 @@ class Train:
   num_steps: Natural = 60_000
   log_every: Count = 100
   save_every: Natural = 5_000
+  save_seconds: Rate = 0.0
+  keep_newest: Count = 2
   keep_every: Natural = 0
+  keep_best: Natural = 0
+  best_metric: str = ''
+  best_mode: Literal['min', 'max'] = 'min'
   eval_every: Natural = 5_000
   eval_batches: Natural = 4
   eval_samples: Natural = 4
@@ -143,3 +156,12 @@ class Train:
           f'keep_every={self.keep_every} is no multiple of save_every='
           f'{self.save_every}, at whose steps checkpoints are written; change '
           'one of them')
+    if bool(self.keep_best) != bool(self.best_metric):
+      raise ValueError(
+          f'keep_best={self.keep_best}, but best_metric={self.best_metric!r}; '
+          "give both, such as 1 and 'eval/v_loss', or neither")
+    if self.keep_best and not (self.eval_every and self.save_every):
+      raise ValueError(
+          f'keep_best={self.keep_best} takes evaluations and checkpoints of '
+          f'the same steps, but eval_every={self.eval_every} and save_every='
+          f'{self.save_every}; set both')
