@@ -118,7 +118,7 @@ def _rows(spec: str, form: str, known: dict[str, dict[str, Any]],
       fused, 'check_cudnn_version', lambda: 91_000):
     try:
       traces = absent_programs.traces(
-          schema.of(config), spec, platform, mesh)
+          schema.of(config), platform, mesh)
     except Exception as e:
       yield 'build', _error(e)
       return

@@ -212,7 +212,13 @@ class AbsentSliceTest(absltest.TestCase):
         'collective-permute', found['sampler_program']['collectives'])
     self.assertEqual(found['compiler_options'], compiler_options.of('tpu'))
     self.assertEqual([one['name'] for one in found['programs']],
-                     ['train step', 'sampler'])
+                     ['train step', 'encoder', 'encoder, from a latent cache',
+                      'sampler'])
+    clips, cache = found['steps'].values()
+    self.assertEqual(found['hbm_needed_bytes'], max(
+        clips['hbm_needed_bytes'], cache['hbm_needed_bytes']))
+    self.assertGreater(clips['predicted_encoder_seconds'],
+                       cache['predicted_encoder_seconds'])
     for one in found['programs']:
       self.assertEqual(one['weight_rings'], 0)
     step = found['programs'][0]

@@ -25,6 +25,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
 from walt_jax.text import limits
+from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_eval
 from walt_jax.training import denoiser_step
@@ -67,7 +68,7 @@ def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
 def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
            tokenizer: inference.Tokenizer) -> training_run.Run:
   """Builds the run around its tokenizer; writes nothing."""
-  _check_latents(config, tokenizer)
+  check_latents(config, tokenizer.module)
   num_shards = mesh_lib.num_batch_shards(mesh)
   objective, bare, create, shapes = bare_stage(
       config, mesh_lib.platform(mesh), num_shards)
@@ -149,15 +150,37 @@ def bare_stage(config: schema.DenoiserExperiment, platform: str,
       objective, stage, create, training_run.check_shapes(init_params))
 
 
-def _check_latents(config, tokenizer: inference.Tokenizer) -> None:
-  """The config's latent shape must be what the tokenizer makes of its clips."""
-  data, latents = config.data, config.latents
+def latents_wanted(config: schema.DenoiserExperiment) -> tuple[int, ...]:
+  """The shape of a row's latents that a config is made for."""
+  latents = config.latents
+  return latents.frames, latents.height, latents.width, latents.channels
+
+
+def latents_of(config: schema.DenoiserExperiment,
+               tokenizer: autoencoder.Autoencoder) -> tuple[int, ...] | None:
+  """The shape that a tokenizer makes of a config's clips; None of misfits."""
+  data = config.data
   try:
-    shape = tokenizer.module.latent_shape(
+    return tokenizer.latent_shape(
+        (1, data.num_frames, data.height, data.width, 3))[1:]
+  except ValueError:
+    return None
+
+
+def check_latents(config: schema.DenoiserExperiment,
+                  tokenizer: autoencoder.Autoencoder) -> None:
+  """Checks that a tokenizer makes the config's latents of its clips.
+
+  Raises:
+    UserError: If it does not.
+  """
+  data = config.data
+  try:
+    shape = tokenizer.latent_shape(
         (1, data.num_frames, data.height, data.width, 3))[1:]
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
-  wanted = (latents.frames, latents.height, latents.width, latents.channels)
+  wanted = latents_wanted(config)
   if shape != wanted:
     raise errors.UserError(
         f'config section latents is {wanted}, but the tokenizer makes {shape} '

@@ -42,6 +42,20 @@ def load_tokenizer(workdir: str, platform: str = 'cpu', *,
       platform))
 
 
+def load_network(workdir: str, platform: str) -> autoencoder_lib.Autoencoder:
+  """The network of the tokenizer of any work directory, without weights.
+
+  Args:
+    workdir: See `load_tokenizer`.
+    platform: See `load_tokenizer`.
+
+  Raises:
+    UserError: If there is none, or its config names a class to import.
+  """
+  file = workdir_lib.WorkDir(workdir).tokenizer() / exports.CONFIG_FILE
+  return _network(str(file), platform, files.read_json(file))
+
+
 def _network(untrusted: str, platform: str,
              config: dict[str, Any]) -> autoencoder_lib.Autoencoder:
   """Builds the network that an export's config describes.

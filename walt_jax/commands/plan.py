@@ -11,6 +11,7 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import paths
+from walt_jax.planning import encoding
 from walt_jax.planning import gpu
 from walt_jax.planning import gpu_topology
 from walt_jax.planning import page
@@ -25,7 +26,7 @@ _UNITS = ((1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'),
 _GIB = 1 << 30
 # Parts of the JSON that the table shows in its own way, or not at all.
 _LISTS = ('largest_collectives', 'largest_others', 'sweep')
-_NOT_SHOWN = ('programs', 'prediction_notes')
+_NOT_SHOWN = ('programs', 'prediction_notes', 'steps')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,11 +42,15 @@ def run(args: argparse.Namespace) -> None:
   logging.getLogger('jax_plugins').setLevel(logging.ERROR)
   config = schema.of(config_lib.load(args.config, args.overrides))
   plan = dict(config=args.config) | summary.plan(config)
+  if not args.no_encoder:
+    plan |= encoding.costs(config, topology_plan.model_flops(plan))
   if args.topology:
     plan |= _on_topology(args, config, plan)
   print(table(plan), flush=True)
   if plan.get('programs'):
     print('\n'.join(programs.table(plan['programs'], args.ledger)), flush=True)
+    if 'steps' in plan:
+      print('\n'.join(encoding.table(plan['steps'])), flush=True)
     print('\n'.join(f'  ({note})' for note in plan['prediction_notes']),
           flush=True)
   if args.json:
@@ -94,6 +99,7 @@ def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
   found = topology_plan.topology_plan(
       config, args.topology, figures,
       with_train_step=not args.no_train_step,
+      with_encoder=not args.no_encoder,
       with_sampler=not args.no_sampler, report=report)
   if args.largest_batch and found['fits']:
     found['largest_global_batch'] = topology_plan.largest_global_batch(

@@ -29,6 +29,7 @@ RESIDUAL = 'residual'
 SCAN_RESIDUALS = 'scan residuals'
 UPDATE = 'optimizer, EMA and guard'
 ENDS = 'embedding and final layer'
+TEXT = 'text encoder'
 ENCODER = 'tokenizer encoder'
 DECODER = 'tokenizer decoder'
 DISCRIMINATOR = 'discriminator'
@@ -36,6 +37,7 @@ REST = 'rest'
 _FLOPS_TOLERANCE = .03
 # The first pattern that is found in an instruction's op_name decides.
 _PARTS = tuple((re.compile(pattern), part) for pattern, part in (
+    (r'\b(T5Encoder|Bert)\b', TEXT),
     (r'^jit\(step\)/(?!.*(jvp|threefry|random_))', UPDATE),
     (r'attention/(.*/)?(query|key)_norm', QK_NORM),
     (r'attention/(.*/)?(query|key|value|out)\b', PROJECTIONS),

@@ -20,6 +20,8 @@ def page(plan: dict[str, Any]) -> str:
   sections: list[skeleton.Section] = []
   if 'memory_by_part' in plan:
     sections.append(_memory(plan))
+  if 'steps' in plan:
+    sections.append(_steps(plan['steps']))
   sections += [_program(number, one)
                for number, one in enumerate(plan.get('programs', ()))]
   if plan.get('collectives'):
@@ -38,6 +40,19 @@ def page(plan: dict[str, Any]) -> str:
                           for key in _HEADLINES if key in plan])
   return skeleton.page(
       f'Plan of {plan["config"]}', sections, f'<section>{headlines}</section>')
+
+
+def _steps(steps: dict[str, Any]) -> skeleton.Section:
+  """A training step from clips beside one from a latent cache."""
+  def seconds(step, key):
+    predicted = step[f'predicted_{key}seconds']
+    return '-' if predicted is None else f'{predicted:.4g}'
+
+  return 'steps', 'A step from clips or a cache', _table(
+      ('from', 'fits', 'GiB', 'seconds, hidden', 'not hidden', 'encoding'),
+      [(name, _text(step['fits']), f'{step["hbm_needed_bytes"] / _GIB:.2f}',
+        *(seconds(step, key) for key in ('overlapped_', '', 'encoder_')))
+       for name, step in steps.items()])
 
 
 def _program(number: int, program: dict[str, Any]) -> skeleton.Section:

@@ -57,8 +57,9 @@ def roofline(
       one.count * transfer_bytes(one) / collective_bandwidth(
           chip, num_chips // num_slices, one) for one in moved)
   fast, slow = max(compute, communication), compute + communication
-  return Roofline(compute, communication, fast, slow,
-                  model_flops / (peak * fast), model_flops / (peak * slow))
+  mfu, slow_mfu = (model_flops / (peak * seconds) if model_flops else 0.
+                   for seconds in (fast, slow))
+  return Roofline(compute, communication, fast, slow, mfu, slow_mfu)
 
 
 def transfer_bytes(one: collectives_lib.Collective) -> float:

@@ -17,6 +17,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
 from walt_jax.planning import counting
+from walt_jax.planning import encoding
 from walt_jax.planning import places
 from walt_jax.planning import programs
 from walt_jax.planning import roofline as roofline_lib
@@ -32,7 +33,8 @@ _LOW_EFFORT_NOTE = (
 
 def topology_plan(
     config: schema.Experiment, name: str, figures: dict[str, Any], *,
-    with_train_step: bool = True, with_sampler: bool = True,
+    with_train_step: bool = True, with_encoder: bool = True,
+    with_sampler: bool = True,
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
   """Compiles a config's programs for an absent slice.
@@ -42,6 +44,8 @@ def topology_plan(
     name: Such as 'v5p:4x4x4'.
     figures: What `plans.plan` found of the config.
     with_train_step: Whether to compile the train step.
+    with_encoder: Whether to compile a denoiser's encoders, too, and to judge
+      whole steps, from clips and from a latent cache.
     with_sampler: Whether to compile the sampler (of a tokenizer: decoding).
     report: Called with a line before long work.
 
@@ -81,9 +85,12 @@ def topology_plan(
            f'{config.data.batch_size}')
     step = programs.compiled(
         programs.Program('train step', run.trace_train_step(),
-                         _model_flops(figures)), place, effort)
+                         model_flops(figures)), place, effort)
     result['programs'].append(step.as_json())
     result |= _train_step(run, step, config.data.batch_size)
+    if with_encoder and isinstance(config, schema.DenoiserExperiment):
+      report(f'compiling the encoders for {where}')
+      add_encoders(result, config, run, step)
   if with_sampler:
     report(f'compiling the sampler of {run.num_samples} samples for {where}')
     sampler = programs.compiled(
@@ -92,6 +99,37 @@ def topology_plan(
     result['programs'].append(sampler.as_json())
     result['sampler_program'] = _sampler(run, sampler)
   return result
+
+
+def add_encoders(result: dict[str, Any], config: schema.DenoiserExperiment,
+                  run: absent_runs.AbsentRun, train_step: programs.Found
+                  ) -> None:
+  """Adds encoders to a plan of a train step; the larger step decides.
+
+  A train step that does not fit is judged already.
+  """
+  if not train_step.fits:
+    return
+  compiler = encoding.Steps(config, run, train_step, aot.DEFAULT_EFFORT)
+  steps = {}
+  for name in ((encoding.CACHE,) if encoding.reads_cache(config)
+               else (encoding.CLIPS, encoding.CACHE)):
+    cached = name == encoding.CACHE
+    encoder = compiler.encoder(cached=cached)
+    result['programs'].append(encoder.as_json())
+    steps[name] = compiler.step(encoder, cached=cached)
+  devices = train_step.place.chip.num_devices
+  result |= encoding.as_json(config, steps, devices)
+  largest = max(steps.values(), key=lambda step: step.needed_bytes)
+  needed = devices * largest.needed_bytes
+  result |= dict(
+      fits=all(step.fits for step in steps.values()),
+      hbm_needed_bytes=needed,
+      hbm_headroom_bytes=result['hbm_capacity_bytes'] - needed)
+  parts = {name: devices * size for name, size in largest.parts.items()}
+  # What lasts while the train step runs, and what encoding takes beyond it.
+  parts['encoding'] = max(parts['encoding'], 0)
+  result['memory_by_part'] = result['memory_by_part'] | parts
 
 
 def _sampler_name(config: schema.Experiment) -> str:
@@ -114,7 +152,8 @@ def _train_step(run, found: programs.Found, batch: int) -> dict[str, Any]:
   return result
 
 
-def _model_flops(figures: dict[str, Any]) -> int:
+def model_flops(figures: dict[str, Any]) -> int:
+  """FLOPs of a train step without encoders, of what `summary.plan` found."""
   return sum(figures.get(name, 0) for name in (
       'model_flops_per_step', 'self_condition_flops_per_step',
       'discriminator_flops_per_step'))

@@ -62,10 +62,7 @@ class TextEncoder:
 
     States at padding are zero.
     """
-    flat: Any = self.module.apply(
-        {'params': params}, ids.reshape(-1, ids.shape[-1]),
-        mask.reshape(-1, ids.shape[-1]))
-    return jnp.reshape(flat, (*ids.shape, self.width))
+    return encode(self.module, self.width, params, ids, mask)
 
   def embed(self, prompts: Sequence[str], batch_size: int = 64
             ) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +85,52 @@ class TextEncoder:
     order = [distinct.index(prompt) for prompt in prompts] if len(
         distinct) < len(prompts) else slice(None)
     return states[order], mask[order]
+
+
+def encode(module: nn.Module, width: int, params: Any, ids: jax.Array,
+           mask: jax.Array) -> jax.Array:
+  """Maps ids [.., L], mask [.., L] to float32 [.., L, D] by a network; pure."""
+  flat: Any = module.apply(
+      {'params': params}, ids.reshape(-1, ids.shape[-1]),
+      mask.reshape(-1, ids.shape[-1]))
+  return jnp.reshape(flat, (*ids.shape, width))
+
+
+def network(name: str, width: int, path: str | os.PathLike | None = None, *,
+            dtype: Any = jnp.float32) -> nn.Module:
+  """The network of a text encoder, without weights.
+
+  Args:
+    name: One of `NAMES`.
+    width: D, of the token states; tells published sizes apart.
+    path: Folder of the weights, as `load_text_encoder` takes it; None has
+      published sizes.
+    dtype: Type of the matmuls.
+
+  Raises:
+    errors.UserError: No such encoder, or none of that width was published.
+  """
+  if name not in NAMES:
+    raise _absent(name)
+  found = weights.SafetensorsFolder(path).config if path else None
+  if name == 'minilm':
+    bert = minilm.BertConfig.from_json(found) if found else minilm.PACKAGED
+    _check_width(name, bert.width, width)
+    return minilm.Bert(bert, dtype)
+  config = t5.T5Config.from_json(found) if found else t5.V1_1.get(width)
+  if config is None:
+    raise errors.UserError(
+        f'config key text.width is {width}, which no T5 v1.1 has; give '
+        f'text.path, or one of {", ".join(map(str, t5.V1_1))}')
+  _check_width(name, config.width, width)
+  return t5.T5Encoder(config, dtype)
+
+
+def _check_width(name: str, width: int, configured: int) -> None:
+  if width != configured:
+    raise errors.UserError(
+        f'config key text.width is {configured}, but {name} has token states '
+        f'of width {width}; set it to that')
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -56,6 +56,12 @@ class BertConfig:
           f"the text encoder's config.json lacks {error}") from None
 
 
+# Sizes of the packaged weights.
+PACKAGED = BertConfig(
+    vocabulary=30_522, width=384, num_layers=6, num_heads=12, mlp_width=1_536,
+    max_positions=512, num_segments=2, epsilon=1e-12)
+
+
 class _Layer(nn.Module):
   """Attention and MLP, each followed by a sum and a LayerNorm."""
   config: BertConfig

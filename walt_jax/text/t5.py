@@ -89,6 +89,21 @@ class T5Config:
           f"the text encoder's config.json lacks {error}") from None
 
 
+def _v1_1(width: int, num_layers: int, num_heads: int, mlp_width: int
+          ) -> T5Config:
+  return T5Config(
+      vocabulary=32_128, width=width, head_width=64, num_layers=num_layers,
+      num_heads=num_heads, mlp_width=mlp_width, num_buckets=32,
+      max_distance=128, epsilon=1e-6, feed_forward='gated-gelu')
+
+
+# T5 v1.1 as published: small, base, large, XL and XXL, by their width.
+V1_1 = {config.width: config for config in (
+    _v1_1(512, 8, 6, 1_024), _v1_1(768, 12, 12, 2_048),
+    _v1_1(1_024, 24, 16, 2_816), _v1_1(2_048, 24, 32, 5_120),
+    _v1_1(4_096, 24, 64, 10_240))}
+
+
 def relative_buckets(length: int, num_buckets: int,
                      max_distance: int) -> np.ndarray:
   """Buckets int [L, L] of the offsets key - query.

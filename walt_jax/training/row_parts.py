@@ -78,6 +78,7 @@ def rows_that_fit(function: Callable[..., PyTree], *rows: PyTree) -> int:
 def _sizes(jaxpr: jax_core.Jaxpr) -> Iterator[int]:
   """Elements of the arrays that a trace makes, in its order."""
   for equation in jaxpr.eqns:
-    yield from (math.prod(out.aval.shape) for out in equation.outvars)
+    shapes: list[Any] = [out.aval for out in equation.outvars]
+    yield from (math.prod(shape.shape) for shape in shapes)
     for inner in jax_core.jaxprs_in_params(equation.params):
       yield from _sizes(inner)

@@ -13,8 +13,9 @@ def add(commands: Any) -> None:
       'it',
       description='Counts what a config takes: parameters by part, FLOPs of a '
       'training step and of a sample, tokens; for a tokenizer also its '
-      'receptive field and compression. With a topology, compiles the train '
-      'step and the sampler for those absent TPUs (extra "tpu_plan") or GPUs '
+      'receptive field and compression, for a denoiser what encoding its '
+      'clips takes. With a topology, compiles the train step, the encoders '
+      'and the sampler for those absent TPUs (extra "tpu_plan") or GPUs '
       '(extra "gpu_plan"): memory by part, collectives, a roofline and a '
       'ledger of what every kernel costs. Nothing is allocated.')
   config.add(parser)
@@ -31,7 +32,10 @@ def add(commands: Any) -> None:
       help='layouts that --sweep compiles, the most promising first (4)')
   add('--largest_batch', action='store_true',
       help='search for the largest global batch that fits; some compilations')
-  add('--no_sampler', action='store_true', help='compile the train step alone')
+  add('--no_encoder', action='store_true',
+      help="leave out a denoiser's encoders: steps are then those of a batch "
+      'that is encoded already')
+  add('--no_sampler', action='store_true', help='do not compile the sampler')
   add('--no_train_step', action='store_true',
       help='compile the sampler alone (of a tokenizer: decoding)')
   add('--json', type=locations.written, metavar='FILE',
