@@ -12,7 +12,9 @@ import sys
 import walt_jax
 from walt_jax.commands.flags import hosts as hosts_flags
 from walt_jax.core import errors
+from walt_jax.core import paths
 from walt_jax.parallel import hosts as hosts_lib
+from walt_jax.parallel import restarts
 from walt_jax.parallel import supervisor
 
 _JOINED = 'walt_jax.commands.joined'
@@ -26,13 +28,34 @@ def run(args: argparse.Namespace) -> None:
   if not _is_alone(args):
     hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
                            process=args.process)
-  if hosts is not None and supervisor.CHILD not in os.environ:
-    raise SystemExit(supervisor.run(
-        hosts, [sys.executable, '-m', 'walt_jax', *args.argv],
-        seconds=args.host_timeout, start_seconds=args.start_timeout,
-        again=args.again, alike=(
-            f'walt {walt_jax.__version__}', *hosts_flags.shared(args.argv))))
+  if supervisor.CHILD not in os.environ and (hosts or _restarts(args)):
+    raise SystemExit(_supervised(args, hosts))
   importlib.import_module(_JOINED).run(args, hosts)
+
+
+def _supervised(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> int:
+  """Runs the command in a child, again where that is wanted."""
+  command = [sys.executable, '-m', 'walt_jax', *args.argv]
+  if hosts is None:
+    start = lambda: restarts.alone(command)
+  else:
+    start = lambda: supervisor.run(
+        hosts, command, seconds=args.host_timeout,
+        start_seconds=args.start_timeout, again=args.again,
+        alike=(f'walt {walt_jax.__version__}',
+               *hosts_flags.shared(args.argv)))
+  if not _restarts(args):
+    return start()
+  return restarts.run(
+      restarts.Policy(paths.path(args.workdir), args.restarts,
+                      writes=hosts is None or hosts.process_id == 0), start)
+
+
+def _restarts(args: argparse.Namespace) -> int:
+  """How often a training may be started again; replays are not."""
+  if args.command != 'train' or args.replay:
+    return 0
+  return args.restarts
 
 
 def _check_train(args: argparse.Namespace) -> None:

@@ -21,6 +21,25 @@ REPLAY = 'replay'  # Bundles of steps whose values were not finite.
 EVALUATION = 'evaluation'  # Scores, and what was computed for them.
 TOKENIZER = 'tokenizer'  # A denoiser's copy of its tokenizer's export.
 EXPORT = 'export'  # The export of a tokenizer.
+_COMMITTED = 'commit_success.txt'
+
+
+def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
+  """The steps of a run's whole checkpoints, in order."""
+  folder = paths.path(workdir) / CHECKPOINTS
+  if not folder.is_dir():
+    return []
+  # Orbax renames a checkpoint to its number when it is whole; in a bucket,
+  # where nothing is renamed, it then adds a file.
+  is_remote = paths.is_remote(folder)
+  return sorted(int(path.name) for path in folder.iterdir()
+                if path.name.isdigit() and (
+                    not is_remote or (path / _COMMITTED).is_file()))
+
+
+def newest_step(workdir: str | os.PathLike) -> int | None:
+  """The step of a run's newest whole checkpoint."""
+  return max(checkpoint_steps(workdir), default=None)
 
 
 def is_timing(name: str) -> bool:

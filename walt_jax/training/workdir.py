@@ -15,8 +15,6 @@ from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.training import state as train_state
 
-_COMMITTED = 'commit_success.txt'
-
 
 class WorkDir:
   """Finds what a work directory or an export holds.
@@ -57,19 +55,11 @@ class WorkDir:
 
   def steps(self) -> list[int]:
     """Returns the steps of the whole checkpoints, in order."""
-    folder = self.path / run_files.CHECKPOINTS
-    if not folder.is_dir():
-      return []
-    # Orbax renames a checkpoint to its number when it is whole; in a bucket,
-    # where nothing is renamed, it then adds a file.
-    is_remote = paths.is_remote(folder)
-    return sorted(int(path.name) for path in folder.iterdir()
-                  if path.name.isdigit() and (
-                      not is_remote or (path / _COMMITTED).is_file()))
+    return run_files.checkpoint_steps(self.path)
 
   def newest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint."""
-    return max(self.steps(), default=None)
+    return run_files.newest_step(self.path)
 
   def checkpoint(self, step: int | None = None) -> pathlib.Path:
     """Returns the absolute path of a checkpoint, the newest by default.

@@ -29,6 +29,10 @@ def add(commands: Any) -> None:
                       help='write a profiler trace of these steps of one '
                       'process (0) to WORKDIR/profile/; of a run under way: '
                       'write the same, or nothing, to WORKDIR/profile_now')
+  parser.add_argument('--restarts', type=values.natural, default=0,
+                      metavar='N', help='start again after a crash or a lost '
+                      'host, later each time, until N restarts in a row '
+                      'brought no new checkpoint: then exit code 2 (0: never)')
   code.add(parser)
   hosts.add(
       parser, work='walt_jax.commands.train',

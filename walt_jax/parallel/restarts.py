@@ -1,0 +1,163 @@
+"""A training that is started again when it fails, for as long as that helps.
+
+It helps while checkpoints advance. What the history of the work directory
+tells of earlier starts counts too, so a scheduler that starts the command
+again and again is stopped alike, by exit code 2.
+"""
+from collections.abc import Callable, Sequence
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import NoReturn
+
+from walt_jax.core import errors
+from walt_jax.core import run_files
+from walt_jax.core import run_history
+from walt_jax.parallel import supervisor
+
+# Ends after which nothing is started again: done, something for the user to
+# fix, stopped in order, interrupted.
+_IN_ORDER = (0, 2, 75, 130)
+# Between two starts; twice as long with each that brought nothing.
+FIRST_SECONDS = 5.0
+MOST_SECONDS = 300.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """How often to start again.
+
+  Attributes:
+    workdir: The run's directory.
+    limit: Restarts between which no checkpoint advanced.
+    writes: Whether this process notes what the child could not; one does.
+  """
+  workdir: pathlib.Path
+  limit: int
+  writes: bool = True
+
+
+def run(policy: Policy, start: Callable[[], int]) -> int:
+  """Starts a training until it ends in order.
+
+  Args:
+    policy: How often.
+    start: Runs it once and returns its exit code.
+
+  Returns:
+    The exit code of the last start.
+
+  Raises:
+    UserError: Too many starts in a row brought no checkpoint.
+    SystemExit: With 75, at SIGTERM between two starts.
+  """
+  workdir = policy.workdir
+  step = run_files.newest_step(workdir)
+  earlier = run_history.read(workdir).attempts
+  fruitless, code, again = _fruitless(earlier, step), None, False
+  while True:
+    if fruitless > policy.limit:
+      _refuse(policy, step, fruitless, code)
+    if fruitless or again:
+      _wait(fruitless, policy.limit, step, code)
+    before = run_history.read(workdir).attempts
+    try:
+      code = start()
+    except errors.UserError as error:
+      if not again:
+        raise
+      # The others do not come any more: one of them is lost.
+      code = supervisor.EXIT_HOST_LOST
+      _say(str(error))
+    if code in _IN_ORDER:
+      return code
+    if policy.writes:
+      _note(workdir, before, step, code)
+    was, step = step, run_files.newest_step(workdir)
+    fruitless = fruitless + 1 if step == was else 0
+    again = True
+
+
+def alone(command: Sequence[str]) -> int:
+  """Runs a command in a child and returns its exit code.
+
+  The first signal asks the child to save and stop, the second one ends it.
+  """
+  children: list[subprocess.Popen] = []
+  signals: list[int] = []
+
+  def pass_on(number, frame):
+    del frame
+    signals.append(number)
+    for child in children:
+      child.send_signal(
+          signal.SIGTERM if len(signals) == 1 else signal.SIGKILL)
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, pass_on)
+  children.append(subprocess.Popen(
+      list(command), env=os.environ | {supervisor.CHILD: '1'},
+      start_new_session=True))
+  if signals:  # It came before there was a child.
+    children[0].send_signal(signal.SIGTERM)
+  return children[0].wait()
+
+
+def _fruitless(attempts: Sequence[run_history.Attempt],
+               step: int | None) -> int:
+  """Starts at the end of a history that began at this step and failed."""
+  count = 0
+  for attempt in reversed(attempts):
+    if attempt.code in _IN_ORDER or attempt.step != (
+        -1 if step is None else step):
+      break
+    count += 1
+  return count
+
+
+def _note(workdir: pathlib.Path, before: Sequence[run_history.Attempt],
+          step: int | None, code: int) -> None:
+  """Notes how an attempt ended, and its start if it came to nothing."""
+  if len(run_history.read(workdir).attempts) == len(before):
+    run_history.note_start(workdir, step)
+  run_history.note_end(workdir, code)
+
+
+def _refuse(policy: Policy, step: int | None, fruitless: int,
+            code: int | None) -> NoReturn:
+  if policy.writes:
+    # Whoever has fixed it may start again: the count begins anew.
+    run_history.note_start(policy.workdir, step)
+    run_history.note_end(policy.workdir, run_history.USER_ERROR)
+  how = '' if code is None else f', the last with exit code {code}'
+  raise errors.UserError(
+      f'{fruitless} starts in a row brought no checkpoint {_since(step)}{how} '
+      f'(--restarts {policy.limit}); the lines above tell why they ended: fix '
+      'that, then run the same command')
+
+
+def _wait(fruitless: int, limit: int, step: int | None,
+          code: int | None) -> None:
+  """Says why, and waits; a signal meanwhile ends the process in order."""
+  def stop(number, frame):
+    raise SystemExit(75)
+
+  signal.signal(signal.SIGTERM, stop)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  seconds = min(FIRST_SECONDS * 2 ** max(fruitless - 1, 0), MOST_SECONDS)
+  how = 'earlier starts failed' if code is None else f'exit code {code}'
+  _say(f'{how}; {fruitless} of at most {limit} restarts brought no checkpoint '
+       f'{_since(step)}; starting again in {seconds:.0f} s')
+  time.sleep(seconds)
+
+
+def _since(step: int | None) -> str:
+  return 'at all' if step is None else f'after step {step}'
+
+
+def _say(text: str) -> None:
+  print(f'walt: {text}', file=sys.stderr, flush=True)
