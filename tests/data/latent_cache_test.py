@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
+import threading
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -40,8 +42,9 @@ def _embed(texts):
 _TEXT = latent_cache.TextStates(_embed, caption_counts.CaptionLimit(
     'words', 3, lambda caption: len(caption.split()) > 3))
 _SETTINGS = latent_cache.CacheSettings(
-    tokenizer_sha256='ab' * 32, num_frames=9, size=32, low_res_factor=2,
+    tokenizer_sha256='ab' * 32, num_frames=9, size=(32, 32), low_res_factor=2,
     images_per_clip=2, text_sha256='cd' * 32)
+_ALONE = latent_cache.Processes()
 
 
 class LatentCacheTest(absltest.TestCase):
@@ -55,10 +58,11 @@ class LatentCacheTest(absltest.TestCase):
         'heldout': moving_digits.MovingDigits(split='heldout', num_examples=3,
                                               num_frames=9)}
 
-  def _write(self, encode=_encode, settings=_SETTINGS):
+  def _write(self, encode=_encode, settings=_SETTINGS,
+             processes=_ALONE):
     return latent_cache.write_cache(
         self.splits, self.path, settings, encode=encode, text=_TEXT,
-        batch_size=4, clips_per_shard=5)
+        batch_size=4, clips_per_shard=5, processes=processes)
 
   def _open(self, split='train', **kwargs):
     return latent_cache.LatentCache(
@@ -174,12 +178,62 @@ class LatentCacheTest(absltest.TestCase):
         latent_cache.write_cache, self.splits, self.path, _SETTINGS,
         encode=_encode, text=_TEXT, batch_size=4, clips_per_shard=5)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-      jobs = [pool.submit(write, process=(number, 3)) for number in range(3)]
+      jobs = [pool.submit(
+          write, processes=latent_cache.Processes(number, 3))
+              for number in range(3)]
       manifests = [job.result() for job in jobs]
     self.assertIsNotNone(manifests[0])
     self.assertEqual(manifests[1:], [None, None])
     self.assertEqual({p.name: p.read_bytes() for p in self.path.iterdir()},
                      alone)
+
+  def test_a_process_that_is_lost_is_named(self):
+    first = latent_cache.Processes(
+        0, 2, silence_seconds=0.5, start_seconds=0.5)
+    with self.assertRaisesRegex(errors.UserError, (
+        r'process 1 of 2 has not come within 0.5 s, and shard 1 of 4 .* is '
+        'missing .*run the same command on every host again')):
+      self._write(processes=first)
+    sign = self.path / '.unfinished' / 'process-000001'
+    timer = threading.Timer(0.5, sign.write_bytes, [b'its only one'])
+    timer.start()
+    with self.assertRaisesRegex(
+        errors.UserError, 'process 1 of 2 has been silent for 0.5 s'):
+      self._write(processes=dataclasses.replace(first, start_seconds=20.0))
+    timer.join()
+    # What it left is no sign of life.
+    with self.assertRaisesRegex(errors.UserError, 'has not come'):
+      self._write(processes=first)
+    self.assertIsNone(self._write(processes=latent_cache.Processes(1, 2)))
+    self.assertIsNotNone(self._write(processes=first))
+
+  def test_who_waits_sees_a_process_that_works_for_long(self):
+    def slowly(pixels):
+      time.sleep(0.2)
+      return _encode(pixels)
+
+    limits = dict(silence_seconds=0.4, start_seconds=5.0)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      first = pool.submit(
+          self._write, processes=latent_cache.Processes(0, 2, **limits))
+      second = pool.submit(
+          self._write, slowly, processes=latent_cache.Processes(1, 2, **limits))
+      self.assertIsNone(second.result())
+      self.assertIsNotNone(first.result())
+
+  def test_what_killed_runs_left_goes(self):
+    folder = self.path / '.unfinished'
+    with self.assertRaisesRegex(errors.UserError, 'has not come'):
+      self._write(processes=latent_cache.Processes(0, 2, start_seconds=0.1))
+    own, other = ('.000003.records.partial-a', '.000002.records.partial-b')
+    for name in (own, other):
+      (folder / name).write_bytes(b'half')
+    self.assertIsNone(self._write(processes=latent_cache.Processes(1, 2)))
+    self.assertFalse((folder / own).exists())
+    # Another process may be writing it.
+    self.assertTrue((folder / other).exists())
+    self._write(processes=latent_cache.Processes(0, 2))
+    self.assertFalse(folder.exists())
 
   def test_names_the_clips_that_are_too_short(self):
 

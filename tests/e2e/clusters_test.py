@@ -101,6 +101,52 @@ class ClustersTest(parameterized.TestCase):
       self.assertLen(lines, 1)
       self.assertIn("'no such' is no class", lines[0])
 
+  def data(self, train, heldout):
+    """A prepared set of clips like those that the tiny runs know."""
+    folder = self.folder / 'data'
+    self.one('data', 'render', 'moving_digits', '--split', 'train', '--num',
+             train, '--heldout', heldout, '--size', 16, '--num_frames', 5,
+             '--clips', 0, '--output', folder)
+    return folder
+
+  def latents(self, data, out, *argv):
+    return ('data', 'prepare', '--latents', '--workdir', tiny.run('tokenizer'),
+            '--input', data, '--output', self.folder / out, *argv)
+
+  def test_latents(self):
+    data = self.data(20, 6)  # A shard a split: one for each process.
+    cluster = self.cluster(2, *self.latents(data, 'all'))
+    self.one(*self.latents(data, 'one'))
+    cluster.check()
+    self.assertEqual(tiny.contents(self.folder / 'all'),
+                     tiny.contents(self.folder / 'one'))
+    # The same again has nothing to do.
+    cluster = self.cluster(2, *self.latents(data, 'all'))
+    cluster.check()
+    self.assertEqual(tiny.contents(self.folder / 'all'),
+                     tiny.contents(self.folder / 'one'))
+
+  def test_a_process_that_is_killed_while_it_encodes_is_named(self):
+    data = self.data(1500, 700)  # Three shards.
+    cluster = self.cluster(2, *self.latents(data, 'lost'))
+    unfinished = self.folder / 'lost' / '.unfinished'
+    cluster.wait_for(lambda: list(unfinished.glob('.000001.records.partial*')))
+    self.assert_named(cluster)
+    self.assertNotEmpty(list(unfinished.glob('.000001.records.partial*')))
+    # Together again: what is left over goes, and the rest is done.
+    cluster = self.cluster(2, *self.latents(data, 'lost'))
+    cluster.check()
+    self.one(*self.latents(data, 'one'))
+    self.assertEqual(tiny.contents(self.folder / 'lost'),
+                     tiny.contents(self.folder / 'one'))
+
+  def test_raw_files_are_for_one_machine(self):
+    (self.folder / 'raw').mkdir()
+    cluster = self.cluster(2, *self.latents(self.folder / 'raw', 'out'))
+    self.assertEqual(cluster.codes(), [2, 2])
+    for process in range(2):
+      self.assertIn('prepare it on one machine first', cluster.log(process))
+
 
 if __name__ == '__main__':
   absltest.main()

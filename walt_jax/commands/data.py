@@ -1,8 +1,11 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
+import functools
 import json
 import logging
 import pathlib
+
+import jax
 
 from walt_jax.builders import text_encoders
 from walt_jax.core import errors
@@ -20,6 +23,7 @@ from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import samples
+from walt_jax.parallel import distributed
 from walt_jax.text import limits
 
 _TEST = 'test'  # The common name of a held-out split.
@@ -45,6 +49,11 @@ def _prepare(args: argparse.Namespace) -> None:
   if args.latents and (source / manifest_lib.MANIFEST).exists():
     _write_latents(source, output, args)
     return
+  if distributed.is_joined() or args.process:
+    raise errors.UserError(
+        f'--input {args.input} holds no prepared data (no '
+        f'{manifest_lib.MANIFEST}): prepare it on one machine first, and then '
+        'cache its latents on several')
   if paths.is_remote(source):
     raise errors.UserError(
         f'--input {args.input} holds no prepared data (no '
@@ -124,6 +133,7 @@ def _annotations(args: argparse.Namespace):
 def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
                    args: argparse.Namespace) -> None:
   """Caches the latents of all splits of a prepared dataset."""
+  processes = _processes(args)
   manifest = manifest_lib.read_manifest(dataset)
   splits = {split: dataset_lib.PreparedDataset(dataset, split)
             for split, entry in manifest['splits'].items()
@@ -142,17 +152,30 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
   written = latent_cache.write_cache(
       splits, output, settings, encode=frozen.encode,
       text=frozen.text, source_sha256=manifest['task_sha256'],
-      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, process=args.process)
+      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, processes=processes)
   if written is None:
-    print(f'{output}: process {args.process[0]} of {args.process[1]} has done '
+    print(f'{output}: process {processes.number} of {processes.count} has done '
           'its part')
     return
+  if processes.number:
+    return  # It was finished already, as the first process says.
   if text:
     _tell_captions(written, output)
   left_out = sum(map(len, written['left_out'].values()))
   print(f'{output}: latents of {sum(map(len, splits.values())) - left_out} '
         f'clips by tokenizer {frozen.sha256[:12]}; {left_out} clips were too '
         'short')
+
+
+def _processes(args: argparse.Namespace) -> latent_cache.Processes:
+  """Those that share the work, joined or not."""
+  if distributed.is_joined():
+    number, count = jax.process_index(), jax.process_count()
+  else:
+    number, count = args.process or (0, 1)
+  return latent_cache.Processes(
+      number, count, args.host_timeout, args.start_timeout,
+      functools.partial(distributed.meet, 'the latent cache'))
 
 
 def _stored(manifest: dict, *names: str) -> int:

@@ -68,5 +68,20 @@ def _check_train(args: argparse.Namespace) -> None:
 
 
 def _is_alone(args: argparse.Namespace) -> bool:
-  """Whether a command runs on this host, whatever the environment says."""
-  return args.command == 'train' and bool(args.replay)
+  """Whether a command runs on this host, whatever the environment says.
+
+  Raises:
+    UserError: It cannot run on several, and flags ask for that.
+  """
+  if args.command == 'train':
+    return bool(args.replay)
+  if args.command == 'data':
+    if not args.latents and (args.coordinator or args.process):
+      raise errors.UserError(
+          '--coordinator and --process go with --latents: raw files are '
+          'prepared by this machine, or by a runner of '
+          '--beam_pipeline_options')
+    # Before there was a coordinator: they know each other by their files.
+    return not args.latents or (
+        args.process is not None and args.coordinator is None)
+  return False

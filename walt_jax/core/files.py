@@ -2,7 +2,7 @@
 
 All paths may lie in a bucket (`core/paths.py`).
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
 import io
@@ -72,13 +72,21 @@ def _sync(path: pathlib.Path) -> None:
     os.fsync(file.fileno())
 
 
-def remove_partial_files(folder: str | os.PathLike) -> None:
-  """Removes what killed writers left; nobody may be writing to `folder`."""
+def remove_partial_files(
+    folder: str | os.PathLike,
+    chosen: Callable[[str], bool] = lambda name: True) -> None:
+  """Removes what killed writers left.
+
+  Args:
+    folder: Where they wrote.
+    chosen: Whether nobody can be writing the file of that name now.
+  """
   if paths.is_remote(folder):
     return  # An object appears whole or not at all.
   for path in pathlib.Path(folder).glob(f'.*{_PARTIAL}*'):
-    with contextlib.suppress(OSError):
-      path.unlink()
+    if chosen(path.name[1:].partition(_PARTIAL)[0]):
+      with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

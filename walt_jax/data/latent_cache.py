@@ -28,6 +28,7 @@ from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import frames as frames_lib
+from walt_jax.data.storage import heartbeats
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.stream import filters
@@ -80,12 +81,31 @@ class CacheSettings:
   text_sha256: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Processes:
+  """Those that write one cache, which share its folder.
+
+  Attributes:
+    number: This one's, from 0.
+    count: How many there are.
+    silence_seconds: Time without a sign of life after which one is lost.
+    start_seconds: Time for the first sign.
+    meet: Returns when all of them are there; nothing where nobody joined
+      them.
+  """
+  number: int = 0
+  count: int = 1
+  silence_seconds: float = 60.0
+  start_seconds: float = 300.0
+  meet: Callable[[], None] = lambda: None
+
+
 def write_cache(splits: Mapping[str, source_lib.Source],
                 output: str | pathlib.Path, settings: CacheSettings, *,
                 encode: Encode, text: TextStates | None = None,
                 batch_size: int = 8, clips_per_shard: int = 1024,
-                source_sha256: str = '', process: tuple[int, int] = (0, 1)
-                ) -> dict | None:
+                source_sha256: str = '',
+                processes: Processes = Processes()) -> dict | None:
   """Encodes every clip of some splits; returns the manifest.
 
   Interrupted work is taken up at the first unfinished shard; finished work is
@@ -101,11 +121,12 @@ def write_cache(splits: Mapping[str, source_lib.Source],
     batch_size: Clips in a call.
     clips_per_shard: Clips in a file.
     source_sha256: Hash of the sources' manifest, if they have one.
-    process: (I, N): N processes share the shards; the first waits for the
-      others and writes the manifest, the others return None.
+    processes: Share the shards; the first waits for the others and writes
+      the manifest, the others return None.
 
   Raises:
-    errors.UserError: No clip is long enough, or `output` holds other work.
+    errors.UserError: No clip is long enough, `output` holds other work, or a
+      process is lost, which is named.
   """
   if (text is None) != (settings.text_sha256 is None):
     raise ValueError('Give text and text_sha256 together.')
@@ -120,30 +141,23 @@ def write_cache(splits: Mapping[str, source_lib.Source],
   done = shards.finished_manifest(output, task)
   if done is not None:
     return done
-  number, count = process
+  number, count = processes.number, processes.count
   unfinished = shards.Unfinished(output, task, alone=count == 1)
+  processes.meet()
   parts = [(split, rows) for split, own in members.items()
            for rows in _chunks(own, clips_per_shard)]
   own_parts = range(number, len(parts), count)
-  total = sum(len(parts[part][1]) for part in own_parts)
-  with progress.bar(total, 'encode', 'clip') as bar:
-    for part in own_parts:
-      split, rows = parts[part]
-      if unfinished.is_done(part):
-        bar.update(len(rows))
-        continue
-      work = _Part(splits[split], rows, settings, encode, text,
-                   batch_size, bar.update)
-      counts = dict(records=shards.write_records(
-          unfinished.part_file(part), work.records()))
-      if text is not None:
-        counts[_TEXT] = shards.write_records(
-            unfinished.part_file(part, _TEXT), work.texts())
-      unfinished.mark_done(part, dict(
-          counts=counts, shapes=work.shapes, captions=work.counts.report()))
+  unfinished.remove_partial_files(own_parts)
+  encoded = functools.partial(
+      _encode_parts, splits, parts, own_parts, unfinished, settings,
+      encode=encode, text=text, batch_size=batch_size)
   if number:
+    with heartbeats.beating(
+        unfinished.directory, number, processes.silence_seconds):
+      encoded()
     return None
-  _wait_for_all(unfinished, len(parts))
+  encoded()
+  _wait_for_all(unfinished, len(parts), processes)
   entries = {}
   for split, own in members.items():
     numbers = [n for n, (name, _) in enumerate(parts) if name == split]
@@ -167,6 +181,28 @@ def write_cache(splits: Mapping[str, source_lib.Source],
   return manifest
 
 
+def _encode_parts(splits, parts, own_parts: range, unfinished, settings, *,
+                  encode: Encode, text: TextStates | None,
+                  batch_size: int) -> None:
+  """Encodes those of a process's parts that are not done."""
+  total = sum(len(parts[part][1]) for part in own_parts)
+  with progress.bar(total, 'encode', 'clip') as bar:
+    for part in own_parts:
+      split, rows = parts[part]
+      if unfinished.is_done(part):
+        bar.update(len(rows))
+        continue
+      work = _Part(splits[split], rows, settings, encode, text,
+                   batch_size, bar.update)
+      counts = dict(records=shards.write_records(
+          unfinished.part_file(part), work.records()))
+      if text is not None:
+        counts[_TEXT] = shards.write_records(
+            unfinished.part_file(part, _TEXT), work.texts())
+      unfinished.mark_done(part, dict(
+          counts=counts, shapes=work.shapes, captions=work.counts.report()))
+
+
 def _members(source: source_lib.Source, settings: CacheSettings) -> np.ndarray:
   """Indices of the clips that are long enough."""
   try:
@@ -181,14 +217,32 @@ def _keys_left_out(source: source_lib.Source, members: np.ndarray) -> list[str]:
   return [source[int(row)]['key'] for row in rest]
 
 
-def _wait_for_all(unfinished: shards.Unfinished, count: int) -> None:
-  """Returns when the other processes have done their parts, too."""
+def _wait_for_all(unfinished: shards.Unfinished, count: int,
+                  processes: Processes) -> None:
+  """Returns when the other processes have done their parts, too.
+
+  Raises:
+    errors.UserError: One of them is lost.
+  """
+  watch = heartbeats.Watch(
+      unfinished.directory, seconds=processes.silence_seconds,
+      start_seconds=processes.start_seconds)
   with progress.bar(count, 'wait for other processes', 'shard') as bar:
     while True:
-      done = sum(number < count for number in unfinished.present('json'))
-      bar.update(done - bar.n)
-      if done == count:
+      done = {part for part in unfinished.present('json') if part < count}
+      bar.update(len(done) - bar.n)
+      missing = sorted(set(range(count)) - done)
+      if not missing:
         return
+      for other in sorted({part % processes.count for part in missing}):
+        why = watch.silence(other) if other else ''
+        if why:
+          raise errors.UserError(
+              f'process {other} of {processes.count} {why}, and shard '
+              f'{next(p for p in missing if p % processes.count == other)} of '
+              f'{count} of {str(unfinished.output)!r} is missing (is it one '
+              'folder for all?); run the same command on every host again, '
+              'which continues at the unfinished shards')
       time.sleep(_POLL_SECONDS)
 
 

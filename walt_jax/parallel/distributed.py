@@ -86,6 +86,11 @@ def joined(hosts: hosts_lib.Hosts | None, *, seconds: float = 60.0,
   jax.distributed.shutdown()
 
 
+def is_joined() -> bool:
+  """Whether this process is one of several; starts no device."""
+  return jax_distributed.global_state.client is not None
+
+
 def _leave_at_once() -> None:
   """Ends without meeting the others, who may be in no state to.
 

@@ -2,6 +2,7 @@
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import values
 
@@ -113,6 +114,11 @@ def _add_prepare(actions: Any) -> None:
   latents.add_argument('--images_per_clip', type=values.natural, default=0,
                        metavar='N', help='frames of each clip also cached on '
                        'their own, for image rows')
-  latents.add_argument('--process', type=values.process, default=(0, 1),
-                       metavar='I/N', help='encode every N-th shard, from I; '
-                       'one such command a machine, same --output')
+  hosts.add(
+      parser, work='walt_jax.commands.data',
+      does='With --latents, of prepared data: each encodes every N-th shard '
+      'on its own devices into one --output that all share; process 0 writes '
+      'the manifest.',
+      again='to continue at the unfinished shards',
+      process_help='; without --coordinator, one such command a machine, '
+      'which the others know by the files of --output alone')

@@ -5,8 +5,9 @@ by a small JSON file that describes it; `finish` gives the parts their final
 names and writes `manifest.json` last. Work that was interrupted anywhere is
 taken up by running the same task again: parts that have their JSON stay.
 """
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import contextlib
+import json
 import pathlib
 
 from walt_jax.core import errors
@@ -87,7 +88,8 @@ class Unfinished:
           f'{str(output)!r} already holds a data set made from other input or '
           'with other settings: remove it or choose another --output')
     if task_file.exists():
-      if files.read_json(task_file) != task:
+      # As it is read: JSON knows no tuples.
+      if files.read_json(task_file) != json.loads(json.dumps(task)):
         raise errors.UserError(
             f'{str(output)!r} holds an unfinished data set made from other '
             'input or with other settings: remove it or choose another '
@@ -103,6 +105,11 @@ class Unfinished:
       files.remove_partial_files(self.directory)
     if not task_file.exists():
       files.write_json(task_file, task)
+
+  def remove_partial_files(self, numbers: Sequence[int]) -> None:
+    """Removes what killed runs left of parts that nobody else writes."""
+    files.remove_partial_files(self.directory, lambda name: (
+        name.split('.')[0].isdecimal() and int(name.split('.')[0]) in numbers))
 
   def part_file(self, number: int, role: str = 'records') -> pathlib.Path:
     return self.directory / f'{number:06d}.{role}'
