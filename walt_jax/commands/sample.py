@@ -16,6 +16,7 @@ from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
+from walt_jax.parallel import session
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import output as output_lib
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
           seed=args.seed, requests=args.requests, animation=args.animation,
           processes=jax.process_count(), mesh=dict(mesh.shape),
           devices=[str(d) for d in mesh.devices.flat]))
+  _say(f'walt sample: {session.words(mesh)}')
   _say(f'sampling: {mesh_lib.words(mesh)}{_together()}; compiler options: '
        f'{compiler_options.words(mesh_lib.platform(mesh))}')
   _say(f'weights: {sampling_meshes.weights_words(config, mesh)}')

@@ -1,5 +1,6 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
+from collections.abc import Callable
 import dataclasses
 import time
 
@@ -22,6 +23,7 @@ from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
+from walt_jax.parallel import session
 from walt_jax.planning import peaks
 from walt_jax.planning import summary
 from walt_jax.training import checkpoints as checkpoints_lib
@@ -33,6 +35,10 @@ from walt_jax.training import replay_bundles
 from walt_jax.training import state as train_state
 from walt_jax.training import tokenizer_eval
 from walt_jax.training import workdir as workdir_lib
+
+# FLOPs of a step. Our small configs take up to 3e10, the paper's from 7e14.
+_MOST_ON_A_CPU = 10**13
+_INSTALL = "pip install -e '.[tpu]', '.[cuda12]' or '.[cuda13]'"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,6 +72,10 @@ def _train(args: argparse.Namespace) -> None:
       _loop_options(experiment), profile=args.profile,
       max_failures=args.max_failures, began=began)
   mesh = meshes.mesh_of(experiment)
+  flops = summary.step_flops(experiment)
+  _check_platform(experiment, mesh, flops, args.allow_cpu)
+  if multihost.is_main():
+    print(f'walt train: {session.words(mesh)}', flush=True)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived},
@@ -80,7 +90,7 @@ def _train(args: argparse.Namespace) -> None:
       if multihost.is_main() else logging_lib.NullWriter())
   if multihost.is_main():
     platform = mesh_lib.platform(mesh)
-    told = [mesh_lib.words(mesh), attention_forms.words(experiment, platform),
+    told = [attention_forms.words(experiment, platform),
             f'compiler options {compiler_options.words(platform)}']
     if mesh.size > 1:
       state = jax.eval_shape(built.stage.init, jax.random.key(0))
@@ -89,12 +99,28 @@ def _train(args: argparse.Namespace) -> None:
   state = loop.run(
       built.stage, built.batches, mesh, options, checkpoints, writer,
       evaluators, meter.Work(
-          summary.step_flops(experiment), peaks.num_chips(mesh),
+          flops, peaks.num_chips(mesh),
           peaks.peak_flops(np.asarray(mesh.devices).flat[0])))
   built.finish(state)
   if multihost.is_main():
     print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
           f'in {paths.path(args.workdir)}', flush=True)
+
+
+def _check_platform(config: schema.Experiment, mesh: jax.sharding.Mesh,
+                    flops: Callable[[int], int] | None,
+                    allowed: bool) -> None:
+  """Refuses to begin on a CPU what would take minutes a step there.
+
+  It is most often a machine whose accelerator was not found.
+  """
+  if (allowed or flops is None or mesh_lib.platform(mesh) != 'cpu'
+      or not config.train.num_steps or flops(0) <= _MOST_ON_A_CPU):
+    return
+  raise errors.UserError(
+      f'a step of this config takes {flops(0):.2g} FLOPs, minutes on a CPU, '
+      f'and JAX finds no accelerator here; install for one ({_INSTALL}), or '
+      'train on the CPU all the same with --allow_cpu')
 
 
 def _of_average(evaluator: training.Evaluator,

@@ -29,6 +29,9 @@ def add(commands: Any) -> None:
                       help='write a profiler trace of these steps of one '
                       'process (0) to WORKDIR/profile/; of a run under way: '
                       'write the same, or nothing, to WORKDIR/profile_now')
+  parser.add_argument('--allow_cpu', action='store_true',
+                      help="train a config of the paper's size on a CPU, "
+                      'where a step takes minutes')
   parser.add_argument('--restarts', type=values.natural, default=0,
                       metavar='N', help='start again after a crash or a lost '
                       'host, later each time, until N restarts in a row '
