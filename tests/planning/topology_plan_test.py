@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from walt_jax.builders import absent_drawing
+from walt_jax.builders import absent_encoders
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import meshes
@@ -21,9 +23,11 @@ from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives
+from walt_jax.planning import drawing
 from walt_jax.planning import gpu
 from walt_jax.planning import hlo
 from walt_jax.planning import page as page_lib
+from walt_jax.planning import places
 from walt_jax.planning import roofline
 from walt_jax.planning import summary
 from walt_jax.planning import sweeps
@@ -268,14 +272,43 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertNotIn('hbm_needed_bytes', found)
     program = found['sampler_program']
     self.assertTrue(program['fits'])
-    self.assertEqual(program['num_samples'], 4)
+    self.assertEqual(program['num_samples'], 8)  # As `walt sample` draws.
     self.assertGreater(program['slow_seconds'], program['seconds'])
     # The config has no text, so that there is nothing to guide.
     figures = summary.plan(config)
     one = figures['model_flops_per_sample']
-    self.assertBetween(program['flops'], 4 * one, 4.2 * one)
+    self.assertBetween(program['flops'], 8 * one, 8.2 * one)
+    self.assertEqual([one['name'] for one in found['programs']],
+                     ['sampler', 'tokenizer, decode'])
+    drawn = found['drawing']
+    self.assertTrue(drawn['fits'])
+    self.assertEqual((drawn['num_samples'], drawn['decoding']),
+                     (8, '2 clips a device'))
+    self.assertEqual(drawn['hbm_needed_bytes'], max(
+        one['hbm_needed_bytes'] for one in found['programs']))
+    self.assertIn('decoding 2 clips a device', drawing.table(drawn)[0])
     self.assertIn('Sampling', page_lib.page(
         dict(config='c') | figures | found))
+
+  @pytest.mark.slow
+  def test_little_memory_has_clips_decoded_by_latent_frame(self):
+    """In the first form that fits, as `walt sample` would."""
+    config = load(mesh__fsdp=4, data__num_frames=17, latents__frames=5)
+    place = places.get('v5e:2x2')
+    run = absent_runs.absent_run(
+        config, meshes.mesh_of(config, place.devices), num_samples=16)
+    encoders = absent_encoders.absent_encoders(config, 'tpu')
+    forms = {}
+    for free in (1 << 40, 1):
+      decoder = next(absent_drawing.decoders(encoders, run.mesh, 16, free))
+      forms[decoder.choice.form.words] = {
+          name: times for name, (_, times) in decoder.programs.items()}
+    self.assertEqual(forms, {
+        '4 clips a device': {'tokenizer, decode': 1},
+        # Its norm is of positions, so that tiles are exact.
+        '1 clip a device, by latent frame, in tiles of 16': {
+            'tokenizer, decode, first latent frame': 4,
+            'tokenizer, decode, later latent frame': 16}})
 
   def test_a_tokenizer_decodes(self):
     config = load(TOKENIZER, data__batch_size=4)

@@ -17,10 +17,13 @@ from walt_jax.models import compute_type
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
+from walt_jax.sampling import settings
 from walt_jax.training import compiled
 from walt_jax.training import stage as stage_lib
 
 PyTree = Any
+# Samples that `walt sample` draws at once unless told otherwise.
+NUM_SAMPLES = settings.DEFAULT_BATCH_SIZE
 _struct = jax.ShapeDtypeStruct
 
 
@@ -39,7 +42,7 @@ class AbsentRun:
     draw: `draw(params, ..)` of the sampler; a tokenizer decodes.
     draw_inputs: Shapes of its inputs beside the parameters; all but scalars
       are rows of the samples.
-    num_samples: Samples that one call draws, one a batch shard.
+    num_samples: Samples that one call draws, as many a batch shard.
   """
   stage: stage_lib.Stage
   mesh: jax.sharding.Mesh
@@ -66,7 +69,7 @@ class AbsentRun:
     return self.trace_train_step().lower()
 
   def trace_sampler(self) -> jax.stages.Traced:
-    """Traces the loop that draws one sample a batch shard."""
+    """Traces the loop that `walt sample` draws a batch with."""
     rows = mesh_lib.batch_sharding(self.mesh)
     everywhere = mesh_lib.replicated(self.mesh)
     cut = jax.tree.map(
@@ -79,18 +82,22 @@ class AbsentRun:
       ).trace(self.draw_params, *self.draw_inputs)
 
   def lower_sampler(self) -> jax.stages.Lowered:
-    """Lowers the loop that draws one sample a batch shard."""
+    """Lowers the loop that `walt sample` draws a batch with."""
     return self.trace_sampler().lower()
 
 
 def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
-               platform: str | None = None) -> AbsentRun:
+               platform: str | None = None, *,
+               num_samples: int = NUM_SAMPLES) -> AbsentRun:
   """Builds the programs of a config.
 
   Args:
     config: Config of any stage, checked or as a config file gives it.
     mesh: Mesh of absent devices; with an abstract one nothing can be lowered.
     platform: Decides the programs' forms; by default the mesh's own.
+    num_samples: Samples that a denoiser's sampler draws at once, at least; as
+      in `walt sample` every batch shard gets as many. A tokenizer decodes one
+      clip a batch shard.
 
   Raises:
     UserError: On anything in the config that does not fit, or a batch that
@@ -109,11 +116,12 @@ def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
   if isinstance(experiment, schema.TokenizerExperiment):
     return _tokenizer(experiment, mesh, platform, shards)
   assert isinstance(experiment, schema.DenoiserExperiment)
-  return _denoiser(experiment, mesh, platform, shards)
+  return _denoiser(experiment, mesh, platform, shards,
+                   -(-num_samples // shards) * shards)
 
 
 def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
-              shards: int) -> AbsentRun:
+              shards: int, num_samples: int) -> AbsentRun:
   bare = denoiser_runs.bare_stage(config, platform, shards)
   row = denoiser_runs.example_latents(config)
   batch = dataclasses.replace(
@@ -126,13 +134,13 @@ def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
   first = dataclasses.replace(row, **jax.tree.map(_first, dict(
       label=row.label, text=row.text, text_mask=row.text_mask, own=row.own)))
   conditioning = dataclasses.replace(
-      bare.objective.conditioning(_rows(first, shards)), is_image=None)
+      bare.objective.conditioning(_rows(first, num_samples)), is_image=None)
   return _finish(
       bare.stage, mesh, batch, draw=draw,
       prepare=functools.partial(
           compute_type.cast, bare.objective.denoiser),
-      draw_inputs=(_keys(shards), conditioning, _struct((), jnp.float32)),
-      num_samples=shards)
+      draw_inputs=(_keys(num_samples), conditioning, _struct((), jnp.float32)),
+      num_samples=num_samples)
 
 
 def _tokenizer(config: schema.TokenizerExperiment, mesh, platform: str,

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 
+from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import paths
+from walt_jax.planning import drawing
 from walt_jax.planning import encoding
 from walt_jax.planning import gpu
 from walt_jax.planning import gpu_topology
@@ -26,7 +28,7 @@ _UNITS = ((1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'),
 _GIB = 1 << 30
 # Parts of the JSON that the table shows in its own way, or not at all.
 _LISTS = ('largest_collectives', 'largest_others', 'sweep')
-_NOT_SHOWN = ('programs', 'prediction_notes', 'steps')
+_NOT_SHOWN = ('programs', 'prediction_notes', 'steps', 'drawing')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     print('\n'.join(programs.table(plan['programs'], args.ledger)), flush=True)
     if 'steps' in plan:
       print('\n'.join(encoding.table(plan['steps'])), flush=True)
+    if 'drawing' in plan:
+      print('\n'.join(drawing.table(plan['drawing'])), flush=True)
     print('\n'.join(f'  ({note})' for note in plan['prediction_notes']),
           flush=True)
   if args.json:
@@ -100,7 +104,8 @@ def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
       config, args.topology, figures,
       with_train_step=not args.no_train_step,
       with_encoder=not args.no_encoder,
-      with_sampler=not args.no_sampler, report=report)
+      with_sampler=not args.no_sampler,
+      num_samples=args.num_samples or absent_runs.NUM_SAMPLES, report=report)
   if args.largest_batch and found['fits']:
     found['largest_global_batch'] = topology_plan.largest_global_batch(
         config, args.topology, found['largest_global_batch_estimate'],

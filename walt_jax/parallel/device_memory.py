@@ -20,6 +20,11 @@ def free_bytes(devices: Sequence[jax.Device]) -> int:
   for device in devices:
     stats = device.memory_stats() or {}
     if 'bytes_limit' not in stats:
-      return int(_SHARE * host_memory.available_bytes()) // len(devices)
+      return usable(host_memory.available_bytes()) // len(devices)
     free.append(stats['bytes_limit'] - stats.get('bytes_in_use', 0))
-  return int(_SHARE * min(free))
+  return usable(min(free))
+
+
+def usable(free: int) -> int:
+  """The part of free memory that programs are fitted into, in bytes."""
+  return int(_SHARE * free)

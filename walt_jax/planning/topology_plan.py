@@ -17,6 +17,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.planning import aot
 from walt_jax.planning import collectives as collectives_lib
 from walt_jax.planning import counting
+from walt_jax.planning import drawing
 from walt_jax.planning import encoding
 from walt_jax.planning import places
 from walt_jax.planning import programs
@@ -35,6 +36,7 @@ def topology_plan(
     config: schema.Experiment, name: str, figures: dict[str, Any], *,
     with_train_step: bool = True, with_encoder: bool = True,
     with_sampler: bool = True,
+    num_samples: int = absent_runs.NUM_SAMPLES,
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
   """Compiles a config's programs for an absent slice.
@@ -46,7 +48,9 @@ def topology_plan(
     with_train_step: Whether to compile the train step.
     with_encoder: Whether to compile a denoiser's encoders, too, and to judge
       whole steps, from clips and from a latent cache.
-    with_sampler: Whether to compile the sampler (of a tokenizer: decoding).
+    with_sampler: Whether to compile the sampler (of a tokenizer: decoding),
+      and with `with_encoder` what else `walt sample` runs.
+    num_samples: Clips that are drawn at once.
     report: Called with a line before long work.
 
   Returns:
@@ -62,7 +66,7 @@ def topology_plan(
         'without a GPU; plan with model.attention_form=auto')
   place = places.get(name)
   mesh = meshes.mesh_of(config, place.devices)
-  run = absent_runs.absent_run(config, mesh)
+  run = absent_runs.absent_run(config, mesh, num_samples=num_samples)
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result: dict[str, Any] = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
@@ -98,6 +102,11 @@ def topology_plan(
         effort)
     result['programs'].append(sampler.as_json())
     result['sampler_program'] = _sampler(run, sampler)
+    if with_encoder and isinstance(config, schema.DenoiserExperiment):
+      report(f'compiling text encoder and decoder for {where}')
+      found = drawing.drawing(config, run, sampler, place)
+      result['programs'] += found['programs']
+      result['drawing'] = found['drawing']
   return result
 
 

@@ -1,4 +1,6 @@
 """Compiling for absent TPUs: memory, collectives and a ledger."""
+import re
+
 import jax
 
 from walt_jax.planning import aot
@@ -17,7 +19,7 @@ def compile_program(
 
   Args:
     place: What it is compiled for.
-    traced: The program, traced for a mesh of `place.devices`.
+    traced: The program, traced for devices of `place.devices`.
     effort: Effort of the compiler for speed, see `aot`.
 
   Returns:
@@ -36,6 +38,13 @@ def compile_program(
     # Memory and collectives are known all the same.
     return compiled, ledger.Ledger((), (str(e),))
   return compiled, ledger.checked(
-      charged, executed_flops=counting.flops_of(traced) // len(place.devices),
+      charged, executed_flops=counting.flops_of(traced) // num_partitions(
+          compiled.text),
       needed_bytes=compiled.needed_bytes,
       capacity_bytes=chip.hbm_bytes // chip.num_devices)
+
+
+def num_partitions(text: str) -> int:
+  """Devices that a compiled program runs on."""
+  found = re.search(r'\bnum_partitions=(\d+)', text.partition('\n')[0])
+  return int(found.group(1)) if found else 1

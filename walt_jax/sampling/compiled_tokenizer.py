@@ -16,7 +16,6 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.parallel import device_memory
 from walt_jax.sampling import tokenizer_forms
 from walt_jax.sampling import tokenizer_programs
-from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import streaming
 from walt_jax.tokenizer import tiling
@@ -51,8 +50,7 @@ class Codec:
         here knows.
     """
     self._tokenizer, self._chunks = tokenizer, chunks
-    self._is_ours = isinstance(tokenizer.module, autoencoder.Autoencoder)
-    if chunks != _ANY and not self._is_ours:
+    if chunks != _ANY and not tokenizer_programs.is_ours(tokenizer.module):
       raise errors.UserError(
           '--stream and --tile: the tokenizer is '
           f'{type(tokenizer.module).__name__}, a network of your own, which '
@@ -135,34 +133,13 @@ class Codec:
 
   def _fitting(self, method: str, shape: tuple[int, ...]) -> list[Choice]:
     """The first form that fits, and those that need less, in order."""
-    module, count = self._tokenizer.module, max(len(self._devices), 1)
     free = self._free_bytes
     if free is None:
       free = device_memory.free_bytes(
           self._devices or [next(iter(jnp.zeros(()).devices()))])
-    latents = (shape if method == 'decode' else
-               module.latent_shape((1, streaming.padded_length(
-                   shape[1], self.f_t), *shape[2:])))
-    choices: list[Choice] = []
-    for form in tokenizer_forms.forms(
-        self._chunks, shape[0], count, latents[1:4], is_ours=self._is_ours,
-        is_local=self._is_ours and tokenizer_programs.is_exact(module),
-        prefer_height=self._prefer_height):
-      parts = form.height_parts if form.height_parts > 1 else count
-      needed = 0
-      if not any(choice.fits for choice in choices):
-        needed = self._programs.estimate(
-            method, form, self._tokenizer.frozen,
-            jax.ShapeDtypeStruct((self._at_once(form), *shape[1:]), (
-                np.uint8 if method == 'encode' else np.float32)), parts)
-      choices.append(Choice(form, needed, free, parts))
-    fitting = [i for i, choice in enumerate(choices) if choice.fits]
-    return choices[fitting[0] if fitting else -1:]
-
-  def _at_once(self, form: Form) -> int:
-    """Rows that all devices compute at once."""
-    return form.rows * (max(len(self._devices), 1)
-                        if form.height_parts == 1 else 1)
+    return self._programs.fitting(
+        method, self._chunks, self._tokenizer.frozen, shape, free,
+        max(len(self._devices), 1), prefer_height=self._prefer_height)
 
   def _apply(self, method: str, x: np.ndarray,
              rows: int | None = None) -> np.ndarray:
@@ -184,7 +161,7 @@ class Codec:
 
   def _in_form(self, method: str, form: Form, x: np.ndarray) -> np.ndarray:
     """Computes a batch in one form, as many rows at once as it takes."""
-    size, total = self._at_once(form), len(x)
+    size, total = form.at_once(max(len(self._devices), 1)), len(x)
     parts = []
     for first in range(0, total, size):
       # The last rows are repeated: one program serves all batches.

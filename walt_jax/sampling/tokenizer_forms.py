@@ -45,6 +45,10 @@ class Form:
   tile: int | None = None
   height_parts: int = 1
 
+  def at_once(self, num_devices: int) -> int:
+    """Rows that all devices compute at once."""
+    return self.rows * (num_devices if self.height_parts == 1 else 1)
+
   @property
   def words(self) -> str:
     """Such as '1 clip a device, by latent frame'."""

@@ -13,6 +13,7 @@ from walt_jax.core import pixels as pixels_lib
 from walt_jax.parallel import liveness
 from walt_jax.parallel import programs
 from walt_jax.sampling import tokenizer_forms
+from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.tokenizer import statistics
 from walt_jax.tokenizer import streaming
@@ -76,17 +77,20 @@ class TokenizerPrograms:
       For each program its trace, and how often it runs.
     """
     name = f'tokenizer, {method}'
+    tiles = 1
     if form.tile is not None:
+      cell = self.module.f_s if method == 'encode' else 1
+      tiles = math.prod(-(-x.shape[i] // (cell * form.tile)) for i in (2, 3))
       x = self._tile_of(method, form.tile, x)
     if not form.stream:
-      return {name: (self.whole[method].trace(frozen, x), 1)}
+      return {name: (self.whole[method].trace(frozen, x), tiles)}
     pixels_of_latent = self.module.f_t if method == 'encode' else 1
     chunk = lambda count: jax.ShapeDtypeStruct(
         (x.shape[0], count, *x.shape[2:]), x.dtype, sharding=x.sharding)
     step = self.step(method, frames)
     first = step.trace(frozen['params'], None, chunk(1))
     later = (x.shape[1] - 1) // pixels_of_latent
-    found = {f'{name}, first latent frame': (first, 1)}
+    found = {f'{name}, first latent frame': (first, tiles)}
     if later:
       memory = jax.tree.map(
           lambda leaf: jax.ShapeDtypeStruct(
@@ -94,7 +98,7 @@ class TokenizerPrograms:
                   frames if len(leaf.shape) == len(x.shape) else None)),
           first.out_info[1])
       found[f'{name}, later latent frame'] = step.trace(
-          frozen['params'], memory, chunk(pixels_of_latent)), later
+          frozen['params'], memory, chunk(pixels_of_latent)), later * tiles
     return found
 
   def _tile_of(self, method: str, tile: int, x: jax.ShapeDtypeStruct
@@ -105,7 +109,8 @@ class TokenizerPrograms:
               else OVERLAP)
     side = cell * (tile + 2 * margin)
     b, t, h, w, c = x.shape
-    return jax.ShapeDtypeStruct((b, t, min(h, side), min(w, side), c), x.dtype)
+    return jax.ShapeDtypeStruct((b, t, min(h, side), min(w, side), c), x.dtype,
+                                sharding=x.sharding)
 
   def estimate(self, method: str, form: Form, frozen: Any,
                x: jax.ShapeDtypeStruct, num_devices: int) -> int:
@@ -125,6 +130,46 @@ class TokenizerPrograms:
           map(_bytes, jax.tree.leaves(traced.in_avals))) - weights
       worst = max(worst, arguments + liveness.of_traced(traced.jaxpr))
     return weights + worst // num_devices
+
+  def fitting(self, method: str, chunks: tokenizer_forms.Chunks, frozen: Any,
+              shape: tuple[int, ...], free_bytes: int, num_devices: int, *,
+              prefer_height: bool = False) -> list[tokenizer_forms.Choice]:
+    """The first form that fits, and those that need less, in their order.
+
+    The last one alone where none does.
+
+    Args:
+      method: 'encode' or 'decode'.
+      chunks: What the user wants, whatever fits.
+      frozen: Weights and statistics, or their shapes.
+      shape: [B, 1+T, H, W, 3] of pixels or [B, 1+t, h, w, c] of latents.
+      free_bytes: Memory of a device that may be used.
+      num_devices: Devices to spread over.
+      prefer_height: See `tokenizer_forms.forms`.
+    """
+    module = self.module
+    latents = (shape if method == 'decode' else
+               module.latent_shape((1, streaming.padded_length(
+                   shape[1], module.f_t), *shape[2:])))
+    found: list[tokenizer_forms.Choice] = []
+    for form in tokenizer_forms.forms(
+        chunks, shape[0], num_devices, latents[1:4], is_ours=is_ours(module),
+        is_local=is_ours(module) and is_exact(module),
+        prefer_height=prefer_height):
+      parts = form.height_parts if form.height_parts > 1 else num_devices
+      needed = 0
+      if not any(choice.fits for choice in found):
+        needed = self.estimate(method, form, frozen, jax.ShapeDtypeStruct(
+            (form.at_once(num_devices), *shape[1:]),
+            np.uint8 if method == 'encode' else np.float32), parts)
+      found.append(tokenizer_forms.Choice(form, needed, free_bytes, parts))
+    first = [i for i, choice in enumerate(found) if choice.fits]
+    return found[first[0] if first else -1:]
+
+
+def is_ours(module: Any) -> bool:
+  """Whether a network is one whose layers are known here."""
+  return isinstance(module, autoencoder.Autoencoder)
 
 
 def is_exact(module: Any) -> bool:

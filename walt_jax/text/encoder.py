@@ -138,6 +138,13 @@ def _apply(module: nn.Module, params: Any, ids: jax.Array, mask: jax.Array):
   return module.apply({'params': params}, ids, mask)
 
 
+def trace(module: nn.Module, params: Any, ids: Any, mask: Any
+          ) -> jax.stages.Traced:
+  """Traces what `embed` runs, for arrays or shapes of them."""
+  with nn.logical_axis_rules(()):
+    return _apply.trace(module, params, ids, mask)
+
+
 def load_text_encoder(name: str = 'minilm',
                       path: str | os.PathLike | None = None, *,
                       max_tokens: int = 64,

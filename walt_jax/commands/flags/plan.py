@@ -38,6 +38,8 @@ def add(commands: Any) -> None:
   add('--no_sampler', action='store_true', help='do not compile the sampler')
   add('--no_train_step', action='store_true',
       help='compile the sampler alone (of a tokenizer: decoding)')
+  add('--num_samples', type=values.positive_int, metavar='N',
+      help='samples that are drawn at once (8)')
   add('--json', type=locations.written, metavar='FILE',
       help='write the figures here')
   add('--html', type=locations.written, metavar='FILE',
