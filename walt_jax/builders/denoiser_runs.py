@@ -33,6 +33,11 @@ from walt_jax.training import encode as encode_lib
 from walt_jax.training import optimizers
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
+from walt_jax.training import workdir as workdir_lib
+
+_NO_TOKENIZER = (
+    'config key tokenizer.workdir is empty; give the work directory of a '
+    'trained tokenizer: --config.tokenizer.workdir=DIR')
 
 
 def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
@@ -227,6 +232,17 @@ def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,
     tokenizers.save_random_tokenizer(
         section.random, scratch, datasets.some_pixels(config))
     return scratch
-  raise errors.UserError(
-      'config key tokenizer.workdir is empty; give the work directory of a '
-      'trained tokenizer: --config.tokenizer.workdir=DIR')
+  raise errors.UserError(_NO_TOKENIZER)
+
+
+def check_tokenizer(config: schema.DenoiserExperiment, workdir: str) -> None:
+  """Refuses a config without a tokenizer, before anything is built.
+
+  Raises:
+    UserError: None is named, or what is named holds none.
+  """
+  if config.tokenizer.workdir:
+    workdir_lib.WorkDir(config.tokenizer.workdir).tokenizer()
+  elif not config.tokenizer.random and not (
+      paths.path(workdir) / run_files.TOKENIZER).is_dir():
+    raise errors.UserError(_NO_TOKENIZER)

@@ -72,6 +72,8 @@ def _train(args: argparse.Namespace) -> None:
       _loop_options(experiment), profile=args.profile,
       max_failures=args.max_failures, began=began)
   mesh = meshes.mesh_of(experiment)
+  if isinstance(experiment, schema.DenoiserExperiment):
+    denoiser_runs.check_tokenizer(experiment, args.workdir)
   flops = summary.step_flops(experiment)
   _check_platform(experiment, mesh, flops, args.allow_cpu)
   if multihost.is_main():
