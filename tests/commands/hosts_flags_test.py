@@ -31,6 +31,9 @@ class HostsFlagsTest(parameterized.TestCase):
   @parameterized.parameters(
       ('train --config c --workdir w', 'to resume from the last checkpoint'),
       ('sample --workdir w --out o', 'again'),
+      ('evaluate fvd --workdir w --json j', 'to continue'),
+      ('evaluate control --workdir w --json j', 'to continue'),
+      ('evaluate own:Metric --workdir w --json j', 'to continue'),
       ('data prepare --latents --workdir w --input i --output o',
        'to continue at the unfinished shards'))
   def test_commands_of_several_hosts_are_supervised(self, line, again):

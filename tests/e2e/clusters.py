@@ -91,5 +91,5 @@ class Cluster:
 
   def last_line(self, process: int) -> str:
     """The last line of our own that a process has said."""
-    return [line for line in self.log(process).splitlines()
-            if line.startswith('walt: ')][-1]
+    # A progress bar that was cut off may stand before it.
+    return self.log(process).rpartition('walt: ')[2].splitlines()[0]

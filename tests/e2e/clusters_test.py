@@ -140,6 +140,68 @@ class ClustersTest(parameterized.TestCase):
     self.assertEqual(tiny.contents(self.folder / 'lost'),
                      tiny.contents(self.folder / 'one'))
 
+  def evaluate(self, name, metric, workdir, *argv):
+    return ('evaluate', metric, '--workdir', workdir, '--json',
+            self.folder / f'{name}.json', *argv)
+
+  def real(self):
+    path = self.folder / 'real.npy'
+    np.save(path, np.random.default_rng(0).integers(
+        0, 256, (30, 5, 16, 16, 3)).astype(np.uint8))
+    return path
+
+  def assert_same_score(self, name):
+    """Scores sum in another order: equal to 1e-6, all else exactly."""
+    ours, theirs = (json.loads((self.folder / f'{each}.json').read_text())
+                    for each in (name, 'one'))
+    self.assertEqual(ours.keys(), theirs.keys())
+    for key in theirs:
+      if key in ('value', 'values'):
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6)
+      else:
+        self.assertEqual(plain(ours[key]), plain(theirs[key]), key)
+    return theirs
+
+  # Chunks of 8 of 20 samples: three of them, so that the last of four
+  # processes has nothing to draw.
+  @parameterized.parameters(2, 4)
+  def test_a_score_of_drawn_samples(self, count):
+    base, real = tiny.run('base'), self.real()
+
+    def asked(name):
+      return self.evaluate(
+          name, 'tests.e2e.cluster_metrics:Colours', base, '--real', real,
+          '--frames', 1, '--num_samples', 20, '--steps', 2, '--also', 'kid',
+          '--interval', 20, '--cache', self.folder / f'cache_{name}',
+          '--save_samples', self.folder / f'{name}.npz', '--allow_code')
+
+    cluster = self.cluster(count, *asked('all'))
+    self.one(*asked('one'))
+    cluster.check()
+    self.assertGreater(self.assert_same_score('all')['value'], 0)
+    np.testing.assert_array_equal(
+        *(np.load(self.folder / f'{name}.npz')['arr_0']
+          for name in ('all', 'one')))
+
+  def test_reconstruction(self):
+    asked = lambda name: self.evaluate(
+        name, 'reconstruction', tiny.run('tokenizer'), '--real', self.real(),
+        '--batch_size', 4)
+    cluster = self.cluster(2, *asked('all'))
+    self.one(*asked('one'))
+    cluster.check()
+    self.assertGreater(self.assert_same_score('all')['value'], 5)
+
+  def test_a_process_that_is_killed_while_it_scores_is_named(self):
+    cache = self.folder / 'cache'
+    cluster = self.cluster(2, *self.evaluate(
+        'lost', 'tests.e2e.cluster_metrics:Colours', tiny.run('base'),
+        '--real', self.real(), '--frames', 1, '--num_samples', 50_000,
+        '--steps', 2, '--cache', cache, '--allow_code'))
+    cluster.wait_for(lambda: list(cache.glob('samples_*/*.npz')))
+    self.assert_named(cluster)
+    self.assertFalse((self.folder / 'lost.json').exists())
+
   def test_raw_files_are_for_one_machine(self):
     (self.folder / 'raw').mkdir()
     cluster = self.cluster(2, *self.latents(self.folder / 'raw', 'out'))

@@ -73,10 +73,11 @@ class ReconstructTest(parameterized.TestCase):
         protocols.PROTOCOLS, {'ucf101-rfvd': self.protocol}))
     self.network, self.reads = network, []
 
-  def summary(self, pairs, networks, *, total, devices):
+  def summary(self, pairs, networks, *, total, devices, shares):
     """Notes how many clips were read ahead of each pair."""
     self.ahead = [len(self.reads) - i for i, _ in enumerate(pairs, 1)]
     self.assertLen(self.ahead, total)
+    self.assertEqual(shares.mine(), list(range(total)))
     return dict(psnr=1.0, perceptual_network={})
 
   def evaluate(self, **fields):

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     return
   config_lib.check_workdirs(_begun(args), allow_code=args.allow_code)
   protocols.get(args.protocol)
-  if args.json:
+  if args.json and multihost.is_main():
     _check_writable(args.json)
   with warnings.catch_warnings():
     warnings.simplefilter('always')
@@ -96,7 +96,7 @@ def _shown_once() -> Callable[..., None]:
 
   def show(message, category, filename, lineno, file=None, line=None):
     del category, filename, lineno, file, line
-    if str(message) not in said:
+    if str(message) not in said and multihost.is_main():
       said.add(str(message))
       print(f'walt: warning: {message}', file=sys.stderr)
 

@@ -4,7 +4,8 @@ Samples are drawn in chunks of consecutive indices. The features of a chunk
 become a file of the cache folder, whole or not at all, so that a job of tens
 of thousands of samples continues where it stopped; a sample depends on its seed
 and index alone. With several processes each draws every P-th chunk on its own
-devices, into the folder that all of them share.
+devices, into the folder that all of them share; where there are fewer chunks
+than processes, they are smaller.
 """
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -16,7 +17,6 @@ import tempfile
 from typing import Any
 import zipfile
 
-import jax
 import numpy as np
 
 from walt_jax.core import errors
@@ -152,22 +152,21 @@ class _Job:
     """Draws what is missing and adds all up."""
     folder = self.folder
     paths.make_folder(folder)
-    starts = range(0, self.count, drawer_lib.CHUNK)
-    mine = starts[jax.process_index()::jax.process_count()]
+    shares = self.drawer.shares(self.count)
+    mine = shares.batches()
     collector = feature_sets.Collector(self.network, keep)
     collector.frames = self.frames
-    done = [first for first in mine if self._is_done(folder, first)]
-    total = sum(map(self._size, mine))
-    with progress.bar(total, f'samples of seed {self.seed}', 'sample',
-                      initial=sum(map(self._size, done))) as bar:
-      for first in mine:
-        if first not in done:
-          self._compute(folder, first, bar)
-        arrays = self._read(folder, first)
+    done = [chunk for chunk in mine if self._is_done(folder, chunk)]
+    with progress.bar(sum(map(len, mine)), f'samples of seed {self.seed}',
+                      'sample', initial=sum(map(len, done))) as bar:
+      for chunk in mine:
+        if chunk not in done:
+          self._compute(folder, chunk, bar)
+        arrays = self._read(folder, chunk.start)
         content = int(str(arrays['content']), 16)
         collector.add({name: arrays[name] for name in self.network.widths},
                       content)
-    return collector.finish(chunk=drawer_lib.CHUNK)
+    return collector.finish(chunk=shares.batch)
 
   def write_samples(self, path: pathlib.Path) -> None:
     """Writes the clips of all chunks as `arr_0`, streaming."""
@@ -175,7 +174,8 @@ class _Job:
     with files.replaced_file(path) as partial, zipfile.ZipFile(
         partial, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
       with archive.open('arr_0.npy', 'w', force_zip64=True) as file:
-        for first in range(0, self.count, drawer_lib.CHUNK):
+        chunk = self.drawer.shares(self.count).batch
+        for first in range(0, self.count, chunk):
           clips = self._read(folder, first)[_CLIPS]
           if clips.shape[1] == 1:  # Images, as guidance's evaluator reads.
             clips = clips[:, 0]
@@ -185,20 +185,17 @@ class _Job:
                 descr='|u1', fortran_order=False, shape=shape))
           file.write(np.ascontiguousarray(clips).tobytes())
 
-  def _size(self, first: int) -> int:
-    return min(drawer_lib.CHUNK, self.count - first)
-
   def _file(self, folder: pathlib.Path, first: int) -> pathlib.Path:
     return folder / f'{first:07d}.npz'
 
-  def _is_done(self, folder: pathlib.Path, first: int) -> bool:
+  def _is_done(self, folder: pathlib.Path, chunk: range) -> bool:
     """Whether the chunk's file holds what is wanted of it."""
-    path = self._file(folder, first)
+    path = self._file(folder, chunk.start)
     if not path.is_file():
       return False
     with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
       size = len(file[feature_network.FEATURES])
-      return size == self._size(first) and (
+      return size == len(chunk) and (
           _CLIPS in file.files or not self.keep_clips)
 
   def _read(self, folder: pathlib.Path, first: int) -> dict[str, np.ndarray]:
@@ -207,10 +204,9 @@ class _Job:
       names = [n for n in file.files if n != _CLIPS or self.keep_clips]
       return {name: file[name] for name in names}
 
-  def _compute(self, folder: pathlib.Path, first: int, bar) -> None:
+  def _compute(self, folder: pathlib.Path, chunk: range, bar) -> None:
     clips = []
-    indices = range(first, first + self._size(first))
-    for clip in self.drawer.draw(self.seed, indices):
+    for clip in self.drawer.draw(self.seed, chunk):
       clips.append(clip)
       bar.update()
     scored = [np.ascontiguousarray(clip[:self.frames]) for clip in clips]
@@ -221,7 +217,7 @@ class _Job:
     if self.keep_clips:
       arrays[_CLIPS] = np.stack(clips)
     content = feature_sets.content_of(scored) % 2 ** 128
-    path = self._file(folder, first)
+    path = self._file(folder, chunk.start)
     with files.replaced_file(path) as partial, open(partial, 'wb') as file:
       np.savez(file, content=f'{content:032x}', **arrays)
 

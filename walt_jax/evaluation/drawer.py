@@ -18,6 +18,7 @@ from walt_jax.evaluation import set_info
 from walt_jax.media import samples
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules
+from walt_jax.parallel import shares as shares_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import request_checks
@@ -130,6 +131,10 @@ class Drawer:
           given=given, release=len(self.pipeline.stages) > 1)
       yield from cascade.decode(self.pipeline, outputs[-1], self.batch_size)
 
+  def shares(self, count: int) -> shares_lib.Shares:
+    """How samples 0 .. count - 1 are dealt to the processes, in chunks."""
+    return shares_lib.Shares.of(count, CHUNK, self.batch_size)
+
   def describe(self) -> dict[str, Any]:
     """How samples are drawn, for the result and for the cache's key."""
     stages = [dict(
@@ -239,5 +244,12 @@ class DrawnClips:
     return clip_info(self._drawer.pipeline)
 
   def stack(self) -> np.ndarray:
-    """All clips at once, uint8 [N, T, H, W, 3]."""
-    return np.stack(list(self))
+    """All clips at once, uint8 [N, T, H, W, 3], in every process.
+
+    Each draws its share.
+    """
+    shares = self._drawer.shares(self._count)
+    drawn = ((clip,) for chunk in shares.batches()
+             for clip in self._drawer.draw(self._seed, chunk))
+    clips = {number: clip for number, (clip,) in shares.together(drawn)}
+    return np.stack([clips[number] for number in range(self._count)])

@@ -101,7 +101,9 @@ class Real:
                 key: list[Any], label: str) -> Any:
     plan_lib.check_lengths(network, clips, frames)
     cached = self._cache_file(network, frames, key)
-    known = cached and cached.is_file() and not plan.keep
+    # What the first process finds counts: to compute is for all together.
+    known = multihost.of_main(
+        bool(cached and cached.is_file() and not plan.keep))
     if known:
       found = feature_sets.load(
           cached, network=dataclasses.asdict(network.info),

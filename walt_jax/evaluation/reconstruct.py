@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 from walt_jax.core import errors
@@ -17,6 +16,7 @@ from walt_jax.metrics import fvd
 from walt_jax.metrics import protocols
 from walt_jax.metrics import reconstruction
 from walt_jax.metrics import video_features
+from walt_jax.parallel import shares as shares_lib
 from walt_jax.sampling import compiled_tokenizer
 
 _Pair: TypeAlias = reconstruction.Pair
@@ -42,23 +42,25 @@ class Reconstruction:
     frames = len(first)
     # A model in training lies where its run has put it.
     devices = [] if inputs.model is not None else plan_lib.local_devices()
+    size = request.batch_size or _BATCH
+    shards = max(1, min(len(devices), -(-len(real) // size)))
+    shares = shares_lib.Shares.of(len(real), size * shards, shards)
     if codec is not None:
-      size = request.batch_size or _BATCH
-      shards = max(1, min(len(devices), -(-len(real) // size)))
       if devices:
         codec = codec.over(devices[:shards])
-      both: Iterable[_Pair] = reconstructed_pairs(codec, real, size * shards)
+      both: Iterable[_Pair] = reconstructed_pairs(
+          codec, (real[i] for i in shares.mine()), shares.batch)
       result |= dict(tokenizer_sha256=codec.sha256, **codec.describe())
       frames = _usable(codec, frames)
     else:
       _check_whole(request)
       generated = inputs.generated()
       _check_pairs(real, generated)
-      both = zip(real, generated, strict=True)
+      both = ((real[i], generated[i]) for i in shares.mine())
     features = network and _PairFeatures(network, protocol.frames, len(real))
     result |= reconstruction.summary(
-        features.tap(both) if features else both, pairs, total=len(real),
-        devices=devices[:len(real)])
+        features.tap(both) if features else both, pairs,
+        total=len(shares.mine()), devices=devices[:len(real)], shares=shares)
     # The result's own network is that of the perceptual distance.
     return dict(
         metric='reconstruction', value=result['psnr'],
@@ -155,11 +157,10 @@ class _PairFeatures:
     self._sides = [feature_sets.Collector(network) for _ in range(2)]
 
   def tap(self, pairs: Iterable[_Pair]) -> Iterator[_Pair]:
-    """Yields the pairs; with several processes each sees to every P-th."""
+    """Yields the pairs, which are this process's."""
     waiting: list[_Pair] = []
-    for index, pair in enumerate(pairs):
-      if index % jax.process_count() == jax.process_index():
-        waiting.append(pair)
+    for pair in pairs:
+      waiting.append(pair)
       if len(waiting) == self._size:
         self._add(waiting)
         waiting = []

@@ -18,6 +18,8 @@ import numpy as np
 
 from walt_jax.core import distances
 from walt_jax.core import progress
+from walt_jax.parallel import multihost
+from walt_jax.parallel import shares as shares_lib
 from walt_jax.pretrained import efficientnet
 from walt_jax.pretrained import lpips
 from walt_jax.pretrained import networks
@@ -146,7 +148,8 @@ def compare_clips(
 def compare_pairs(
     pairs: Iterable[Pair], network: PerceptualNetworks, *,
     total: int | None = None, label: str = _LABEL,
-    devices: Sequence[Any] = ()) -> dict[str, float]:
+    devices: Sequence[Any] = (),
+    shares: shares_lib.Shares | None = None) -> dict[str, float]:
   """Mean PSNR, SSIM, perceptual distances and flicker of pairs of clips.
 
   Args:
@@ -155,6 +158,8 @@ def compare_pairs(
     total: How many pairs there are, for the progress bar; None: unknown.
     label: Text of the progress bar.
     devices: Share the pairs, one each at a time; none is JAX's default one.
+    shares: How the pairs are dealt to several processes, of which each gives
+      its own and gets the means of all; None: the pairs are all there are.
 
   Returns:
     psnr (dB), ssim, perceptual (EfficientNet-Lite0), perceptual_lite2 (a
@@ -185,10 +190,23 @@ def compare_pairs(
       flush()
   if waiting:
     flush()
+  if shares is not None:
+    rows = _of_all(rows, shares)
   if not rows:
     raise ValueError('No clips to compare.')
   return {name: float(np.mean([row[name] for row in rows]))
           for name in rows[0]}
+
+
+def _of_all(rows: list[dict[str, Any]], shares: shares_lib.Shares
+            ) -> list[dict[str, Any]]:
+  """The scores of all processes' pairs, in order."""
+  # The first process has pairs wherever there are any.
+  names = multihost.of_main(list(rows[0]) if rows else [])
+  scores = ((np.array([row[name] for name in names]),) for row in rows)
+  found = {number: dict(zip(names, values, strict=True))
+           for number, (values,) in shares.together(scores)}
+  return [found[number] for number in range(shares.total)]
 
 
 def _measure_on(devices: Sequence[Any], network: PerceptualNetworks
@@ -251,9 +269,10 @@ def _blur(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
 
 
 def summary(pairs: Iterable[Pair], network: PerceptualNetworks, *,
-            total: int | None = None,
-            devices: Sequence[Any] = ()) -> dict[str, Any]:
+            total: int | None = None, devices: Sequence[Any] = (),
+            shares: shares_lib.Shares | None = None) -> dict[str, Any]:
   """`compare_pairs` with the networks' names, as results store it."""
-  return compare_pairs(pairs, network, total=total, devices=devices) | {
+  return compare_pairs(pairs, network, total=total, devices=devices,
+                       shares=shares) | {
       f'{name}_network': dataclasses.asdict(info)
       for name, info in network.infos.items()}

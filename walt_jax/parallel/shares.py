@@ -32,11 +32,17 @@ class Shares:
   num_processes: int = 1
 
   @classmethod
-  def of(cls, total: int, batch: int) -> 'Shares':
-    """Deals to the processes that there are, in batches of at most `batch`."""
+  def of(cls, total: int, batch: int, multiple: int = 1) -> 'Shares':
+    """Deals to the processes that there are.
+
+    Args:
+      total: Number of pieces.
+      batch: Most pieces in a batch.
+      multiple: A divisor of batches that are smaller than that.
+    """
     count = jax.process_count()
-    return cls(total, max(1, min(batch, math.ceil(total / count))),
-               jax.process_index(), count)
+    each = math.ceil(total / (count * multiple)) * multiple
+    return cls(total, max(1, min(batch, each)), jax.process_index(), count)
 
   def mine(self) -> list[int]:
     """The numbers of this process's pieces, in order."""
@@ -48,6 +54,13 @@ class Shares:
                    self.num_processes * self.batch)
     return [number for start in starts
             for number in range(start, min(start + self.batch, self.total))]
+
+  def batches(self) -> list[range]:
+    """`mine` by batches."""
+    starts = range(self.process * self.batch, self.total,
+                   self.num_processes * self.batch)
+    return [range(start, min(start + self.batch, self.total))
+            for start in starts]
 
   def padded(self) -> list[int]:
     """`mine`, with the last piece again to fill one batch; [] of nothing.

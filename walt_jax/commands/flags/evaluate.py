@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from walt_jax.commands.flags import code
+from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
@@ -56,6 +57,11 @@ def add(commands: Any, own: str | None = None) -> None:
     _add_sets(metric)
     for group in groups(name):
       _GROUPS[group](metric)
+    hosts.add(
+        metric, work='walt_jax.commands.evaluate',
+        does='Each draws, or reads, its share of the clips and computes on '
+        'its own devices; process 0 writes the result. --workdir and --cache '
+        'must be the same folders for all.', again='to continue')
   compare = metrics.add_parser(
       'compare', help='compare two results, if they may be compared')
   compare.add_argument('files', nargs=2, type=locations.read,
