@@ -265,37 +265,36 @@ class ExecutionTest(parameterized.TestCase):
 
 class ConditionsTest(parameterized.TestCase):
 
-  @pytest.mark.slow
-  def test_absent_conditions_are_null_ones(self):
+  def with_all_conditions(self):
+    """A model of all conditions, its inputs, and null values of them all."""
     options = dict(JOINT, low_res_factor=2, use_noise_level=True)
     _, params, apply = build(**options)
     x, timestep, conditioning = inputs()
-    explicit = types.Conditioning(
+    null = types.Conditioning(
         label=np.full((B, 1), 4),
         text=conditioning.text, text_mask=np.zeros((B, 1, 3), bool),
         self_cond=np.zeros(SHAPE), frame_cond=np.zeros(SHAPE),
         frame_mask=np.zeros((B, T)), low_res_level=np.zeros((B, 1)),
         low_res=np.zeros((B, T, 2, 2, C)), is_image=np.zeros(B, bool))
+    return functools.partial(apply, params, x, timestep), conditioning, null
+
+  def test_absent_conditions_are_null_ones(self):
+    call, _, null = self.with_all_conditions()
     np.testing.assert_allclose(
-        apply(params, x, timestep, types.Conditioning()),
-        apply(params, x, timestep, explicit), atol=1e-5)
+        call(types.Conditioning()), call(null), atol=1e-5)
 
   @parameterized.parameters(
       'label', 'text', 'self_cond', 'frame_cond', 'frame_mask', 'low_res',
       'low_res_level')
-  @pytest.mark.slow
   def test_every_condition_is_seen(self, name):
-    options = dict(JOINT, low_res_factor=2, use_noise_level=True)
-    _, params, apply = build(**options)
-    x, timestep, conditioning = inputs()
+    call, conditioning, null = self.with_all_conditions()
     values = dict(
-        label=conditioning.label, text=conditioning.text,
+        label=conditioning.label, text_mask=conditioning.text_mask,
         self_cond=np.ones(SHAPE), frame_cond=np.ones(SHAPE),
         frame_mask=np.ones((B, T)), low_res=np.ones((B, T, 2, 2, C)),
         low_res_level=np.full((B, 1), 0.2))
-    difference = (
-        apply(params, x, timestep, types.Conditioning(**{name: values[name]}))
-        - apply(params, x, timestep, types.Conditioning()))
+    changed = 'text_mask' if name == 'text' else name
+    difference = call(null.replace(**{changed: values[changed]})) - call(null)
     self.assertTrue(np.all(np.abs(difference).max((1, 2, 3, 4)) > 1e-4))
 
   def test_a_condition_that_the_model_lacks_is_refused(self):
@@ -361,21 +360,22 @@ class OwnConditionTest(parameterized.TestCase):
   @parameterized.parameters(
       (Speed, SMALL), (Words, SMALL), (Words, JOINT), (Speed, JOINT))
   def test_it_is_seen_and_left_out(self, condition, options):
-    model, variables, call = build(**options, conditions=(condition,))
+    both = (Speed, Words)
+    model, variables, call = build(**options, conditions=both)
     x, timestep, conditioning = inputs()
     if 'text_width' not in options:
       conditioning = types.Conditioning()
-    name = condition.column
-    value = np.random.default_rng(3).standard_normal(
-        (B, 1, *condition.shape)).astype(np.float32)
-    value[1] = condition.null
-    seen = call(variables, x, timestep, conditioning.replace(
-        own={name: value}))
+    own = {one.column: np.full((B, 1, *one.shape), one.null, np.float32)
+           for one in both}
+    own[condition.column][0] = np.random.default_rng(3).standard_normal(
+        (1, *condition.shape))
+    seen = call(variables, x, timestep, conditioning.replace(own=own))
     absent = call(variables, x, timestep, conditioning)
     self.assertGreater(np.abs(seen[0] - absent[0]).max(), 1e-3)
     np.testing.assert_allclose(seen[1], absent[1], atol=1e-5)
+    hidden = {one.column: np.zeros((B, 1), bool) for one in both}
     masked = call(variables, x, timestep, conditioning.replace(
-        own={name: value}, own_mask={name: np.zeros((B, 1), bool)}))
+        own=own, own_mask=hidden))
     np.testing.assert_allclose(masked, absent, atol=1e-5)
 
   def test_parameters_of_the_others_stay_where_they_are(self):

@@ -58,9 +58,9 @@ def loop(denoiser, params, x, timestep, conditioning, num_steps=3):
 
 class PreparedTest(parameterized.TestCase):
 
-  @parameterized.product(
-      unroll=(1, PAIRS), dtype=(jnp.float32, jnp.bfloat16),
-      form=('xla', 'mapped'))
+  @parameterized.parameters(  # Every two of the values meet.
+      (1, jnp.float32, 'xla'), (1, jnp.bfloat16, 'mapped'),
+      (PAIRS, jnp.float32, 'mapped'), (PAIRS, jnp.bfloat16, 'xla'))
   def test_passes_are_those_of_the_denoiser(self, unroll, dtype, form):
     denoiser = make(scan_unroll=unroll, dtype=dtype, attention_form=form)
     given = inputs()
