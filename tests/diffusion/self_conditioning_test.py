@@ -16,18 +16,22 @@ NUM_ROWS = 64
 
 def estimate(groups, num_rows=NUM_ROWS, first=0, seed=0):
   """Estimates of rows that hold their own numbers, and the rows passed."""
-  keys = noise.row_keys(jax.random.key(seed), num_rows, first)
-  rows = dict(number=1. + jnp.arange(first, first + num_rows)[:, None],
-              flag=jnp.arange(num_rows) > 0)
+  rows = dict(number=1. + np.arange(
+      first, first + num_rows, dtype=np.float32)[:, None],
+              flag=np.arange(num_rows) > 0)
   passed = []
 
   def first_pass(some):
     passed.append(some['number'].shape[0])
     return 2 * some['number']
 
-  out = groups.estimate(
-      first_pass, rows, noise.fold(keys, 1), noise.uniform(keys, ()))
-  return np.asarray(out)[:, 0], passed[0]
+  @jax.jit
+  def run(rows):
+    keys = noise.row_keys(jax.random.key(seed), num_rows, first)
+    return groups.estimate(
+        first_pass, rows, noise.fold(keys, 1), noise.uniform(keys, ()))
+
+  return np.asarray(run(rows))[:, 0], passed[0]
 
 
 class SelfConditioningTest(parameterized.TestCase):
@@ -48,11 +52,11 @@ class SelfConditioningTest(parameterized.TestCase):
   @parameterized.parameters(0.9, 0.3, 0.25)
   def test_the_expected_share_is_the_probability_everywhere(self, probability):
     groups = self_conditioning.Groups(probability, 16, in_shards=True)
-    given = jax.vmap(lambda seed: jnp.asarray(groups.estimate(
+    given = jax.jit(jax.vmap(lambda seed: jnp.asarray(groups.estimate(
         lambda x: x, jnp.ones((32, 1)),
         noise.fold(noise.row_keys(jax.random.key(seed), 32), 1),
-        noise.uniform(noise.row_keys(jax.random.key(seed), 32), ()))))(
-            jnp.arange(2_000))[..., 0]
+        noise.uniform(noise.row_keys(jax.random.key(seed), 32), ())))))(
+            np.arange(2_000))[..., 0]
     share = np.asarray(given).mean(0)  # Of each place in a group.
     np.testing.assert_allclose(share, probability, atol=0.05)
     self.assertAlmostEqual(share.mean(), probability, delta=0.005)

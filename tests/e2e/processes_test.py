@@ -20,6 +20,8 @@ from walt_jax.training import workdir as workdir_lib
 
 _ENDLESS = 10**6
 _QUIET = dict(train__eval_every=0, train__save_every=8)
+# TensorFlow takes seconds to import: one test of processes writes its events.
+_NO_EVENTS = dict(train__tensorboard=False)
 _MESH = dict(mesh__data=2, mesh__fsdp=4, mesh__tensor=1)
 
 
@@ -67,7 +69,7 @@ class ProcessesTest(parameterized.TestCase):
     tiny.copy(workdir, reference)
 
     # A preemption notice to one host stops both after the same step.
-    processes = self.start(workdir, _ENDLESS)
+    processes = self.start(workdir, _ENDLESS, **_NO_EVENTS)
     self.wait_for(processes, lambda: last_line(workdir) >= 4)
     processes[1].send_signal(signal.SIGTERM)
     self.assertEqual(self.codes(processes), [75, 75], self.log(0))
@@ -76,7 +78,7 @@ class ProcessesTest(parameterized.TestCase):
     self.assertEqual(last_line(workdir), stopped)
 
     # A process that is killed is named by the other within the limit.
-    processes = self.start(workdir, _ENDLESS)
+    processes = self.start(workdir, _ENDLESS, **_NO_EVENTS)
     self.wait_for(processes, lambda: (
         workdir_lib.WorkDir(workdir).newest_step() > stopped and
         last_line(workdir) > workdir_lib.WorkDir(workdir).newest_step()))
@@ -90,10 +92,10 @@ class ProcessesTest(parameterized.TestCase):
 
     # Both again: exactly what two processes without a break do.
     end = workdir_lib.WorkDir(workdir).newest_step() + 2
-    processes = self.start(workdir, end)
+    processes = self.start(workdir, end, **_NO_EVENTS)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     self.assertTrue(re.search(r'resumed at step \d+', self.log(0)))
-    processes = self.start(reference, end)
+    processes = self.start(reference, end, **_NO_EVENTS)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     tiny.assert_same_checkpoint(workdir, reference, end)
     self.assertEqual(
@@ -113,7 +115,8 @@ class ProcessesTest(parameterized.TestCase):
   def test_five_steps_of_two_processes_amid_those_of_one(self, stage):
     workdir, one = self.folder / 'two', self.folder / 'one'
     tiny.train(stage, workdir, 1, **_QUIET)
-    processes = self.start(workdir, 6, stage)
+    events = {} if stage == 'base' else _NO_EVENTS
+    processes = self.start(workdir, 6, stage, **events)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     tiny.train(stage, workdir, 7, **_QUIET)
     tiny.train(stage, one, 7, **_QUIET)

@@ -164,7 +164,8 @@ class InterruptionTest(TrainTestCase):
     log = self.enterContext(tempfile.TemporaryFile('w+'))
     process = subprocess.Popen(
         [sys.executable, '-m', 'walt_jax',
-         *tiny.flags('sr', workdir, _ENDLESS, **changed)],
+         *tiny.flags('sr', workdir, _ENDLESS, **changed,
+                     train__tensorboard=False)],
         stdout=log, stderr=log, cwd=tiny.ROOT, env=environment)
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)

@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
+from tests.e2e import same_programs
 from tests.training import toy_stage
 from walt_jax.core import errors
 from walt_jax.core import run_files
@@ -39,11 +40,12 @@ def make_mesh(shape=(1, 1, 1)):
 
 def train(workdir, bad, *, num_steps=NUM_STEPS, shape=(1, 1, 1), **options):
   options = dict(log_every=2, save_every=4) | options
-  return loop.run(
-      toy_stage.make_stage(), batches_with(bad), make_mesh(shape),
-      loop.LoopOptions(num_steps=num_steps, **options),
-      checkpoints_lib.Checkpoints(workdir, {'width': 8}),
-      logging_lib.Writer(workdir, writers=()))
+  with same_programs.shared():
+    return loop.run(
+        toy_stage.make_stage(), batches_with(bad), make_mesh(shape),
+        loop.LoopOptions(num_steps=num_steps, **options),
+        checkpoints_lib.Checkpoints(workdir, {'width': 8}),
+        logging_lib.Writer(workdir, writers=()))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.e2e import same_programs
 from tests.training import toy_stage
 from walt_jax.core import errors
 from walt_jax.core import profile_request
@@ -45,13 +46,14 @@ def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
   mesh = mesh_lib.make_mesh(
       *shape, devices=jax.devices()[:int(np.prod(shape))])
   options = dict(log_every=2, save_every=3, eval_every=4) | options
-  return loop.run(
-      stage or toy_stage.make_stage(evaluate=evaluate), batches, mesh,
-      loop.LoopOptions(num_steps=num_steps, **options),
-      checkpoints_lib.Checkpoints(
-          workdir, {'train': {'num_steps': num_steps}, 'width': 8},
-          keep=keep or checkpoints_lib.Keep()),
-      logging_lib.Writer(workdir, writers=()), work=work or meter.Work())
+  with same_programs.shared():
+    return loop.run(
+        stage or toy_stage.make_stage(evaluate=evaluate), batches, mesh,
+        loop.LoopOptions(num_steps=num_steps, **options),
+        checkpoints_lib.Checkpoints(
+            workdir, {'train': {'num_steps': num_steps}, 'width': 8},
+            keep=keep or checkpoints_lib.Keep()),
+        logging_lib.Writer(workdir, writers=()), work=work or meter.Work())
 
 
 def stopping_batches(at, action):
