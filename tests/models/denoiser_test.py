@@ -1,6 +1,7 @@
 """Properties of the whole denoiser, small."""
 import dataclasses
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -231,6 +232,15 @@ class ExecutionTest(parameterized.TestCase):
         if field.name not in ('parent', 'name')})
     np.testing.assert_allclose(
         jit(looped.apply)(params, *args), apply(params, *args), atol=2e-5)
+
+  def test_layers_are_traced_once(self):
+    # Of a width that no other test's model has.
+    model = denoiser_lib.Denoiser(**SMALL | dict(mlp_width=40))
+    with mock.patch.object(
+        blocks.passes, 'norm', side_effect=blocks.passes.norm) as norm:
+      jax.eval_shape(model.init, jax.random.key(0), np.zeros(SHAPE),
+                     np.ones((B, 1)), types.Conditioning())
+    self.assertEqual(norm.call_count, 2)  # Spatial and spatiotemporal.
 
   @parameterized.parameters(
       dict(remat_policy='full'), dict(remat_policy='minimal', scan_unroll=2))

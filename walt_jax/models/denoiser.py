@@ -193,7 +193,7 @@ class Denoiser(nn.Module):
         blocks.LayerPair, variable_axes={
             'params': 0, constants.COLLECTION: 0},
         split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,
-        unroll=unroll)
+        unroll=unroll, check_constancy_invariants=False)
     x = layers(options, self.remat_policy, unroll == num_pairs,
                name='layers')(order.apply(x) if order else x, context)[0]
     return order.undo(x) if order else x

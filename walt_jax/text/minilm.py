@@ -113,7 +113,8 @@ class Bert(nn.Module):
                      name='norm')(x)
     layers = nn.scan(
         _Layer, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=nn.broadcast, length=config.num_layers)
+        in_axes=nn.broadcast, length=config.num_layers,
+        check_constancy_invariants=False)
     x, _ = layers(config, self.dtype, name='layers')(x, mask)
     return jnp.where(mask[..., None], x, 0).astype(jnp.float32)
 

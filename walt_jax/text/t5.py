@@ -194,7 +194,8 @@ class T5Encoder(nn.Module):
     bias = jnp.moveaxis(table[buckets], -1, 0)[None]
     layers = nn.scan(
         _Layer, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=nn.broadcast, length=config.num_layers)
+        in_axes=nn.broadcast, length=config.num_layers,
+        check_constancy_invariants=False)
     x, _ = layers(config, self.dtype, name='layers')(x, bias, mask)
     x = nn.RMSNorm(epsilon=config.epsilon, use_fast_variance=False,
                    dtype=jnp.float32, name='norm')(x)
