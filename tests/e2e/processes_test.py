@@ -21,7 +21,7 @@ from walt_jax.training import workdir as workdir_lib
 _ENDLESS = 10**6
 _QUIET = dict(train__eval_every=0, train__save_every=8)
 # TensorFlow takes seconds to import: one test of processes writes its events.
-_NO_EVENTS = dict(train__tensorboard=False)
+_NO_EVENTS = dict(train__writers=())
 _MESH = dict(mesh__data=2, mesh__fsdp=4, mesh__tensor=1)
 
 

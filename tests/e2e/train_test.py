@@ -165,7 +165,7 @@ class InterruptionTest(TrainTestCase):
     process = subprocess.Popen(
         [sys.executable, '-m', 'walt_jax',
          *tiny.flags('sr', workdir, _ENDLESS, **changed,
-                     train__tensorboard=False)],
+                     train__writers=())],
         stdout=log, stderr=log, cwd=tiny.ROOT, env=environment)
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
