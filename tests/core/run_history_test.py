@@ -39,6 +39,9 @@ class RunHistoryTest(parameterized.TestCase):
         run_history.Attempt(1000.0, 10)))
     self.assertEqual(history.wall_seconds(1010.0), 100.0 + 60.0 + 10.0)
 
+  def test_processes_without_a_history_have_no_wall_time(self):
+    self.assertEqual(run_history.History().wall_seconds(1010.0), 0.0)
+
   @parameterized.parameters(
       (None, 0), (errors.UserError('x'), 2), (ValueError('x'), 1),
       (KeyboardInterrupt(), 130), (SystemExit(75), 75))

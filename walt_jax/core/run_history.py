@@ -52,9 +52,13 @@ class History:
   def wall_seconds(self, now: float) -> float:
     """Seconds since the first start, those after a finished one left out.
 
+    Without a start, as processes beyond the first have it, there are none.
+
     Args:
       now: Seconds since 1970.
     """
+    if not self.attempts:
+      return 0.0
     ends = [attempt.began for attempt in self.attempts[1:]] + [now]
     total = 0.0
     for attempt, until in zip(self.attempts, ends, strict=True):
