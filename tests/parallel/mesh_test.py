@@ -54,6 +54,38 @@ class MeshTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, r'slices of \[1, 2\]'):
       mesh_lib.by_slice([device(0), device(1), device(1)])
 
+  def test_slices_as_configured(self):
+    """Devices that tell no slice, such as CPUs, are cut into neighbours."""
+    devices = jax.devices()[:8]
+    self.assertEqual(mesh_lib.by_slice(devices, 4),
+                     [devices[i:i + 2] for i in range(0, 8, 2)])
+    mesh = mesh_lib.make_mesh(-1, 2, 1, devices, slices=4)
+    for number in range(4):
+      self.assertCountEqual(mesh.devices[number].flat,
+                            devices[2 * number:2 * number + 2])
+    self.assertEqual(mesh_lib.slow_axis(mesh, 4), 'data')
+    self.assertIsNone(mesh_lib.slow_axis(mesh))
+    with self.assertRaisesRegex(errors.UserError, 'mesh.slices is 3, but 8'):
+      mesh_lib.by_slice(devices, 3)
+    with self.assertRaisesRegex(errors.UserError, '4 slices of 2'):
+      mesh_lib.make_mesh(2, 4, 1, devices, slices=4)
+
+  def test_rows_follow_the_slices_of_processes(self):
+    """Two hosts a slice, whose numbers do not follow the slices'."""
+    devices = jax.devices()[:8]
+    hosts = [2, 2, 0, 0, 3, 3, 1, 1]  # Of the devices in the mesh's order.
+    mesh = mesh_lib.make_mesh(-1, 4, 1, devices, slices=2)
+    host_of = dict(zip(mesh.devices.flat, hosts, strict=True))
+    sharding = mesh_lib.batch_sharding(mesh)
+    whole = sharding.devices_indices_map((16,))
+    for host, rows in ((2, (0, 4)), (0, (4, 8)), (3, (8, 12)), (1, (12, 16))):
+      own = {device: index for device, index in whole.items()
+             if host_of[device] == host}
+      with mock.patch.object(
+          jax.sharding.NamedSharding, 'addressable_devices_indices_map',
+          return_value=own):
+        self.assertEqual(multihost.process_rows(mesh, 16), rows)
+
   def test_rows_of_one_process_and_global_batch(self):
     mesh = mesh_lib.make_mesh(2, 2, 2, jax.devices()[:8])
     self.assertEqual(multihost.process_rows(mesh, 12), (0, 12))

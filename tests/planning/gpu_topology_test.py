@@ -32,13 +32,17 @@ class WithoutCache(parameterized.TestCase):
 class GpuTopologyTest(WithoutCache):
 
   def test_names(self):
-    chip, count = gpu_topology.parse('h100:16')
-    self.assertEqual((chip.name, count), ('h100', 16))
+    self.assertEqual(gpu_topology.parse('h100:4x8')[1:], (4, 8))
+    self.assertEqual(gpu_topology.parse('l4:2x3')[1:], (2, 3))
+    self.assertEqual(gpu_topology.parse('h100:3')[1:], (1, 3))
+    chip, hosts, size = gpu_topology.parse('h100:16')
+    self.assertEqual((chip.name, hosts, size), ('h100', 2, 8))
     self.assertTrue(gpu_topology.is_gpus('rtx4090:1'))
     self.assertFalse(gpu_topology.is_gpus('gpu:1'))
     self.assertFalse(gpu_topology.is_gpus('v5p:4x4x4'))
 
-  @parameterized.parameters('h100', 'h100:0', 'h100:12', 'h100:2x4', 'v100:1')
+  @parameterized.parameters(
+      'h100', 'h100:0', 'h100:12', 'h100:2x16', 'h100:0x8', 'v100:1')
   def test_other_names_are_errors(self, name):
     with self.assertRaisesRegex(errors.UserError, f'--topology {name}: give'):
       gpu_topology.parse(name)

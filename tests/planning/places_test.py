@@ -1,4 +1,5 @@
 """Plans for absent devices of any kind: names, programs, the page."""
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -15,12 +16,14 @@ from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.core import errors
 from walt_jax.planning import aot
+from walt_jax.planning import collectives
 from walt_jax.planning import gpu_programs
 from walt_jax.planning import gpu_topology
 from walt_jax.planning import ledger
 from walt_jax.planning import page
 from walt_jax.planning import places
 from walt_jax.planning import programs
+from walt_jax.planning import roofline
 from walt_jax.planning import topology
 from walt_jax.planning import topology_plan
 
@@ -101,9 +104,12 @@ class PlacesTest(gpu_topology_test.WithoutCache):
       topology_plan.topology_plan(config, 'h100:1', {})
 
   def test_links_between_hosts_are_slower(self):
-    chip = gpu_topology.CHIPS['h100']
-    self.assertEqual(2 * places.gpu_chip(chip, 8).link_bandwidth, 450e9)
-    self.assertEqual(2 * places.gpu_chip(chip, 16).link_bandwidth, 50e9)
+    chip = places.gpu_chip(gpu_topology.CHIPS['h100'])
+    one = collectives.Collective(
+        'all-reduce', 'f32[1]', 4, 4, group_size=8, count=1, op_name='')
+    self.assertEqual(roofline.collective_bandwidth(chip, 8, one), 450e9)
+    self.assertEqual(roofline.collective_bandwidth(chip, 8, dataclasses.replace(
+        one, between_slices=True)), 50e9)
 
   @gpu_topology_test.needs_wheels
   def test_plan_for_a_gpu(self):

@@ -197,7 +197,7 @@ class RooflineTest(absltest.TestCase):
 
 @absltest.skipIf(importlib.util.find_spec('libtpu') is None,
                  'libtpu is not installed (extra tpu_plan)')
-class AbsentSliceTest(absltest.TestCase):
+class AbsentSliceTest(parameterized.TestCase):
 
   def test_a_train_step_compiles_for_four_chips(self):
     """Weights move and rows stay: no all-to-all, no ring of activations."""
@@ -238,12 +238,15 @@ class AbsentSliceTest(absltest.TestCase):
     self.assertIn('Collectives', page_lib.page(
         dict(config='c') | summary.plan(config) | found))
 
+  @parameterized.parameters(1, 2)
   @pytest.mark.slow
-  def test_between_slices_go_shards_of_gradients_alone(self):
-    """Once a step, added up: no weight is gathered, and no activation."""
-    config = load(mesh__data=1, mesh__fsdp=-1, data__batch_size=16,
-                  data__image_rows=8, model__width=512, model__mlp_width=2048,
-                  model__num_heads=8)
+  def test_between_slices_go_shards_of_gradients_alone(self, parts):
+    """Once a step, added up, also of a batch in parts: no weight is gathered,
+    and no activation."""
+    config = load(mesh__data=1, mesh__fsdp=-1, data__batch_size=16 * parts,
+                  data__image_rows=8 * parts, model__width=512,
+                  model__mlp_width=2048, model__num_heads=8,
+                  optimizer__accumulation_steps=parts)
     place = topology.get_slice('2*v5e:2x2')
     mesh = meshes.mesh_of(config, place.devices)
     self.assertEqual(dict(mesh.shape), dict(data=2, fsdp=4, tensor=1))

@@ -1,14 +1,19 @@
 """Optimizers against optax's, schedules, and gradients in parts."""
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 
 from tests.parallel import specs as specs_lib
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
+from walt_jax.planning import collectives
+from walt_jax.planning import hlo
 from walt_jax.training import optimizers
 
 RULES = (
@@ -147,6 +152,55 @@ class PartsTest(absltest.TestCase):
         whole, parts)
     with self.assertRaisesRegex(ValueError, '8 rows'):
       optimizers.value_and_grad(loss_fn, 3)(params, batch, key)
+
+  def test_one_reduction_a_step_over_an_axis_apart(self):
+    """Rows over data and fsdp, weights over fsdp; nothing goes over data
+    inside of the loop."""
+    def loss_fn(params, batch, key):
+      noise = jax.vmap(lambda row: jax.random.normal(
+          jax.random.fold_in(key, row), (2,)))(batch['row'])
+      hidden = nn.with_logical_constraint(
+          batch['x'] @ params, ('batch', 'mlp'))
+      error = jnp.square(hidden - noise).mean(-1)
+      return error.mean(), {'error': error}
+
+    mesh = mesh_lib.make_mesh(2, 2, 1, jax.devices()[:4])
+    rows = mesh_lib.batch_sharding(mesh)
+    cut = NamedSharding(mesh, P('fsdp'))
+    everywhere = mesh_lib.replicated(mesh)
+    batch = {'x': np.random.default_rng(0).normal(size=(16, 4)),
+             'row': np.arange(16)}
+    params, key = jnp.ones((4, 2)), jax.random.key(0)
+    whole = optimizers.value_and_grad(loss_fn)(params, batch, key)
+    bodies = {}
+    for apart in (None, 'data'):
+      with partition.activate(mesh):
+        program = jax.jit(
+            optimizers.value_and_grad(loss_fn, 4, apart),
+            in_shardings=(cut, rows, everywhere),
+            out_shardings=(everywhere, cut)).lower(
+                params, batch, key).compile()
+      (loss, metrics), grads = program(*jax.device_put(
+          (params, batch, key), (cut, rows, everywhere)))
+      np.testing.assert_allclose(loss, whole[0][0], rtol=1e-5)
+      np.testing.assert_allclose(metrics['error'].mean(), whole[0][0],
+                                 rtol=1e-5)
+      np.testing.assert_allclose(grads, whole[1], rtol=1e-5)
+      bodies[apart] = {
+          count for count, groups in exchanges(program.as_text())
+          if any(len({device // 2 for device in group}) > 1
+                 for group in groups)}
+    self.assertEqual(bodies, {None: {1, 4}, 'data': {1}})
+
+
+def exchanges(text):
+  """How often each collective runs, and its groups of devices."""
+  program = hlo.parse(text)
+  is_one = lambda one: collectives.collective(one) is not None
+  for name, count in program.multiplicities(is_one).items():
+    for one in program.computations[name].instructions:
+      if is_one(one):
+        yield count, collectives.device_groups(one)
 
 
 if __name__ == '__main__':

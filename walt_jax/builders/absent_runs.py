@@ -88,7 +88,7 @@ class AbsentRun:
 
 def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
                platform: str | None = None, *,
-               num_samples: int = NUM_SAMPLES) -> AbsentRun:
+               num_samples: int = NUM_SAMPLES, slices: int = -1) -> AbsentRun:
   """Builds the programs of a config.
 
   Args:
@@ -98,6 +98,8 @@ def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
     num_samples: Samples that a denoiser's sampler draws at once, at least; as
       in `walt sample` every batch shard gets as many. A tokenizer decodes one
       clip a batch shard.
+    slices: Slices of the devices, where they do not say; `mesh.slices` comes
+      first.
 
   Raises:
     UserError: On anything in the config that does not fit, or a batch that
@@ -116,13 +118,17 @@ def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
   if isinstance(experiment, schema.TokenizerExperiment):
     return _tokenizer(experiment, mesh, platform, shards)
   assert isinstance(experiment, schema.DenoiserExperiment)
-  return _denoiser(experiment, mesh, platform, shards,
-                   -(-num_samples // shards) * shards)
+  if experiment.mesh.slices != -1:
+    slices = experiment.mesh.slices
+  return _denoiser(
+      experiment, mesh, platform, mesh_lib.slow_axis(mesh, slices),
+      -(-num_samples // shards) * shards)
 
 
 def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
-              shards: int, num_samples: int) -> AbsentRun:
-  bare = denoiser_runs.bare_stage(config, platform, shards)
+              apart: str | None, num_samples: int) -> AbsentRun:
+  shards = mesh_lib.num_batch_shards(mesh)
+  bare = denoiser_runs.bare_stage(config, platform, shards, apart)
   row = denoiser_runs.example_latents(config)
   batch = dataclasses.replace(
       _rows(row, config.data.batch_size),

@@ -76,7 +76,8 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
   check_latents(config, tokenizer.module)
   num_shards = mesh_lib.num_batch_shards(mesh)
   objective, bare, create, shapes = bare_stage(
-      config, mesh_lib.platform(mesh), num_shards)
+      config, mesh_lib.platform(mesh), num_shards,
+      mesh_lib.slow_axis(mesh, config.mesh.slices))
   text = text_encoders.text_encoder_of(config)
   open_split = functools.partial(
       datasets.source, config, tokenizer_sha256=tokenizer.sha256,
@@ -129,13 +130,14 @@ class BareStage(NamedTuple):
 
 
 def bare_stage(config: schema.DenoiserExperiment, platform: str,
-               num_shards: int = 1) -> BareStage:
+               num_shards: int = 1, apart: str | None = None) -> BareStage:
   """Builds the part of a run that needs neither files nor devices.
 
   Args:
     config: Every section but those of data and tokenizer is read.
     platform: Decides the forms of layers.
     num_shards: Shards of the batch.
+    apart: Axis of the mesh over which gradients are reduced once a step.
 
   Raises:
     UserError: On anything in the config that does not fit.
@@ -149,7 +151,7 @@ def bare_stage(config: schema.DenoiserExperiment, platform: str,
   stage = stage_lib.Stage(
       name=config.stage, init=lambda key: create(init_params(key)),
       train_step=denoiser_step.make_train_step(
-          objective, optimizer, config.optimizer.accumulation_steps),
+          objective, optimizer, config.optimizer.accumulation_steps, apart),
       rules=rules.DENOISER_RULES)
   return BareStage(
       objective, stage, create, training_run.check_shapes(init_params))

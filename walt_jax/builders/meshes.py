@@ -15,21 +15,28 @@ from walt_jax.training import state as train_state
 
 
 def mesh_of(config: schema.Experiment,
-            devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+            devices: Sequence[jax.Device] | None = None,
+            slices: int = -1) -> jax.sharding.Mesh:
   """Returns the mesh that a config asks for.
 
   Args:
     config: Config of any stage.
     devices: What to share; by default all that there are.
+    slices: Slices that these are of, where they do not say; `mesh.slices`
+      comes first.
 
   Raises:
     errors.UserError: If the axes do not fit the devices, or `mesh.fsdp` leaves
       more than a tenth of the state whole.
   """
   devices = mesh_lib.available() if devices is None else list(devices)
+  if config.mesh.slices != -1:
+    slices = config.mesh.slices
+  groups = mesh_lib.by_slice(devices, slices)
   mesh = with_sizes(config, len(devices), devices[0].platform,
-                    num_slices=len(mesh_lib.by_slice(devices))).mesh
-  return mesh_lib.make_mesh(mesh.data, mesh.fsdp, mesh.tensor, devices)
+                    num_slices=len(groups)).mesh
+  return mesh_lib.make_mesh(
+      mesh.data, mesh.fsdp, mesh.tensor, devices, len(groups))
 
 
 def with_sizes(config: schema.Experiment, num_devices: int, platform: str,

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from walt_jax.models import attention
 from walt_jax.models import branches
+from walt_jax.models import mesh_axes
 from walt_jax.models import modulation
 from walt_jax.models import remat
 from walt_jax.models.kernels import passes_gpu
@@ -246,7 +247,7 @@ def _on_shards(
   return jax.shard_map(
       run, in_specs=({key: specs[x.ndim] for key, x in inputs.items()},),
       out_specs={key: specs[ndim] for key, ndim in outputs.items()},
-      check_vma=False)(inputs)
+      axis_names=mesh_axes.free(mesh), check_vma=False)(inputs)
 
 
 def _num_parts(mesh, name) -> int:

@@ -62,6 +62,7 @@ def make_mesh(
     fsdp: int = 1,
     tensor: int = 1,
     devices: Sequence[jax.Device] | None = None,
+    slices: int = -1,
 ) -> jax.sharding.Mesh:
   """Returns a mesh of `devices` (default: all) with automatic axes.
 
@@ -71,31 +72,44 @@ def make_mesh(
   over them, outermost: between slices there is a slow network, over which
   only gradients go, once a step.
 
+  Args:
+    data: Size of the axis, as are the next two; -1: all remaining devices.
+    fsdp: See `data`.
+    tensor: See `data`.
+    devices: By default all.
+    slices: Slices that these are of, see `by_slice`.
+
   Raises:
     UserError: If the axes do not multiply to the number of devices, or `fsdp`
       and `tensor` do not fit inside a slice.
   """
   devices = available() if devices is None else list(devices)
   shape = mesh_shape(data, fsdp, tensor, len(devices))
-  slices = by_slice(devices)
-  if shape[0] % len(slices):
+  groups = by_slice(devices, slices)
+  if shape[0] % len(groups):
     raise errors.UserError(
-        f'{_named(shape)}: the devices are {len(slices)} slices of '
-        f'{len(slices[0])}, and mesh.fsdp and mesh.tensor stay inside one; '
-        f'make mesh.data a multiple of {len(slices)}')
-  inside = (shape[0] // len(slices), *shape[1:])
+        f'{_named(shape)}: the devices are {len(groups)} slices of '
+        f'{len(groups[0])}, and mesh.fsdp and mesh.tensor stay inside one; '
+        f'make mesh.data a multiple of {len(groups)}')
+  inside = (shape[0] // len(groups), *shape[1:])
   # JAX knows how to lay axes on the links of one slice.
   meshes = [jax.make_mesh(inside, AXES, axis_types=_AUTO, devices=one)
-            for one in slices]
+            for one in groups]
   return jax.sharding.Mesh(
       np.concatenate([one.devices for one in meshes]), AXES, axis_types=_AUTO)
 
 
-def by_slice(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+def by_slice(devices: Sequence[jax.Device], number: int = -1
+             ) -> list[list[jax.Device]]:
   """Devices that reach each other by fast links: those of each slice.
 
+  Args:
+    devices: Of TPUs or GPUs, which tell their slice; others are one slice.
+    number: Number of slices: those that the devices tell are cut into as many,
+      of neighbours in their order. -1 takes them as they are.
+
   Raises:
-    UserError: If slices differ in size.
+    UserError: If slices differ in size, or are not that many.
   """
   slices: dict[int, list[jax.Device]] = {}
   for device in devices:
@@ -105,7 +119,30 @@ def by_slice(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
     raise errors.UserError(
         f'the devices are slices of {[len(one) for one in found]}; a mesh '
         'takes slices of one size')
-  return found
+  if number == -1:
+    return found
+  parts, rest = divmod(number, len(found))
+  if rest or len(devices) % number:
+    raise errors.UserError(
+        f'config key mesh.slices is {number}, but {len(devices)} device(s) in '
+        f'{len(found)} slice(s) cannot be cut into as many; set it to -1')
+  size = len(devices) // number
+  return [one[size * part:size * (part + 1)] for one in found
+          for part in range(parts)]
+
+
+def slow_axis(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+              slices: int = -1) -> str | None:
+  """The axis that goes over the slow network between slices, or None.
+
+  Args:
+    mesh: Of devices, or of none, which are of one slice.
+    slices: Slices that these are of, see `by_slice`.
+  """
+  if isinstance(mesh, jax.sharding.AbstractMesh):
+    return None
+  devices = list(np.asarray(mesh.devices).flat)
+  return AXES[0] if len(by_slice(devices, slices)) > 1 else None
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -202,6 +202,18 @@ def tree_shardings(
 
 
 @contextlib.contextmanager
+def without_axis(axis: str):
+  """Keeps logical axes from meaning an axis of the mesh: in the body of a
+  `jax.shard_map` over that axis, which sees one part of it."""
+  rules = []
+  for name, meant in nn.get_logical_axis_rules():
+    axes = (meant,) if isinstance(meant, str) else tuple(meant or ())
+    rules.append((name, tuple(one for one in axes if one != axis) or None))
+  with nn.logical_axis_rules(rules):
+    yield
+
+
+@contextlib.contextmanager
 def activate(
     mesh: jax.sharding.Mesh,
     axis_rules: tuple[tuple[str, Any], ...] = LOGICAL_AXIS_RULES):

@@ -40,7 +40,8 @@ class Collective:
     op_name: Where it comes from in the model.
     is_ring: Whether a permute sends around a closed ring, as loops of partial
       products do; an exchange with neighbours alone has ends.
-    between_slices: Whether it goes over the network between slices of TPUs.
+    between_slices: Whether it goes over the network between slices of TPUs,
+      or hosts of GPUs.
   """
   kind: str
   shape: str
@@ -53,11 +54,13 @@ class Collective:
   between_slices: bool = False
 
 
-def collectives(hlo: str) -> list[Collective]:
+def collectives(hlo: str, host_size: int | None = None) -> list[Collective]:
   """All collectives of a program, those in loops with the loops' counts.
 
   Args:
     hlo: `jax.stages.Compiled.as_text()`.
+    host_size: GPUs of a host; what leaves one is `between_slices`. None: the
+      text says what goes between slices, as of TPUs.
 
   Raises:
     ValueError: If there is no entry, or a collective stands in a loop whose
@@ -72,11 +75,20 @@ def collectives(hlo: str) -> list[Collective]:
       one = collective(instruction, count)
       if one is None:
         continue
+      if host_size is not None:
+        one = dataclasses.replace(
+            one, between_slices=leaves_host(instruction, host_size))
       channel = instruction.attribute(r'\bchannel_id=(\d+)')
       key = (one.kind, channel) if channel else (name, index)
       if key not in found or found[key].count < count:
         found[key] = one
   return list(found.values())
+
+
+def leaves_host(instruction: hlo_lib.Instruction, host_size: int) -> bool:
+  """Whether a collective goes over the network between hosts of GPUs."""
+  return any(len({device // host_size for device in group}) > 1
+             for group in device_groups(instruction))
 
 
 def totals(found: list[Collective]) -> dict[str, dict[str, int]]:

@@ -50,11 +50,13 @@ class Charger:
     chip: What it was compiled for.
     kernels: Its Pallas kernels, from the trace.
     registers: Registers of those, by name.
+    host_size: GPUs of a host.
   """
   program: hlo.Program
   chip: gpu_topology.GpuChip
   kernels: pallas_kernels.Kernels
   registers: Mapping[str, gpu_registers.Registers]
+  host_size: int = gpu_topology.HOST_SIZE
 
   def __call__(self, computation: hlo.Computation, one: hlo.Instruction
                ) -> ledger.Charge | None:
@@ -100,9 +102,7 @@ class Charger:
   def _collective(self, one: hlo.Instruction,
                   collective: collectives_lib.Collective) -> ledger.Charge:
     sent = int(roofline.transfer_bytes(collective))
-    groups = collectives_lib.device_groups(one)
-    within = all(len({device // gpu_topology.HOST_SIZE for device in group})
-                 == 1 for group in groups)
+    within = not collectives_lib.leaves_host(one, self.host_size)
     speed = (self.chip.link_bandwidth if within
              else self.chip.network_bandwidth)
     return ledger.Charge(
@@ -188,7 +188,8 @@ class Charger:
 def gpu_ledger(text: str, chip: gpu_topology.GpuChip,
                kernels: pallas_kernels.Kernels,
                registers: Mapping[str, gpu_registers.Registers] = (
-                   types.MappingProxyType({}))) -> ledger.Ledger:
+                   types.MappingProxyType({})),
+               host_size: int = gpu_topology.HOST_SIZE) -> ledger.Ledger:
   """Charges a program.
 
   Args:
@@ -196,13 +197,14 @@ def gpu_ledger(text: str, chip: gpu_topology.GpuChip,
     chip: What it was compiled for.
     kernels: See `pallas_kernels.kernels`.
     registers: Registers of the kernels by name, where they were asked for.
+    host_size: GPUs of a host.
 
   Raises:
     UncountedError: On what has no charge, or a loop without a known count.
   """
   program = hlo.parse(text)
   return ledger.charge_program(program, Charger(
-      program, chip, kernels, registers))
+      program, chip, kernels, registers, host_size))
 
 
 def _operand_shapes(computation: hlo.Computation, one: hlo.Instruction

@@ -41,7 +41,8 @@ def compile_program(traced: jax.stages.Traced, gpus: gpu_topology.Gpus
   memory = compiled.memory_analysis()
   needed = (memory.argument_size_in_bytes + memory.output_size_in_bytes -
             memory.alias_size_in_bytes + memory.temp_size_in_bytes)
-  charged = gpu_charges.gpu_ledger(text, gpus.chip, kernels, registers)
+  charged = gpu_charges.gpu_ledger(
+      text, gpus.chip, kernels, registers, gpus.host_size)
   charged = ledger.checked(
       charged, executed_flops=counting.flops_of(traced) // len(gpus.devices),
       distinct_flops=distinct.distinct_flops(traced) // len(gpus.devices),
@@ -50,4 +51,4 @@ def compile_program(traced: jax.stages.Traced, gpus: gpu_topology.Gpus
            f'it needs {needed} of {gpus.chip.hbm_bytes} bytes')
   return aot.Compiled(
       seconds, needed, memory.temp_size_in_bytes,
-      collectives_lib.collectives(text), error, text), charged
+      collectives_lib.collectives(text, gpus.host_size), error, text), charged

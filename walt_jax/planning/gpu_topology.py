@@ -108,15 +108,22 @@ class Gpus:
   """Absent GPUs.
 
   Attributes:
-    name: Such as 'h100:8'.
+    name: Such as 'h100:8' or 'h100:4x8'.
     chip: Their chip.
-    devices: Their JAX devices, to make a mesh of; 8 a host.
+    devices: Their JAX devices, to make a mesh of, host after host.
     compiler_options: Options that programs for them are compiled with.
+    num_hosts: Hosts; the GPUs of one are joined by links of their own.
   """
   name: str
   chip: GpuChip
   devices: tuple[jax.Device, ...]
   compiler_options: dict[str, Any]
+  num_hosts: int = 1
+
+  @property
+  def host_size(self) -> int:
+    """GPUs of a host."""
+    return self.num_chips // self.num_hosts
 
   @property
   def num_chips(self) -> int:
@@ -129,19 +136,28 @@ def is_gpus(name: str) -> bool:
   return name.partition(':')[0] in CHIPS
 
 
-def parse(name: str) -> tuple[GpuChip, int]:
-  """Splits 'h100:8' into the chip and the number of GPUs.
+def parse(name: str) -> tuple[GpuChip, int, int]:
+  """Splits 'h100:4x8' into the chip, the hosts and the GPUs of a host.
+
+  'h100:8' is one host, 'h100:16' two of 8.
 
   Raises:
     UserError: On anything else.
   """
   kind, _, count = name.partition(':')
-  if kind not in CHIPS or not re.fullmatch(r'[1-9]\d*', count) or (
-      int(count) > HOST_SIZE and int(count) % HOST_SIZE):
-    raise errors.UserError(
-        f'--topology {name}: give CHIP:N such as h100:8, with a chip of '
-        f'{", ".join(CHIPS)} and N of at most {HOST_SIZE} or a multiple of it')
-  return CHIPS[kind], int(count)
+  match = re.fullmatch(r'(?:([1-9]\d{0,3})x)?([1-9]\d{0,4})', count)
+  if kind in CHIPS and match:
+    size = int(match[2])
+    if match[1] and size <= HOST_SIZE:
+      return CHIPS[kind], int(match[1]), size
+    if not match[1] and size <= HOST_SIZE:
+      return CHIPS[kind], 1, size
+    if not match[1] and size % HOST_SIZE == 0:
+      return CHIPS[kind], size // HOST_SIZE, HOST_SIZE
+  raise errors.UserError(
+      f'--topology {name}: give CHIP:N such as h100:8, or CHIP:HOSTSxN such as '
+      f'h100:4x8, with a chip of {", ".join(CHIPS)} and at most {HOST_SIZE} '
+      'GPUs a host')
 
 
 def get_gpus(name: str) -> Gpus:
@@ -150,10 +166,9 @@ def get_gpus(name: str) -> Gpus:
   Raises:
     UserError: If the name is no topology, or the wheels are not installed.
   """
-  chip, count = parse(name)
+  chip, hosts, size = parse(name)
   options = _options(name)
-  # Slices, hosts, GPUs of a host.
-  shape = (1, max(count // HOST_SIZE, 1), min(count, HOST_SIZE))
+  shape = (1, hosts, size)  # Slices, hosts, GPUs of a host.
   describe = lambda: topologies.get_topology_desc(
       '', platform='cuda', topology='x'.join(map(str, shape)),
       target_config=(SPECS / f'{chip.name}.txtpb').read_text()).devices
@@ -170,7 +185,8 @@ def get_gpus(name: str) -> Gpus:
       plugin.initialize()
       devices = describe()
   assert len(devices) == math.prod(shape), devices
-  return Gpus(f'{chip.name}:{count}', chip, tuple(devices), options)
+  full = str(size) if hosts == 1 else f'{hosts}x{size}'
+  return Gpus(f'{chip.name}:{full}', chip, tuple(devices), options, hosts)
 
 
 def _options(name: str) -> dict[str, Any]:

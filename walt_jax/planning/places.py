@@ -21,14 +21,14 @@ class Place:
   """Where programs are compiled for.
 
   Attributes:
-    name: Such as 'v5p:4x4x4' or 'h100:8'.
+    name: Such as 'v5p:4x4x4' or 'h100:4x8'.
     chip: Figures of its chips; of GPUs as `gpu_chip` gives them.
     num_chips: Chips of all slices.
     devices: JAX devices, to make a mesh of.
     compile: Compiles a traced program at an effort for speed, see `aot`, and
       charges it; there is no ledger where the compiler gives no program.
     notes: What the predicted times take for granted.
-    num_slices: Slices of TPUs.
+    num_slices: Slices of TPUs, hosts of GPUs.
   """
   name: str
   chip: topology.Chip
@@ -66,12 +66,11 @@ def get(name: str) -> Place:
   if gpu_topology.is_gpus(name):
     gpus = gpu_topology.get_gpus(name)
     return Place(
-        gpus.name, gpu_chip(gpus.chip, gpus.num_chips), gpus.num_chips,
-        gpus.devices,
+        gpus.name, gpu_chip(gpus.chip), gpus.num_chips, gpus.devices,
         lambda traced, _: gpu_programs.compile_program(traced, gpus),
         (f'rates of a {gpus.chip.name}: {gpus.chip.source}',
          'each kernel takes the longer of its bytes and its products, and a '
-         'launch'))
+         'launch'), gpus.num_hosts)
   place = topology.get_slice(name)
   chip = place.chip
   notes = [f'cycles that the compiler estimates, at {chip.clock / 1e9:g} GHz',
@@ -97,11 +96,10 @@ def slice_of(name: str, flag: str) -> topology.Slice:
   return topology.get_slice(name)
 
 
-def gpu_chip(chip: gpu_topology.GpuChip, count: int) -> topology.Chip:
-  """A GPU's figures as the roofline takes them: one axis of links, those of
-  the slowest way between the GPUs."""
-  speed = (chip.link_bandwidth if count <= gpu_topology.HOST_SIZE
-           else chip.network_bandwidth)
+def gpu_chip(chip: gpu_topology.GpuChip) -> topology.Chip:
+  """A GPU's figures as the roofline takes them: one axis of links inside of a
+  host, and the network between hosts."""
   return topology.Chip(
       chip.name, chip.name, 1, chip.peak_flops, chip.hbm_bytes,
-      chip.hbm_bandwidth, speed / 2, 1, chip.network_bandwidth, clock=0.)
+      chip.hbm_bandwidth, chip.link_bandwidth / 2, 1, chip.network_bandwidth,
+      clock=0.)

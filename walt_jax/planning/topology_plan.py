@@ -65,8 +65,9 @@ def topology_plan(
         "config key model.attention_form is 'cudnn', which cannot be traced "
         'without a GPU; plan with model.attention_form=auto')
   place = places.get(name)
-  mesh = meshes.mesh_of(config, place.devices)
-  run = absent_runs.absent_run(config, mesh, num_samples=num_samples)
+  mesh = meshes.mesh_of(config, place.devices, place.num_slices)
+  run = absent_runs.absent_run(
+      config, mesh, num_samples=num_samples, slices=place.num_slices)
   where = f'{place.name}, mesh {_mesh_name(mesh)}'
   result: dict[str, Any] = dict(
       topology=place.name, chip=place.chip.name, num_chips=place.num_chips,
@@ -203,7 +204,7 @@ def largest_global_batch(
     report: Called with a line before each compilation.
   """
   place = places.get(name)
-  mesh = meshes.mesh_of(config, place.devices)
+  mesh = meshes.mesh_of(config, place.devices, place.num_slices)
   unit = _batch_unit(config, mesh)
   fits, too_large = config.data.batch_size // unit, None
   trial = max(first_guess // unit, fits + 1)
@@ -211,7 +212,8 @@ def largest_global_batch(
     changed = with_batch(config, trial * unit)
     report(f'trying a global batch of {trial * unit}')
     step, _ = place.compile(
-        absent_runs.absent_run(changed, mesh).trace_train_step(),
+        absent_runs.absent_run(
+            changed, mesh, slices=place.num_slices).trace_train_step(),
         compiler_effort(config))
     if step.error is None:
       fits = trial

@@ -182,6 +182,8 @@ class Charger:
     target = one.attribute(_TARGET)
     if target in _FREE_CALLS:
       return None
+    if target == 'ZeroCrop':  # Clears the padding of what it is given.
+      return self._by_bytes(one, target, physical_bytes(one.type))
     if target != 'tpu_custom_call':
       raise ledger.UncountedError(
           f'{one.name}: a TPU ledger has no charge for the custom call '

@@ -138,7 +138,7 @@ def make_init(objective: DenoiserObjective, example: types.LatentBatch
 
 def make_train_step(
     objective: DenoiserObjective, optimizer: optax.GradientTransformation,
-    accumulation_steps: int = 1) -> Callable:
+    accumulation_steps: int = 1, apart: str | None = None) -> Callable:
   """Builds the pure update `(state, batch, key, frozen) -> (state, metrics)`.
 
   Frozen parameters have done their work in `encode`: the step uses none.
@@ -149,8 +149,11 @@ def make_train_step(
     objective: The denoiser and its loss.
     optimizer: Turns gradients into updates.
     accumulation_steps: Parts in which a batch goes through the network.
+    apart: Axis of the mesh over which the parts' gradients are not reduced,
+      see `optimizers.value_and_grad`.
   """
-  grad_fn = optimizers.value_and_grad(objective.loss, accumulation_steps)
+  grad_fn = optimizers.value_and_grad(
+      objective.loss, accumulation_steps, apart)
 
   def train_step(state: train_state.TrainState, batch: types.LatentBatch,
                  key: jax.Array, frozen: Any = None):

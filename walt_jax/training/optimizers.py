@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import optax
 
 from walt_jax.parallel import rules as partition
@@ -147,7 +148,7 @@ def _is_matrix(params: PyTree, rules: partition.Rules) -> PyTree:
 
 def value_and_grad(
     loss_fn: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, PyTree]],
-    num_parts: int = 1,
+    num_parts: int = 1, apart: str | None = None,
 ):
   """Returns `(params, batch, key) -> ((loss, metrics), gradients)`.
 
@@ -160,6 +161,9 @@ def value_and_grad(
     loss_fn: `loss_fn(params, batch, key) -> (mean loss, metrics)`. Every part
       gets the same key: draws must depend on the rows' own numbers.
     num_parts: n; must divide every row count.
+    apart: Axis of the mesh over which rows are cut and parts are not reduced:
+      sums over it, of gradients as of losses and metrics, are left for the end.
+      None leaves it to the compiler, which reduces the gradients of each part.
   """
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   if num_parts == 1:
@@ -184,4 +188,16 @@ def value_and_grad(
     total, _ = jax.lax.scan(add, zeros, parts)
     return total
 
-  return accumulated
+  if apart is None:
+    return accumulated
+
+  def reduced_once(params, batch, key):
+    def on_part_of_axis(params, batch, key):
+      with partition.without_axis(apart):
+        return jax.lax.pmean(accumulated(params, batch, key), apart)
+
+    return jax.shard_map(
+        on_part_of_axis, in_specs=(P(), P(apart), P()), out_specs=P(),
+        axis_names={apart}, check_vma=False)(params, batch, key)
+
+  return reduced_once

@@ -23,13 +23,21 @@ class Mesh:
       keeps a slice of parameters, averages and optimizer state.
     tensor: Number of devices that share the heads and MLP units of every layer,
       and work on the same part of the batch.
+    slices: Number of groups of devices with fast links inside, between which
+      there is a slow network: slices of TPUs, nodes of GPUs. `data` goes over
+      them. -1: what the devices say.
   """
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  slices: int = -1
 
   def __post_init__(self):
     mesh_lib.check_axes(self.data, self.fsdp, self.tensor)
+    if self.slices < 1 and self.slices != -1:
+      raise ValueError(
+          f'slices={self.slices}; give a positive number, or -1 for what the '
+          'devices say.')
 
 
 @dataclasses.dataclass(frozen=True)

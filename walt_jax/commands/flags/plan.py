@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
   add('--topology', metavar='NAME',
       help='TPUs: v4, v5e, v5p, v6e or tpu7x and a shape, such as v5p:4x4x4; '
       'GPUs: h100, h200, b200, a100, l4 or rtx4090 and their number, such as '
-      'h100:8; or gpu:N, for an estimate of memory without a compiler')
+      'h100:8, or nodes x GPUs, such as h100:4x8; or gpu:N, for an estimate '
+      'of memory without a compiler')
   add('--ledger', type=values.positive_int, nargs='?', const=20, default=0,
       metavar='N', help='list the N (20) costliest kernels of each program')
   add('--sweep', action='store_true',

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from walt_jax.models import attention
+from walt_jax.models import mesh_axes
 from walt_jax.models import remat
 from walt_jax.models import tile_order
 from walt_jax.models import windows
@@ -128,7 +129,8 @@ def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
   specs = _specs(operands, mesh)
   context = jax.shard_map(
       on_shard, in_specs=(specs,), out_specs=specs.query,
-      check_vma=False)(_with_tokens(operands, _lanes))
+      axis_names=mesh_axes.free(mesh), check_vma=False)(
+          _with_tokens(operands, _lanes))
   return _heads(context, width)
 
 
