@@ -64,7 +64,7 @@ def row(case: Case, plan: dict[str, Any]) -> harness.Row:
       needed_bytes=step['hbm_needed_bytes'],
       capacity_bytes=step['hbm_capacity_bytes'],
       compile_seconds=step['compile_seconds'],
-      compiler_options=plan['compiler_options'])
+      compiler_options=plan['compiler_options'], **encoded(plan))
   if not step['fits']:
     return found
   charged = step['ledger']
@@ -81,6 +81,14 @@ def row(case: Case, plan: dict[str, Any]) -> harness.Row:
       weight_rings=step['weight_rings'], seconds_by_part=parts,
       attention_share=sum(parts.get(name, 0.) for name in _ATTENTION) /
       max(sum(parts.values()), 1e-12))
+
+
+def encoded(plan: dict[str, Any]) -> harness.Row:
+  """Of a plan with encoders: whole steps, from clips and from a cache."""
+  if 'steps' not in plan:
+    return {}
+  return dict(steps=plan['steps'], train_from=plan.get('train_from'),
+              cache_bytes_per_clip=plan['encoder']['cache_bytes_per_clip'])
 
 
 def _plan(case: Case, path: pathlib.Path) -> dict[str, Any]:

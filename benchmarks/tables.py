@@ -198,6 +198,31 @@ def _plans_in_short(result: Any) -> Iterable[Cells]:
            f'{row["mfu"]:.2f}' if told else '-')
 
 
+def _encoders(result: Any) -> Iterable[Cells]:
+  for name, row in result['rows'].items():
+    yield (f'`{name}`', f'`{row["tokenizer"]}`',
+           f'{row["flops_per_step"] / 1e15:.3g}',
+           f'{row["share_of_model_flops"]:.2f}',
+           f'{row["cache_bytes_per_clip"] / 1e3:.0f}', row['train_from'])
+
+
+def _steps(result: Any) -> Iterable[Cells]:
+  for row in result['rows'].values():
+    if 'steps' not in row:
+      continue
+    name, topology, batch, *_ = _planned(row)
+    cells = []
+    for step in row['steps'].values():
+      seconds = step['predicted_seconds']
+      fits = '' if step['fits'] else ' (does not fit)'
+      cells += [f'{step["hbm_needed_bytes"] / 2**30:.1f}{fits}',
+                '-' if seconds is None else f'{1e3 * seconds:.0f}']
+    encoder = row['steps']['clips']['predicted_encoder_seconds']
+    yield (name, topology, batch, *cells,
+           '-' if encoder is None else f'{1e3 * encoder:.0f}',
+           row['train_from'] or '-')
+
+
 TABLES = (
     Table('cpu_speed', 'cpu.md', 'cpu_speed.json',
           ('one core', "our time over PyTorch's", 'limit',
@@ -243,6 +268,14 @@ TABLES = (
           ('config', 'slice', 'batch', 'mesh (data x fsdp x tensor)', 'remat',
            'GiB needed', 'ms by the ledger, collectives not hidden', 'MFU'),
           _plans_in_short),
+    Table('encoders', '../scaling.md', 'encoders.json',
+          ('config', 'tokenizer', 'encoding a batch, PFLOP',
+           "over the model's", 'kB of a clip in a cache', 'train from'),
+          _encoders),
+    Table('steps', '../scaling.md', 'plans.json',
+          ('config', 'slice', 'batch', 'from clips: GiB', 'ms',
+           'from a cache: GiB', 'ms', 'encoding clips, ms', 'train from'),
+          _steps),
 )
 
 
