@@ -112,8 +112,8 @@ def topology_plan(
 
 
 def add_encoders(result: dict[str, Any], config: schema.DenoiserExperiment,
-                  run: absent_runs.AbsentRun, train_step: programs.Found
-                  ) -> None:
+                 run: absent_runs.AbsentRun, train_step: programs.Found
+                 ) -> None:
   """Adds encoders to a plan of a train step; the larger step decides.
 
   A train step that does not fit is judged already.
