@@ -76,7 +76,7 @@ def make_mesh(
     data: Size of the axis, as are the next two; -1: all remaining devices.
     fsdp: See `data`.
     tensor: See `data`.
-    devices: By default all.
+    devices: The devices; all by default.
     slices: Slices that these are of, see `by_slice`.
 
   Raises:
@@ -104,7 +104,7 @@ def by_slice(devices: Sequence[jax.Device], number: int = -1
   """Devices that reach each other by fast links: those of each slice.
 
   Args:
-    devices: Of TPUs or GPUs, which tell their slice; others are one slice.
+    devices: The devices; TPUs and GPUs tell their slice, others are one.
     number: Number of slices: those that the devices tell are cut into as many,
       of neighbours in their order. -1 takes them as they are.
 
@@ -136,7 +136,7 @@ def slow_axis(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
   """The axis that goes over the slow network between slices, or None.
 
   Args:
-    mesh: Of devices, or of none, which are of one slice.
+    mesh: The mesh; devices of an abstract one are of one slice.
     slices: Slices that these are of, see `by_slice`.
   """
   if isinstance(mesh, jax.sharding.AbstractMesh):
