@@ -1,5 +1,6 @@
 """Lines that tell how to install something name what can be installed."""
 import builtins
+from importlib import metadata
 import pathlib
 import re
 import runpy
@@ -56,7 +57,6 @@ class ExtrasTest(parameterized.TestCase):
       ('apache_beam', 'data', lambda: beam._beam(1, '')),
       ('tensorflow_datasets', 'data',
        lambda: tfds.TfdsSource('mnist', 'train')),
-      ('sklearn', 'digits', moving_digits._digits.__wrapped__),
       ('sklearn', 'digits', digit_reader.train_reader.__wrapped__),
       ('sentencepiece', 'text',
        lambda: tokenization.SentencePieceTokenizer('x', 4)))
@@ -68,6 +68,13 @@ class ExtrasTest(parameterized.TestCase):
     self.assertNotIn('\n', line)
     self.assertIn(f"No module named '{package}", line)
     self.assertIn(f"pip install -e '.[{extra}]'", line)
+
+  def test_data_of_a_missing_package_are_one_line(self):
+    missing = metadata.PackageNotFoundError('scikit-learn')
+    with (mock.patch.object(metadata, 'distribution', side_effect=missing),
+          self.assertRaisesRegex(
+              errors.UserError, 'needs scikit-learn, .*install it by pip')):
+      moving_digits._digits.__wrapped__()
 
   def test_extras_that_are_named_are_declared(self):
     known, found = known_extras(), set()

@@ -5,6 +5,7 @@ import time
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+from sklearn import datasets
 
 from walt_jax.data.sources import moving_digits
 
@@ -23,6 +24,13 @@ def _ink(source, index):
 
 
 class MovingDigitsTest(parameterized.TestCase):
+
+  def test_exemplars_are_those_of_scikit_learn(self):
+    alpha, digits = moving_digits._digits()
+    bunch = datasets.load_digits()
+    np.testing.assert_array_equal(alpha, (bunch.images / 16).astype('float32'))
+    self.assertEqual((alpha.dtype, alpha.shape), (np.float32, (1797, 8, 8)))
+    np.testing.assert_array_equal(digits, bunch.target)
 
   @parameterized.parameters(*_DIFFICULTIES)
   def test_examples_are_functions_of_their_index(self, difficulty):
