@@ -174,6 +174,8 @@ def _line(title: str, value: Any, key: str, total: int | None = None) -> str:
     text = ' x '.join(map(str, value))
   elif isinstance(value, float):
     text = f'{value:.4g}'
+  elif isinstance(value, int) and key.endswith('bytes_per_clip'):
+    text = f'{value / 1e3:.1f} kB'
   elif isinstance(value, int) and ('bytes' in key or 'memory' in key):
     text = f'{value / _GIB:.3f} GiB'
   elif isinstance(value, int) and value >= 10_000:
