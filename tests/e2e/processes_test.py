@@ -15,6 +15,7 @@ from tests.e2e import clusters
 from tests.e2e import mesh_samples
 from tests.e2e import tiny
 from walt_jax.core import run_files
+from walt_jax.media import images
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.training import workdir as workdir_lib
 
@@ -45,7 +46,7 @@ class ProcessesTest(parameterized.TestCase):
     """Two supervisors, each with a process of four devices."""
     return self.start_two(lambda port, process: [
         'walt_jax',
-        *tiny.flags(stage, workdir, num_steps, **_QUIET, **_MESH, **changed),
+        *tiny.flags(stage, workdir, num_steps, **_QUIET | _MESH | changed),
         '--coordinator', f'localhost:{port}', '--process', f'{process}/2',
         '--host_timeout', clusters.TIMEOUT])
 
@@ -123,6 +124,31 @@ class ProcessesTest(parameterized.TestCase):
     self.assertLen(tiny.losses(workdir), 7)
     np.testing.assert_allclose(
         tiny.losses(workdir), tiny.losses(one), rtol=1e-4)
+
+  @parameterized.parameters(
+      ('tokenizer', 'reconstructions', 'psnr'),
+      # It predicts frames: its loss and its samples come twice.
+      ('rollout', 'samples_given', 'v_loss_given'))
+  def test_held_out_scores_and_pictures_of_two_processes_are_those_of_one(
+      self, stage, picture, score):
+    changed = dict(train__eval_every=1)
+    processes = self.start(self.folder / 'two', 0, stage, **changed)
+    tiny.train(stage, self.folder / 'one', 0, **_QUIET | changed)
+    self.assertEqual(self.codes(processes), [0, 0], self.log(0))
+    (ours,), (theirs,) = (
+        [line for line in run_files.read_metrics(self.folder / name).lines
+         if f'eval/{score}' in line] for name in ('two', 'one'))
+    names = [name for name in theirs if name.startswith('eval/')]
+    for name in names:
+      np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
+    sheets = [sorted((self.folder / name / run_files.IMAGES).iterdir())
+              for name in ('two', 'one')]
+    self.assertEqual(*([path.name for path in paths] for paths in sheets))
+    self.assertTrue(any(picture in path.name for path in sheets[0]))
+    for pair in zip(*sheets, strict=True):
+      two, one = (images.read(path).astype(int) for path in pair)
+      self.assertGreater(one.std(), 5)
+      self.assertLessEqual(abs(two - one).max(), 1)
 
   def test_samples_are_those_of_one_process(self):
     out = self.folder / 'drawn.npy'

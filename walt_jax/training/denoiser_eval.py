@@ -17,6 +17,7 @@ from walt_jax.core import types
 from walt_jax.diffusion import noise
 from walt_jax.media import contact_sheet
 from walt_jax.parallel import compiler_options
+from walt_jax.parallel import multihost
 from walt_jax.tokenizer import autoencoder
 from walt_jax.tokenizer import inference
 from walt_jax.training import denoiser_step
@@ -119,7 +120,11 @@ class DenoiserEvaluation:
           frozen['tokenizer']['statistics'], latents)
       return pixels_lib.to_uint8(pixels)
 
-    self._clips = compiled(clips)
+    self._clips = compiled(clips, out_shardings=everywhere)
+    # Rows that lie on other hosts too: every process has them whole.
+    self._rows = compiled(
+        lambda batch, chosen: jax.tree.map(lambda x: x[chosen], batch),
+        out_shardings=everywhere)
 
   def __call__(self, state, frozen, key):
     params = train_state.averaged(state.ema, state.params)
@@ -145,13 +150,15 @@ class DenoiserEvaluation:
   def _samples(self, params, frozen, batch, key) -> dict[str, np.ndarray]:
     """Sheets of clips with the conditions of the first held-out rows."""
     count = min(self._num_samples, batch.latents.shape[0])
-    if count == 0 or jax.process_count() > 1:
-      return {}  # A picture is for one host to look at.
-    chosen = np.argsort(np.asarray(batch.row))[:count]
-    first = jax.tree.map(lambda x: x[chosen], batch)
+    if count == 0:
+      return {}
+    chosen = np.argsort(multihost.fetch(batch.row))[:count]
+    first = jax.device_get(self._rows(batch, chosen))
     conditioning = self._objective.conditioning(first)
+    # All processes draw together, with what is the same in each of them.
     draw = lambda conditioning: np.asarray(self._clips(
-        params, frozen, conditioning, noise.row_keys(key, count)))
+        params, frozen, jax.device_get(conditioning),
+        noise.row_keys(key, count)))
     captions = self._captions(first)
     if not self._objective.predicts_frames:
       return {'samples': contact_sheet.contact_sheet(

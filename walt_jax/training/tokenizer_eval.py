@@ -1,7 +1,6 @@
 """Held-out scores of a tokenizer, and a picture of what it reconstructs."""
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -9,6 +8,7 @@ from walt_jax.core import distances
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
 from walt_jax.media import contact_sheet
+from walt_jax.parallel import multihost
 from walt_jax.parallel import programs
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.training import state as train_state
@@ -45,16 +45,17 @@ class TokenizerEvaluation:
       psnr, decoded = self._reconstruct(params, batch)
       for kind, values in psnr.items():
         scores.setdefault(kind, []).append(float(values.mean()))
-      if not images and self._num_samples and batch.videos is not None and (
-          jax.process_count() == 1):
+      if not images and self._num_samples and batch.videos is not None:
         images = {'reconstructions': self._sheet(batch, decoded['videos'])}
     names = {'videos': 'psnr', 'images': 'image_psnr'}
     return {names[k]: float(np.mean(v)) for k, v in scores.items()}, images
 
   def _sheet(self, batch, decoded) -> np.ndarray:
     """Real clips, each above its reconstruction."""
-    real = np.asarray(batch.videos.pixels[:self._num_samples])
-    decoded = np.asarray(decoded[:self._num_samples])
+    # Of all processes: rows may lie on other hosts.
+    real, decoded = multihost.fetch(
+        (batch.videos.pixels[:self._num_samples],
+         decoded[:self._num_samples]))
     clips = [clip for pair in zip(real, decoded, strict=True) for clip in pair]
     names = ['real', 'reconstruction'] * len(real)
     return contact_sheet.contact_sheet(clips, names)
