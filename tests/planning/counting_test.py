@@ -33,6 +33,14 @@ class ParametersTest(absltest.TestCase):
 
 class ProductFlopsTest(parameterized.TestCase):
 
+  def test_convolutions_are_seen_in_loops(self):
+    convolve = lambda x: lax.conv(x, jnp.ones((2, 2, 3, 3)), (1, 1), 'SAME')
+    loop = lambda x: lax.map(convolve, x)
+    x = struct(4, 1, 2, 5, 5)
+    self.assertTrue(counting.has_convolutions(jax.jit(loop).trace(x)))
+    self.assertFalse(counting.has_convolutions(
+        jax.jit(lambda x: x @ x).trace(x)))
+
   def test_matrix_products(self):
     self.assertEqual(counting.product_flops(
         jnp.matmul, struct(3, 5), struct(5, 7)), 2 * 3 * 5 * 7)

@@ -48,6 +48,19 @@ def _charge(unused_computation, one):
 
 class LedgerTest(parameterized.TestCase):
 
+  @parameterized.parameters(
+      (96, .25, ['96 .* 100, more than 3%']), (98, .25, []), (124, .25, []),
+      (126, .25, ['126 .* 100, more than 25%']), (102, .03, []),
+      (104, .03, ['104 .* 100, more than 3%']))
+  def test_products_that_are_missing_or_too_many(self, flops, above, reasons):
+    charge = ledger.Charge('a', 'product', 'rest', '', '', 1, 1., 0, flops, '')
+    checked = ledger.checked(
+        ledger.Ledger((charge,)), executed_flops=100, needed_bytes=0,
+        capacity_bytes=1, tolerance_above=above)
+    self.assertLen(checked.refusals, len(reasons))
+    for found, reason in zip(checked.refusals, reasons, strict=True):
+      self.assertRegex(found, reason)
+
   def test_loops_branches_and_hidden_collectives(self):
     found = ledger.charge_program(hlo.parse(_TEXT), _charge)
     times = {one.name: one.times for one in found.charges}

@@ -58,6 +58,17 @@ def flops_of(traced: jax.stages.Traced) -> int:
   return _flops_of(live(traced))
 
 
+def has_convolutions(traced: jax.stages.Traced) -> bool:
+  """Whether a traced program convolves."""
+  return _has_convolutions(traced.jaxpr.jaxpr)
+
+
+def _has_convolutions(jaxpr: jax_core.Jaxpr) -> bool:
+  return any(equation.primitive.name == 'conv_general_dilated' or
+             any(map(_has_convolutions, inner_jaxprs(equation.params)))
+             for equation in jaxpr.eqns)
+
+
 def live(traced: jax.stages.Traced) -> jax_core.Jaxpr:
   """A trace without what no result depends on; its inputs stay."""
   jaxpr = traced.jaxpr.jaxpr

@@ -34,7 +34,11 @@ ENCODER = 'tokenizer encoder'
 DECODER = 'tokenizer decoder'
 DISCRIMINATOR = 'discriminator'
 REST = 'rest'
-_FLOPS_TOLERANCE = .03
+FLOPS_TOLERANCE = .03
+# XLA:TPU cuts the rows of frames into batches for convolutions, each with a
+# column or two of its neighbour, which are computed twice: 12% more in all for
+# the encoder of clips of 17 x 128 x 128.
+HALO_TOLERANCE = .25
 # The first pattern that is found in an instruction's op_name decides.
 _PARTS = tuple((re.compile(pattern), part) for pattern, part in (
     (r'\b(T5Encoder|Bert)\b', TEXT),
@@ -219,7 +223,8 @@ class Ledger:
 
 
 def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
-            capacity_bytes: int, distinct_flops: int | None = None) -> Ledger:
+            capacity_bytes: int, distinct_flops: int | None = None,
+            tolerance_above: float = FLOPS_TOLERANCE) -> Ledger:
   """The ledger, with what speaks against its totals.
 
   Args:
@@ -230,14 +235,17 @@ def checked(found: Ledger, *, executed_flops: int, needed_bytes: int,
     capacity_bytes: What a program can have of its memory.
     distinct_flops: The least that it may come to, where a compiler does equal
       work once, see `distinct`; None: all of it.
+    tolerance_above: Share by which it may be more than was traced.
   """
   reasons = []
   least = executed_flops if distinct_flops is None else distinct_flops
-  if not (least * (1 - _FLOPS_TOLERANCE) <= found.flops
-          <= executed_flops * (1 + _FLOPS_TOLERANCE)):
-    reasons.append(
-        f'the charges hold {found.flops:.4g} FLOPs and the traced program '
-        f'{executed_flops:.4g}, more than {_FLOPS_TOLERANCE:.0%} apart')
+  for wrong, tolerance in (
+      (found.flops < least * (1 - FLOPS_TOLERANCE), FLOPS_TOLERANCE),
+      (found.flops > executed_flops * (1 + tolerance_above), tolerance_above)):
+    if wrong:
+      reasons.append(
+          f'the charges hold {found.flops:.4g} FLOPs and the traced program '
+          f'{executed_flops:.4g}, more than {tolerance:.0%} apart')
   if needed_bytes > capacity_bytes:
     reasons.append(
         f'it needs {needed_bytes / 2**30:.1f} GiB, and a program can have '

@@ -37,11 +37,14 @@ def compile_program(
   except ledger.UncountedError as e:
     # Memory and collectives are known all the same.
     return compiled, ledger.Ledger((), (str(e),))
+  above = (ledger.HALO_TOLERANCE if counting.has_convolutions(traced)
+           else ledger.FLOPS_TOLERANCE)
   return compiled, ledger.checked(
       charged, executed_flops=counting.flops_of(traced) // num_partitions(
           compiled.text),
       needed_bytes=compiled.needed_bytes,
-      capacity_bytes=chip.hbm_bytes // chip.num_devices)
+      capacity_bytes=chip.hbm_bytes // chip.num_devices,
+      tolerance_above=above)
 
 
 def num_partitions(text: str) -> int:
