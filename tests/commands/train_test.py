@@ -54,6 +54,8 @@ class SessionTest(absltest.TestCase):
         r'2 x cpu, data 2 x fsdp 1 x tensor 1; 1 process; walt [\d.]+\S*, '
         rf'Python 3\.\d+\.\d+, jax {re.escape(jax.__version__)}, jaxlib .*',
         session.words(mesh)), session.words(mesh))
+    self.assertStartsWith(
+        session.words(None), f'{jax.device_count()} x cpu; 1 process; walt ')
 
 
 if __name__ == '__main__':

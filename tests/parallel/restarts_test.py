@@ -102,6 +102,7 @@ class RestartsTest(parameterized.TestCase):
   def test_one_process_notes_what_the_child_could_not(self):
     self.run_policy([1, 0])
     self.run_policy([1, 0], writes=False)
+    self.assertEqual(self.waits, [5.0, 5.0 + 5.0, 10.0 + 5.0])
     (attempt,) = run_history.read(self.workdir).attempts
     self.assertEqual((attempt.step, attempt.code), (-1, 1))
 

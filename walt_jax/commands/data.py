@@ -24,6 +24,7 @@ from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import samples
 from walt_jax.parallel import distributed
+from walt_jax.parallel import session
 from walt_jax.text import limits
 
 _TEST = 'test'  # The common name of a held-out split.
@@ -134,6 +135,7 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
                    args: argparse.Namespace) -> None:
   """Caches the latents of all splits of a prepared dataset."""
   processes = _processes(args)
+  session.say('data prepare')
   manifest = manifest_lib.read_manifest(dataset)
   splits = {split: dataset_lib.PreparedDataset(dataset, split)
             for split, entry in manifest['splits'].items()

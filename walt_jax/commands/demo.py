@@ -20,6 +20,7 @@ from walt_jax.core import extras
 from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
+from walt_jax.parallel import session
 from walt_jax.sampling import cascade
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import output as output_lib
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
   mesh = sampling_meshes.sampling_mesh(
       pipelines.read_denoiser(args.workdir[0], args.allow_code), None,
       mesh_lib.available())
+  session.say('demo', mesh)
   pipeline = requests.at_rate(pipelines.load_pipeline(
       args.workdir, mesh, allow_code=args.allow_code), args.fps)
   with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:

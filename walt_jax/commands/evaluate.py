@@ -18,6 +18,7 @@ from walt_jax.evaluation import inputs
 from walt_jax.evaluation import results
 from walt_jax.metrics import protocols
 from walt_jax.parallel import multihost
+from walt_jax.parallel import session
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import workdir as workdir_lib
 
@@ -60,6 +61,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
   """Scores clips, a checkpoint, or all checkpoints to come."""
   metric = catalog.find(args.metric, 'METRIC')
   request = requests.evaluation_request(args)
+  session.say(f'evaluate {request.metric}')
   if not getattr(args, 'follow', False):
     return catalog.evaluate(metric, inputs.Inputs(request))
   if not request.workdirs:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
           seed=args.seed, requests=args.requests, animation=args.animation,
           processes=jax.process_count(), mesh=dict(mesh.shape),
           devices=[str(d) for d in mesh.devices.flat]))
-  _say(f'walt sample: {session.words(mesh)}')
+  session.say('sample', mesh)
   _say(f'sampling: {mesh_lib.words(mesh)}{_together()}; compiler options: '
        f'{compiler_options.words(mesh_lib.platform(mesh))}')
   _say(f'weights: {sampling_meshes.weights_words(config, mesh)}')

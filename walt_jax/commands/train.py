@@ -76,8 +76,7 @@ def _train(args: argparse.Namespace) -> None:
     denoiser_runs.check_tokenizer(experiment, args.workdir)
   flops = summary.step_flops(experiment)
   _check_platform(experiment, mesh, flops, args.allow_cpu)
-  if multihost.is_main():
-    print(f'walt train: {session.words(mesh)}', flush=True)
+  session.say('train', mesh)
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived},

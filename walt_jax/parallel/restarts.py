@@ -63,7 +63,7 @@ def run(policy: Policy, start: Callable[[], int]) -> int:
     if fruitless > policy.limit:
       _refuse(policy, step, fruitless, code)
     if fruitless or again:
-      _wait(fruitless, policy.limit, step, code)
+      _wait(policy, fruitless, step, code)
     before = run_history.read(workdir).attempts
     try:
       code = start()
@@ -140,7 +140,7 @@ def _refuse(policy: Policy, step: int | None, fruitless: int,
       'that, then run the same command')
 
 
-def _wait(fruitless: int, limit: int, step: int | None,
+def _wait(policy: Policy, fruitless: int, step: int | None,
           code: int | None) -> None:
   """Says why, and waits; a signal meanwhile ends the process in order."""
   def stop(number, frame):
@@ -149,9 +149,12 @@ def _wait(fruitless: int, limit: int, step: int | None,
   signal.signal(signal.SIGTERM, stop)
   signal.signal(signal.SIGINT, signal.default_int_handler)
   seconds = min(FIRST_SECONDS * 2 ** max(fruitless - 1, 0), MOST_SECONDS)
+  if not policy.writes:
+    # The first host, which the others come to, first takes the last start down.
+    seconds += FIRST_SECONDS
   how = 'earlier starts failed' if code is None else f'exit code {code}'
-  _say(f'{how}; {fruitless} of at most {limit} restarts brought no checkpoint '
-       f'{_since(step)}; starting again in {seconds:.0f} s')
+  _say(f'{how}; {fruitless} of at most {policy.limit} restarts brought no '
+       f'checkpoint {_since(step)}; starting again in {seconds:.0f} s')
   time.sleep(seconds)
 
 
