@@ -7,6 +7,8 @@ from absl.testing import parameterized
 import jax
 
 from walt_jax.builders import config as config_lib
+from walt_jax.builders import meshes
+from walt_jax.builders import objectives
 from walt_jax.builders import sampling_meshes
 from walt_jax.builders import schema
 from walt_jax.commands.flags import values
@@ -40,6 +42,20 @@ class SamplingMeshesTest(parameterized.TestCase):
       sampling_meshes.sampling_mesh(
           config_of(), dict(data=1, fsdp=8), jax.devices()[:4])
 
+  def test_an_axis_that_cuts_no_heads_is_refused(self):
+    config = config_of()
+    denoiser = objectives.objective(config, 'cpu').denoiser
+    check = lambda context: sampling_meshes.check_context(
+        config, denoiser, sampling_meshes.sampling_mesh(
+            config, dict(context=context), jax.devices()[:8]))
+    check(1)
+    check(2)
+    with self.assertRaisesRegex(
+        errors.UserError, 'mesh.context=8 does not divide .* a divisor of'):
+      check(8)
+    with self.assertRaisesRegex(errors.UserError, 'for sampling alone'):
+      meshes.check_training(config_of(context=2))
+
   @parameterized.parameters(
       (dict(data=4), r'whole, (.*) GiB a device', 1),
       (dict(data=1, fsdp=4),
@@ -59,7 +75,8 @@ class SamplingMeshesTest(parameterized.TestCase):
         bytes_of(found[4]), 1.2 * bytes_of(found[1]) / least_cut)
 
   @parameterized.parameters(
-      ('fsdp=8,tensor=2', dict(fsdp=8, tensor=2)), ('data=-1', dict(data=-1)))
+      ('fsdp=8,tensor=2', dict(fsdp=8, tensor=2)),
+      ('context=4', dict(context=4)), ('data=-1', dict(data=-1)))
   def test_flag(self, text, sizes):
     self.assertEqual(values.mesh(text), sizes)
 

@@ -68,14 +68,15 @@ class StageTest(parameterized.TestCase):
 
 @functools.cache
 def drawn_on(shape) -> np.ndarray:
-  """Samples of a mesh of so many devices."""
+  """Samples of a mesh of so many devices, the last axis for tokens if any."""
   return mesh_samples.draw_on(mesh_lib.make_mesh(
-      *shape, devices=jax.devices()[:int(np.prod(shape))]))
+      *shape[:3], devices=jax.devices()[:int(np.prod(shape))],
+      context=int(np.prod(shape[3:]))))
 
 
 class SamplesTest(parameterized.TestCase):
 
-  @parameterized.parameters(*_MESHES)
+  @parameterized.parameters(*_MESHES, (2, 2, 1, 2))
   def test_samples_of_a_mesh_are_those_of_one_device(self, *shape):
     one = drawn_on(_ONE)
     self.assertGreater(one.std(), 0.1)

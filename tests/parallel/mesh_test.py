@@ -45,6 +45,26 @@ class MeshTest(parameterized.TestCase):
         errors.UserError, '2 slices of 4.*mesh.data a multiple of 2'):
       mesh_lib.make_mesh(1, 8, 1)
 
+  def test_an_axis_for_tokens_only_if_asked_for(self):
+    mesh = mesh_lib.make_mesh(-1, 2, devices=jax.devices()[:8], context=2)
+    self.assertEqual(dict(mesh.shape),
+                     dict(data=2, fsdp=2, tensor=1, context=2))
+    self.assertEqual((mesh_lib.num_batch_shards(mesh),
+                      mesh_lib.num_context_parts(mesh)), (4, 2))
+    self.assertNotIn('context', mesh_lib.make_mesh().shape)
+    with self.assertRaisesRegex(errors.UserError, 'context=3 does not div'):
+      mesh_lib.make_mesh(devices=jax.devices()[:8], context=3)
+
+  @parameterized.parameters(
+      # Rows, passes, rows that are drawn, whether they are cut.
+      (1, 1, 4, True), (1, 2, 4, True), (2, 2, 2, False), (1, 4, 1, False),
+      (4, 1, 4, True), (5, 2, 8, True), (8, 1, 8, True))
+  def test_rows_that_are_drawn(self, rows, passes, drawn, is_cut):
+    mesh = mesh_lib.make_mesh(2, 2, devices=jax.devices()[:4])
+    self.assertEqual(mesh_lib.drawn_rows(mesh, rows, passes), drawn)
+    self.assertEqual(
+        mesh_lib.drawn_sharding(mesh, drawn).is_fully_replicated, not is_cut)
+
   def test_slices_by_their_numbers(self):
     device = collections.namedtuple('device', 'slice_index')
     self.assertEqual(mesh_lib.by_slice([device(1), device(0), device(1),

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from walt_jax.builders import absent_encoders
 from walt_jax.builders import networks
+from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import tokenizer_forms
 from walt_jax.sampling import tokenizer_programs
 from walt_jax.text import encoder as text_encoder
@@ -47,7 +48,8 @@ def decoders(encoders: absent_encoders.AbsentEncoders,
   devices = list(mesh.devices.flat)
   for choice in programs.fitting(
       'decode', _NO_CHUNKS, encoders.shapes['tokenizer'], shape, free_bytes,
-      len(devices)):
+      len(devices),
+      prefer_height=mesh_lib.num_context_parts(mesh) > 1):
     form = choice.form
     rows = tokenizer_programs.layout(form, devices[:choice.num_devices])
     frozen = _placed(encoders.shapes['tokenizer'],

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import objectives
+from walt_jax.builders import sampling_meshes
 from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.core import errors
@@ -70,7 +71,7 @@ class AbsentRun:
 
   def trace_sampler(self) -> jax.stages.Traced:
     """Traces the loop that `walt sample` draws a batch with."""
-    rows = mesh_lib.batch_sharding(self.mesh)
+    rows = mesh_lib.drawn_sharding(self.mesh, self.num_samples)
     everywhere = mesh_lib.replicated(self.mesh)
     cut = jax.tree.map(
         lambda x: rows if x.shape else everywhere, self.draw_inputs)
@@ -121,8 +122,7 @@ def absent_run(config: schema.Config, mesh: jax.sharding.Mesh,
   if experiment.mesh.slices != -1:
     slices = experiment.mesh.slices
   return _denoiser(
-      experiment, mesh, platform, mesh_lib.slow_axis(mesh, slices),
-      -(-num_samples // shards) * shards)
+      experiment, mesh, platform, mesh_lib.slow_axis(mesh, slices), num_samples)
 
 
 def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
@@ -134,6 +134,9 @@ def _denoiser(config: schema.DenoiserExperiment, mesh, platform: str,
       _rows(row, config.data.batch_size),
       row=_struct((config.data.batch_size,), jnp.int32))
   drawing = objectives.stage_settings(config)
+  num_samples = mesh_lib.drawn_rows(
+      mesh, num_samples, drawing.guidance.num_passes)
+  sampling_meshes.check_context(config, bare.objective.denoiser, mesh)
   draw = objectives.stage_sampler_of(bare.objective, config).make(
       drawing.options, drawing.guidance)
   # A sample has one of each condition; images are drawn as clips are.

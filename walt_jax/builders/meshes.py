@@ -8,6 +8,7 @@ import jax
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
+from walt_jax.core import errors
 from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
@@ -36,7 +37,20 @@ def mesh_of(config: schema.Experiment,
   mesh = with_sizes(config, len(devices), devices[0].platform,
                     num_slices=len(groups)).mesh
   return mesh_lib.make_mesh(
-      mesh.data, mesh.fsdp, mesh.tensor, devices, len(groups))
+      mesh.data, mesh.fsdp, mesh.tensor, devices, len(groups),
+      context=mesh.context)
+
+
+def check_training(config: schema.Experiment) -> None:
+  """Refuses to train with what serves sampling alone.
+
+  Raises:
+    errors.UserError: If the mesh has an axis `context`.
+  """
+  if config.mesh.context > 1:
+    raise errors.UserError(
+        f'config key mesh.context is {config.mesh.context}, which is for '
+        'sampling alone; train with 1 (and plan with --no_train_step)')
 
 
 def with_sizes(config: schema.Experiment, num_devices: int, platform: str,
@@ -57,7 +71,8 @@ def with_sizes(config: schema.Experiment, num_devices: int, platform: str,
   """
   mesh = config.mesh
   data, fsdp, tensor = mesh_lib.mesh_shape(
-      mesh.data, mesh.fsdp, mesh.tensor, num_devices)
+      mesh.data, mesh.fsdp, mesh.tensor,
+      mesh_lib.without_context(num_devices, mesh.context))
   if fsdp > 1:
     state, rules = state_of(config, platform)
     shared = data * fsdp  # Devices but for `tensor`.

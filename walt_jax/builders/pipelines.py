@@ -10,6 +10,7 @@ import numpy as np
 
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import objectives
+from walt_jax.builders import sampling_meshes
 from walt_jax.builders import schema
 from walt_jax.builders import text_encoders
 from walt_jax.builders import tokenizers
@@ -189,8 +190,9 @@ def _load_stage(index: int, workdir: str, config: schema.DenoiserExperiment,
 def _sampler(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh
              ) -> stage_sampler.StageSampler:
   """What draws a stage's latents on these devices."""
-  return objectives.stage_sampler_of(
-      objectives.objective(config, mesh_lib.platform(mesh)), config)
+  objective = objectives.objective(config, mesh_lib.platform(mesh))
+  sampling_meshes.check_context(config, objective.denoiser, mesh)
+  return objectives.stage_sampler_of(objective, config)
 
 
 def _params(sampler: stage_sampler.StageSampler, restore: Callable[[], Any]

@@ -2,6 +2,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import math
 
 import jax
 
@@ -10,6 +11,8 @@ from walt_jax.builders import meshes
 from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.models import compute_type
+from walt_jax.models import denoiser as denoiser_lib
+from walt_jax.models.kernels import fused_attention
 from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -46,6 +49,31 @@ def sampling_mesh(config: schema.DenoiserExperiment,
 def _with(config: schema.DenoiserExperiment, mesh: schema.Mesh
           ) -> schema.DenoiserExperiment:
   return dataclasses.replace(config, mesh=mesh)
+
+
+def check_context(config: schema.DenoiserExperiment,
+                  denoiser: denoiser_lib.Denoiser,
+                  mesh: jax.sharding.Mesh) -> None:
+  """Checks that a mesh's axis `context` cuts a stage's tokens and heads.
+
+  Raises:
+    UserError: If it does not.
+  """
+  parts = mesh_lib.num_context_parts(mesh)
+  if parts == 1:
+    return
+  latents = config.latents
+  grid = (latents.frames, latents.height // denoiser.patch,
+          latents.width // denoiser.patch)
+  ordered = fused_attention.token_order(
+      denoiser.attention_form, grid,
+      (denoiser.spatial_window, denoiser.spacetime_window))
+  columns = grid[1] * grid[2] if ordered else grid[2]
+  heads = denoiser.num_heads // mesh.shape['tensor']
+  if columns % parts or heads % parts:
+    raise errors.UserError(
+        f'mesh.context={parts} does not divide {columns} columns of tokens '
+        f'and {heads} heads; make it a divisor of {math.gcd(columns, heads)}')
 
 
 def weights_words(config: schema.DenoiserExperiment,

@@ -71,6 +71,7 @@ def _train(args: argparse.Namespace) -> None:
   options = dataclasses.replace(
       _loop_options(experiment), profile=args.profile,
       max_failures=args.max_failures, began=began)
+  meshes.check_training(experiment)
   mesh = meshes.mesh_of(experiment)
   if isinstance(experiment, schema.DenoiserExperiment):
     denoiser_runs.check_tokenizer(experiment, args.workdir)

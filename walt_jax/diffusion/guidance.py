@@ -69,6 +69,11 @@ class Guidance:
     return {name: scale for name, scale in named.items() if scale != 1}
 
   @property
+  def num_passes(self) -> int:
+    """Rows that the network sees of each row, if all conditions are given."""
+    return 1 + len(self.scales)
+
+  @property
   def shape(self) -> dict[str, float | str | tuple[float, float]]:
     """How the scales depend on the timestep; {} where they do not."""
     if self.schedule == 'power_cosine':

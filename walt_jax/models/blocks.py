@@ -18,6 +18,7 @@ from walt_jax.models import passes
 from walt_jax.models import projections as projections_lib
 from walt_jax.models import remat
 from walt_jax.models import tile_order
+from walt_jax.models import token_cuts
 from walt_jax.models import window_attention
 from walt_jax.models import windows
 
@@ -67,6 +68,12 @@ class LayerOptions:
   keeps_activation: bool
   dtype: jnp.dtype
   token_order: tile_order.TileOrder | None = None
+
+  @property
+  def rows(self) -> bool:
+    """Whether tokens are rows of one matrix in the form for TPUs; where they
+    are cut over devices, no such matrix is a part of each device's."""
+    return self.token_order is not None and not token_cuts.is_cut()
 
 
 class Linear(nn.Module):
@@ -190,7 +197,7 @@ class Layer(nn.Module):
     projections: dict[str, Any] = dict(
         width=options.width, num_heads=options.num_heads,
         use_qk_norm=options.use_qk_norm, form=options.attention_form,
-        flat=options.flat_products, rows=options.token_order is not None,
+        flat=options.flat_products, rows=options.rows,
         adds_bias=form == 'plain',
         order=options.token_order, dtype=options.dtype)
 
@@ -216,7 +223,7 @@ class Layer(nn.Module):
         x, branch, gate, mlp_shift, mlp_scale, dtype, form)
     branch = Mlp(options.mlp_width, options.activation, form, dtype,
                  options.flat_products, options.keeps_activation,
-                 options.token_order is not None, name='mlp')(y)
+                 options.rows, name='mlp')(y)
     x = passes.residual_sum(x, branch, mlp_gate, form)
     return nn.with_logical_constraint(x, TOKEN_AXES)
 

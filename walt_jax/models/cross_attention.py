@@ -3,6 +3,7 @@ import jax
 
 from walt_jax.models import branches
 from walt_jax.models import constants
+from walt_jax.models import token_cuts
 from walt_jax.models import window_projections
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -28,14 +29,20 @@ class CrossAttention(window_projections.WindowProjections):
           f'{num_texts} texts a row need {num_texts} frames and windows of '
           f'one frame; got {frames} frames and window {self.window}.')
     query_scale, key_scale = self.norm_scales()
-    text_key = constants.once(self, 'text_key', lambda: self.key(text))
-    text_value = constants.once(self, 'text_value', lambda: self.value(text))
+    text_key = constants.once(
+        self, 'text_key', lambda: token_cuts.shared(self.key(text)))
+    text_value = constants.once(
+        self, 'text_value', lambda: token_cuts.shared(self.value(text)))
 
     def attend(tokens, window, form):
-      return fused_attention.attend(
+      query, key, value = (
+          self.windowed(project(tokens), window, form)
+          for project in (self.query, self.key, self.value))
+      return self.at_tokens(fused_attention.attend(
           operands.Operands(
-              self.query(tokens), self.key(tokens), self.value(tokens),
+              query, key, value,
               query_scale, key_scale, text_key=text_key,
-              text_value=text_value, text_mask=text_mask), window, form)
+              text_value=text_value, text_mask=text_mask), window, form),
+                            window, form)
 
     return self.over_windows(x, attend, text.shape[2])

@@ -82,10 +82,14 @@ class WindowAttention(window_projections.WindowProjections):
       bias = ad_checkpoint.checkpoint_name(bias, remat.RELATIVE_BIAS)
 
     def attend(tokens, window, form):
-      return fused_attention.attend(
+      query, key, value = (
+          self.windowed(project(tokens), window, form)
+          for project in (self.query, self.key, self.value))
+      return self.at_tokens(fused_attention.attend(
           operands.Operands(
-              self.query(tokens), self.key(tokens), self.value(tokens),
-              query_scale, key_scale, bias, is_image), window, form)
+              query, key, value,
+              query_scale, key_scale, bias, is_image), window, form),
+                            window, form)
 
     return self.over_windows(x, attend)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from walt_jax.models import attention
 from walt_jax.models import branches
 from walt_jax.models import tile_order
+from walt_jax.models import token_cuts
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -43,11 +44,16 @@ class WindowProjections(attention.AttentionProjections):
     grid = (frames, rows, columns)
     window = self.order.extent(self.window) if self.order else self.window
     sizes = operands.Sizes(
-        grid, window, fused_attention.local_heads(self.num_heads),
+        grid, window, fused_attention.local_heads(
+            self.num_heads, columns, window[2]),
         self.width // self.num_heads, text_length, jnp.dtype(self.dtype).name)
     form = fused_attention.served(self.form, sizes)
     if fused_attention.reads_grid(form, sizes):
       return self.tokens(attend(x, window, form))
+    if token_cuts.is_cut():  # The plain form cuts out windows by itself.
+      plain = (fused_attention.PLAIN_FORM
+               if form in fused_attention.KERNEL_FORMS else form)
+      return self.tokens(attend(x, window, plain))
     tokens = windows.partition_windows(x, window)
     tokens = nn.with_logical_constraint(
         tokens, ('batch', 'windows', 'tokens', 'embed'))
@@ -55,3 +61,18 @@ class WindowProjections(attention.AttentionProjections):
     branch = self.tokens(context[:, :, 0])
     return dataclasses.replace(
         branch, values=windows.merge_windows(branch.values, window, grid))
+
+  def windowed(self, x: jax.Array, window: windows.Window, form: str
+               ) -> jax.Array:
+    """Heads [B, T, H, W, K, d] of tokens where windows of them are whole."""
+    return token_cuts.to_windows(x, _axes(x, window, form))
+
+  def at_tokens(self, context: jax.Array, window: windows.Window, form: str
+                ) -> jax.Array:
+    """What attention gave [B, T, H, W, K, d] where the tokens are."""
+    return token_cuts.to_tokens(context, _axes(context, window, form))
+
+
+def _axes(x: jax.Array, window: windows.Window, form: str) -> token_cuts.Axes:
+  return token_cuts.attention_axes(
+      x.shape[3], window[2], keeps_rows=form in fused_attention.KERNEL_FORMS)

@@ -1,4 +1,4 @@
-"""The device mesh: axes `data`, `fsdp` and `tensor`."""
+"""The device mesh: axes `data`, `fsdp` and `tensor`, and `context` if asked."""
 from collections.abc import Sequence
 import math
 
@@ -14,7 +14,8 @@ from walt_jax.core import host_memory
 AXES = ('data', 'fsdp', 'tensor')
 # Rows of a batch are spread over both of these.
 BATCH_AXES = ('data', 'fsdp')
-_AUTO = (AxisType.Auto,) * len(AXES)
+# Cuts the tokens of a row; only in a mesh where it is larger than 1.
+CONTEXT = 'context'
 
 
 def check_axes(data: int, fsdp: int, tensor: int) -> None:
@@ -48,6 +49,19 @@ def mesh_shape(
   return data, fsdp, tensor
 
 
+def without_context(num_devices: int, context: int) -> int:
+  """Devices that the other axes share.
+
+  Raises:
+    UserError: If `context` does not divide the devices.
+  """
+  if context < 1 or num_devices % context:
+    raise errors.UserError(
+        f'mesh.context={context} does not divide {num_devices} device(s); '
+        'make it a divisor of them')
+  return num_devices // context
+
+
 def _named(shape: tuple[int, int, int]) -> str:
   return ', '.join(f'mesh.{n}={s}' for n, s in zip(AXES, shape, strict=True))
 
@@ -63,6 +77,8 @@ def make_mesh(
     tensor: int = 1,
     devices: Sequence[jax.Device] | None = None,
     slices: int = -1,
+    *,
+    context: int = 1,
 ) -> jax.sharding.Mesh:
   """Returns a mesh of `devices` (default: all) with automatic axes.
 
@@ -78,25 +94,30 @@ def make_mesh(
     tensor: See `data`.
     devices: The devices; all by default.
     slices: Slices that these are of, see `by_slice`.
+    context: Devices that share the tokens of a row; the mesh has the axis where
+      it is larger than 1.
 
   Raises:
-    UserError: If the axes do not multiply to the number of devices, or `fsdp`
-      and `tensor` do not fit inside a slice.
+    UserError: If the axes do not multiply to the number of devices, or all but
+      `data` do not fit inside a slice.
   """
   devices = available() if devices is None else list(devices)
-  shape = mesh_shape(data, fsdp, tensor, len(devices))
+  shape = mesh_shape(data, fsdp, tensor, without_context(
+      len(devices), context))
   groups = by_slice(devices, slices)
   if shape[0] % len(groups):
     raise errors.UserError(
         f'{_named(shape)}: the devices are {len(groups)} slices of '
-        f'{len(groups[0])}, and mesh.fsdp and mesh.tensor stay inside one; '
+        f'{len(groups[0])}, and all axes but mesh.data stay inside one; '
         f'make mesh.data a multiple of {len(groups)}')
-  inside = (shape[0] // len(groups), *shape[1:])
+  inside = (shape[0] // len(groups), *shape[1:], *[context] * (context > 1))
+  axes = (*AXES, CONTEXT)[:len(inside)]
+  types = (AxisType.Auto,) * len(axes)
   # JAX knows how to lay axes on the links of one slice.
-  meshes = [jax.make_mesh(inside, AXES, axis_types=_AUTO, devices=one)
+  meshes = [jax.make_mesh(inside, axes, axis_types=types, devices=one)
             for one in groups]
   return jax.sharding.Mesh(
-      np.concatenate([one.devices for one in meshes]), AXES, axis_types=_AUTO)
+      np.concatenate([one.devices for one in meshes]), axes, axis_types=types)
 
 
 def by_slice(devices: Sequence[jax.Device], number: int = -1
@@ -153,6 +174,35 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   """Returns the sharding of arrays whose first axis is rows of the batch."""
   return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def drawn_rows(mesh: jax.sharding.Mesh, num_rows: int, num_passes: int
+               ) -> int:
+  """Rows of a batch that is drawn: `num_rows`, or more for whole shards.
+
+  Guidance makes several rows of each: where those are whole shards already,
+  as of one clip on two devices, none is added.
+
+  Args:
+    mesh: The mesh.
+    num_rows: Rows that are wanted.
+    num_passes: Rows that the network sees of each.
+  """
+  shards = num_batch_shards(mesh)
+  if num_rows < shards and num_rows * num_passes % shards == 0:
+    return num_rows
+  return -(-num_rows // shards) * shards
+
+
+def drawn_sharding(mesh: jax.sharding.Mesh, num_rows: int) -> NamedSharding:
+  """Where rows that are drawn lie: whole where they are no whole shards."""
+  whole = num_rows % num_batch_shards(mesh)
+  return replicated(mesh) if whole else batch_sharding(mesh)
+
+
+def num_context_parts(mesh: jax.sharding.Mesh) -> int:
+  """Returns into how many parts a row's tokens are cut."""
+  return mesh.shape.get(CONTEXT, 1)
 
 
 def num_batch_shards(mesh: jax.sharding.Mesh) -> int:

@@ -65,6 +65,8 @@ def topology_plan(
         "config key model.attention_form is 'cudnn', which cannot be traced "
         'without a GPU; plan with model.attention_form=auto')
   place = places.get(name)
+  if with_train_step:
+    meshes.check_training(config)
   mesh = meshes.mesh_of(config, place.devices, place.num_slices)
   run = absent_runs.absent_run(
       config, mesh, num_samples=num_samples, slices=place.num_slices)

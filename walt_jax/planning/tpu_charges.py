@@ -41,7 +41,8 @@ _PASSES = frozenset((
     'gather', 'scatter', 'reverse', 'iota', 'select', 'add', 'subtract',
     'multiply', 'divide', 'compare', 'and', 'or', 'xor', 'not', 'negate',
     'maximum', 'minimum', 'exponential', 'log', 'tanh', 'bitcast-convert',
-    'clamp', 'floor', 'ceil', 'shift-left', 'shift-right-logical',
+    'clamp', 'floor', 'ceil', 'round-nearest-even', 'shift-left',
+    'shift-right-logical',
     'shift-right-arithmetic', 'remainder', 'sign', 'abs', 'rsqrt', 'sqrt',
     'power', 'cosine', 'sine', 'is-finite', 'rng-bit-generator',
     'rng-get-and-update-state', 'exponential-minus-one', 'log-plus-one'))

@@ -116,7 +116,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
   """
   start = time.perf_counter()
   stage, plan = pipeline.stages[index], plan or pipeline.plan()
-  batch_size = _whole_shards(pipeline, min(batch_size, len(requests)))
+  batch_size = pipeline.drawn_rows(min(batch_size, len(requests)), settings)
   context = _Context(pipeline, stage, plan, given or [None] * len(requests))
   text = _Texts(pipeline, stage, requests, plan)
   labels = _label_ids(stage, requests)
@@ -143,7 +143,7 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
           low_res=None if low_res is None else jnp.asarray(
               low_res[rows, window]), **fields)
       drawn = np.asarray(draw(
-          params, *pipeline.spread((keys, conditioning)), level))
+          params, *pipeline.spread((keys, conditioning), batch_size), level))
       latents[first:first + count, window] = drawn[:count]
       if window + 1 < plan.num_windows:
         context.extend(drawn)
@@ -151,11 +151,6 @@ def run_stage(pipeline: pipeline_lib.Pipeline, index: int,
   return StageOutput(
       latents, plan, context.blend, context.kept,
       time.perf_counter() - start, draw.compile_seconds - compiling)
-
-
-def _whole_shards(pipeline: pipeline_lib.Pipeline, batch_size: int) -> int:
-  """The batch that the mesh makes of one: every shard has as many rows."""
-  return -(-batch_size // pipeline.num_shards) * pipeline.num_shards
 
 
 def decode(pipeline: pipeline_lib.Pipeline, output: StageOutput,

@@ -169,7 +169,9 @@ class Pipeline:
   def codec(self) -> compiled_tokenizer.Codec:
     """The compiled tokenizer."""
     return compiled_tokenizer.Codec(
-        self.tokenizer, self.chunks, devices=self._devices)
+        self.tokenizer, self.chunks, devices=self._devices,
+        prefer_height=(self.mesh is not None
+                       and mesh_lib.num_context_parts(self.mesh) > 1))
 
   @property
   def _devices(self) -> tuple[jax.Device, ...]:
@@ -178,16 +180,19 @@ class Pipeline:
       return ()
     return tuple(self.mesh.local_devices)
 
-  @property
-  def num_shards(self) -> int:
-    """Parts that the rows of a batch are cut into."""
-    return 1 if self.mesh is None else mesh_lib.num_batch_shards(self.mesh)
+  def drawn_rows(self, num_rows: int, settings: StageSettings) -> int:
+    """Rows that are drawn for so many that are wanted."""
+    if self.mesh is None:
+      return num_rows
+    return mesh_lib.drawn_rows(
+        self.mesh, num_rows, settings.guidance.num_passes)
 
-  def spread(self, rows: Any) -> Any:
+  def spread(self, rows: Any, num_rows: int) -> Any:
     """Puts arrays of a batch where its rows are computed."""
     if self.mesh is None or self.mesh.size == 1:
       return rows
-    return jax.device_put(rows, mesh_lib.batch_sharding(self.mesh))
+    return jax.device_put(
+        rows, mesh_lib.drawn_sharding(self.mesh, num_rows))
 
   def with_base(self, base: TrainedStage) -> 'Pipeline':
     """The same programs with other weights of the base."""

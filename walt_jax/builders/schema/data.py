@@ -26,11 +26,14 @@ class Mesh:
     slices: Number of groups of devices with fast links inside, between which
       there is a slow network: slices of TPUs, nodes of GPUs. `data` goes over
       them. -1: what the devices say.
+    context: Number of devices that share the tokens of each row, in sampling
+      alone: a clip then takes less time, and not only a batch of them.
   """
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
   slices: int = -1
+  context: int = 1
 
   def __post_init__(self):
     mesh_lib.check_axes(self.data, self.fsdp, self.tensor)
@@ -38,6 +41,8 @@ class Mesh:
       raise ValueError(
           f'slices={self.slices}; give a positive number, or -1 for what the '
           'devices say.')
+    if self.context < 1:
+      raise ValueError(f'context={self.context}; give a positive number.')
 
 
 @dataclasses.dataclass(frozen=True)

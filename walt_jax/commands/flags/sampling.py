@@ -28,8 +28,9 @@ def add_mesh(parser: Any) -> None:
   """Adds the mesh that stages draw on."""
   parser.add_argument(
       '--mesh', type=values.mesh, metavar='fsdp=8[,..]',
-      help='sizes of the axes data, fsdp and tensor, as in a config (data=-1 '
-      "if left out: all other devices); by default the base run's own")
+      help='sizes of the axes data, fsdp, tensor and context, as in a config '
+      "(data=-1 if left out: all other devices); by default the base run's "
+      'own. context=4 has four devices share each clip')
 
 
 def add(parser: Any) -> None:

@@ -12,7 +12,8 @@ from walt_jax.core import profile_request
 from walt_jax.core import seeds
 
 Value = TypeVar('Value')
-_AXES = ('data', 'fsdp', 'tensor')  # Of `parallel.mesh`, without its imports.
+# Of `parallel.mesh`, without its imports.
+_AXES = ('data', 'fsdp', 'tensor', 'context')
 
 
 def positive_int(text: str) -> int:

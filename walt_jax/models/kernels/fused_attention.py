@@ -19,6 +19,7 @@ from walt_jax.models import attention
 from walt_jax.models import mesh_axes
 from walt_jax.models import remat
 from walt_jax.models import tile_order
+from walt_jax.models import token_cuts
 from walt_jax.models import windows
 from walt_jax.models.kernels import operands as operands_lib
 from walt_jax.models.kernels import tpu_layout
@@ -90,12 +91,19 @@ def token_order(form: str, grid: windows.Window,
   return tile_order.tile_order(grid, extents)
 
 
-def local_heads(num_heads: int) -> int:
-  """Heads of one device, of the mesh that is active if any."""
+def local_heads(num_heads: int, columns: int, window_columns: int) -> int:
+  """Heads of one device in windows, of the mesh that is active if any.
+
+  Args:
+    num_heads: Heads of all devices.
+    columns: Columns of the grid.
+    window_columns: Columns of a window.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return num_heads
-  _, heads = _cuts(mesh, 0, num_heads)
+  axes = token_cuts.attention_axes(columns, window_columns)
+  heads = _cut(mesh, axes[-1], num_heads)
   return num_heads // _parts(mesh, heads)
 
 
@@ -126,7 +134,7 @@ def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
 
   # Shards are of [K d]: a TPU would lay the shards of [K, d] out as such, and
   # pad each head to 128 lanes.
-  specs = _specs(operands, mesh)
+  specs = _specs(operands, window, mesh)
   context = jax.shard_map(
       on_shard, in_specs=(specs,), out_specs=specs.query,
       axis_names=mesh_axes.free(mesh), check_vma=False)(
@@ -216,11 +224,16 @@ def _backward(window, form, residuals, cotangent):
 _fused.defvjp(_forward, _backward)
 
 
-def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
-  """The cut of each operand: rows over the batch's axes, heads over theirs."""
-  batch, heads = _cuts(
-      mesh, operands.query.shape[0], operands.query.shape[-2])
-  tokens = P(batch, None, None, None, heads)
+def _specs(operands: Operands, window: windows.Window,
+           mesh: jax.sharding.AbstractMesh) -> Operands:
+  """The cut of each operand: rows over the batch's axes, heads over theirs,
+  and columns over theirs where windows stay whole."""
+  rows, columns, num_heads = (operands.query.shape[i] for i in (0, 3, 4))
+  axes = token_cuts.attention_axes(columns, window[2])
+  batch = _cut(mesh, 'batch', rows)
+  place = _cut(mesh, axes[3], columns)
+  heads = _cut(mesh, axes[4], num_heads)
+  tokens = P(batch, None, None, place, heads)
   text = P(batch, None, None, heads)
   specs: Any = (
       tokens, tokens, tokens, P(None), P(None), P(heads, None, None), P(batch),
@@ -230,12 +243,11 @@ def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
       for x, spec in zip(operands, specs, strict=True)))
 
 
-def _cuts(mesh: jax.sharding.AbstractMesh, batch: int, heads: int
-          ) -> list[str | tuple[str, ...] | None]:
-  """Mesh axes of rows and heads; what they do not divide is left whole."""
-  names = nn.logical_to_mesh_axes(('batch', 'heads'))
-  return [name if size % _parts(mesh, name) == 0 else None
-          for name, size in zip(names, (batch, heads), strict=True)]
+def _cut(mesh: jax.sharding.AbstractMesh, axis: str | None, size: int
+         ) -> str | tuple[str, ...] | None:
+  """Mesh axes that cut a logical axis; what they do not divide stays whole."""
+  name = nn.logical_to_mesh_axes((axis,))[0]
+  return name if size % _parts(mesh, name) == 0 else None
 
 
 def _parts(
