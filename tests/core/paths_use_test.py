@@ -16,6 +16,7 @@ LOCAL = {
     'commands/plan.py': 'asked of local paths alone',
     'core/fetched.py': 'the folder of local copies',
     'core/files.py': 'temporary files; branches for buckets come first',
+    'core/host_memory.py': 'files of the kernel',
     'core/mirror.py': 'the local side of a mirror',
     'core/paths.py': 'makes all others',
     'core/program_cache.py': 'compiled programs stay on the machine',
