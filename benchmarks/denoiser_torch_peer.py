@@ -125,11 +125,14 @@ def main():
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+
+  def wait():
     if device == 'cuda':
       torch.cuda.synchronize()
 
   began = time.perf_counter()
   step()
+  wait()
   compile_seconds = time.perf_counter() - began
   if device == 'cuda':
     torch.cuda.reset_peak_memory_stats()
@@ -138,7 +141,7 @@ def main():
       torch=torch.__version__, compile_seconds=round(compile_seconds, 1),
       parameters=sum(p.numel() for p in model.parameters()),
       peak_bytes=(torch.cuda.max_memory_allocated() if device == 'cuda'
-                  else None)), step)
+                  else None)), step, wait=wait)
 
 
 if __name__ == '__main__':

@@ -88,6 +88,30 @@ def _h100_train_step(result: Any) -> Iterable[Cells]:
            f'{row["temporaries_GiB"]:.1f}')
 
 
+def _h200_train_step(result: Any) -> Iterable[Cells]:
+  for when in ('before', 'after'):
+    found = result['rows'][when]
+    found = found.get('train_l_and_twin', found)
+    for who, name in (('twin', 'PyTorch twin'), ('ours', 'walt_jax')):
+      row = found[who]
+      each = row.get('each', row)['ms']
+      together = f'{row["ms"]:.1f}' if 'each' in row else ''
+      yield (name, when, f'{each:.1f}', together,
+             '1' if who == 'twin' else f'{found["speed_of_twin"]:.2f}',
+             f'{row["peak_bytes"] / 2**30:.1f}')
+
+
+def _h200_kernels(result: Any) -> Iterable[Cells]:
+  for window, choices in result['rows']['microseconds'].items():
+    for choice, row in choices.items():
+      kernels = {key: value for key, value in row.items()
+                 if key not in ('rest', 'error', 'refused')}
+      if kernels:
+        yield (window, re.sub("[{}']", '', choice), ', '.join(
+            f'{name.removeprefix("window_attention_")} {value:.0f}'
+            for name, value in kernels.items()))
+
+
 def _tiling(result: Any) -> Iterable[Cells]:
   for run in result['runs']:
     overlaps = [run[f'blend_{overlap}'] for overlap in (1, 2, 4, 8)]
@@ -234,6 +258,12 @@ TABLES = (
           ('attention', 'kept for the gradient', 'layers unrolled',
            'self-conditioning', 'ms a step', "of the twin's speed",
            'temporaries, GiB'), _h100_train_step),
+    Table('h200_train_step', 'training.md', 'h200.json',
+          ('who', 'kernels', 'ms a step, each waited for', 'six together',
+           "of the twin's speed", 'peak, GiB'), _h200_train_step),
+    Table('h200_kernels', 'training.md', 'h200.json',
+          ('window', 'tiles, warps (forward, keys, queries)',
+           'us of a layer by kernel'), _h200_kernels),
     Table('super_resolution', 'sampling.md', 'super_resolution.json',
           ('stage', 'input', 'method', 'PSNR, dB', 'perceptual', 'FVD'),
           _upscaling),

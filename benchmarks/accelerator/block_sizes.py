@@ -2,7 +2,7 @@
 
   python -m benchmarks.accelerator.block_sizes --size l
 
-Each choice differs in one thing from what the kernels take by default. Prints a
+Prints a
 row with the microseconds of every kernel by choice, from the profiler; a choice
 that does not compile says why.
 """
@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 import contextlib
+import dataclasses
 import json
 from typing import Any
 from unittest import mock
@@ -20,40 +21,63 @@ import jax.numpy as jnp
 from benchmarks.accelerator import kernels
 from benchmarks.accelerator import profiles
 from benchmarks.accelerator import programs
+from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import gpu_windows
 from walt_jax.models.kernels import passes_gpu
 from walt_jax.models.kernels import window_attention_gpu
 
 _STEPS = 3
-_OURS = ('window_attention', 'sum', 'norm', 'gelu')
-_OTHER_WARPS = dict(forward=(8,), backward_keys=(4,), backward_queries=(4, 16))
-_PASSES = tuple(dict(MAX_TOKENS=tokens, WARPS=warps)
-                for tokens, warps in ((10, 4), (20, 4), (80, 4), (40, 2),
-                                      (40, 8)))
+_OURS = ('window_attention_forward', 'window_attention_backward_keys',
+         'window_attention_backward_queries', 'sum_norm_backward', 'sum_norm',
+         'gelu_backward')
+# Tiles of a problem; warps and stages of the forward and backward kernels. A
+# choice of every kernel at once, each of which is timed by itself.
+_ATTENTION = (
+    dict(),
+    dict(tile=64, keys=64, keys_queries=32, queries=32, warps=(4, 4, 4),
+         stages=2),
+    dict(tile=64, keys=64, keys_queries=64, queries=64, warps=(8, 4, 4),
+         stages=2),
+    dict(tile=64, keys=64, keys_queries=64, queries=64, warps=(4, 4, 8),
+         stages=3),
+    dict(tile=128, keys=128, keys_queries=64, queries=64, warps=(8, 8, 8),
+         stages=2),
+    dict(tile=128, keys=64, keys_queries=128, queries=128, warps=(8, 8, 8),
+         stages=3, keep=False),
+    dict(tile=64, keys=64, keys_queries=32, queries=64, warps=(4, 4, 4),
+         stages=4, keep=False),
+    dict(tile=64, keys=128, keys_queries=32, queries=32, warps=(4, 8, 2),
+         stages=3, keep=True),
+)
+_PASSES = tuple(
+    dict(MAX_TOKENS=tokens, ROWS=rows, WARPS=warps)
+    for tokens, rows, warps in (
+        (40, 1, 4), (40, 1, 1), (40, 4, 4), (40, 2, 8), (40, 4, 8), (20, 4, 4),
+        (16, 4, 4), (16, 2, 2), (80, 4, 8), (64, 8, 8)))
 
 
 def attention_choices() -> Iterator[tuple[str, dict[str, Any]]]:
   """(name, attributes of the module), the default first."""
-  launches = window_attention_gpu.LAUNCHES
-  yield 'default', {}
-  for kernel, numbers in _OTHER_WARPS.items():
-    for number in numbers:
-      yield f'{kernel}: {number} warps', dict(LAUNCHES=launches | {
-          kernel: gpu_windows.Launch(number)})
-  for stages in (1, 3, 4):
-    yield f'{stages} stages', dict(LAUNCHES={
-        kernel: gpu_windows.Launch(launch.num_warps, stages)
-        for kernel, launch in launches.items()})
-  for tile in (32, 128):
-    yield f'tiles of {tile}', dict(TILE=tile)
-  yield 'keys not kept', dict(MAX_KEPT_BYTES=0)
+  for tiles in _ATTENTION:
+    yield str(tiles or 'default'), _choice(**tiles) if tiles else {}
+
+
+def _choice(warps: tuple[int, int, int], stages: int, **tiles: Any
+            ) -> dict[str, Any]:
+  forward, keys, queries = (
+      gpu_windows.Launch(number, stages) for number in warps)
+  make = window_attention_gpu.make_problem
+  return dict(
+      make_problem=lambda *given: dataclasses.replace(make(*given), **tiles),
+      LAUNCHES=dict(forward=forward, forward_long=forward, backward_keys=keys,
+                    backward_keys_wide=keys, backward_queries=queries))
 
 
 def pass_choices() -> Iterator[tuple[str, dict[str, Any]]]:
   """(name, attributes of the module), the default first."""
   yield 'default', {}
   for choice in _PASSES:
-    yield (f'{choice["MAX_TOKENS"]} tokens, {choice["WARPS"]} warps', choice)
+    yield ', '.join(f'{key} {value}' for key, value in choice.items()), choice
 
 
 def attention_program(size: programs.Size, window: tuple[int, int, int],
@@ -93,13 +117,16 @@ def pass_program(size: programs.Size, interpret: bool
 
 
 def sweep(module: Any, choices: Iterator[tuple[str, Mapping[str, Any]]],
-          make: Callable[[], tuple[Callable, Any]]) -> dict[str, Any]:
+          make: Callable[[], tuple[Callable, Any]],
+          plain: Callable | None = None) -> dict[str, Any]:
   """Times a program with each choice of a module's attributes.
 
   Args:
     module: Where the attributes are.
     choices: Names and attributes.
     make: Makes the program, not yet jitted, and its inputs.
+    plain: The same without kernels, to hold results against; None: the first
+      choice.
   """
   lowered, inputs = {}, None
   for name, attributes in choices:
@@ -113,8 +140,9 @@ def sweep(module: Any, choices: Iterator[tuple[str, Mapping[str, Any]]],
   with futures.ThreadPoolExecutor() as pool:
     compiled = dict(zip(lowered, pool.map(compiles, lowered.values()),
                         strict=True))
+  truth = (jax.jit(plain) if plain else next(iter(compiled.values())))(inputs)
   return {name: found if isinstance(found, dict) else _try(
-      lambda f=found: _kernel_times(f, inputs))
+      lambda f=found: _kernel_times(f, inputs, truth))
           for name, found in compiled.items()}
 
 
@@ -123,18 +151,26 @@ def _try(run: Callable[[], Any]) -> Any:
   try:
     return run()
   except Exception as e:  # A compiler's refusals have many types.
-    return dict(error=f'{type(e).__name__}: {e}'[:200])
+    return dict(refused=f'{type(e).__name__}: {e}'[:200])
 
 
-def _kernel_times(compiled: Callable, inputs: Any) -> dict[str, float]:
-  """Microseconds by kernel, with all others as 'rest'."""
+def _kernel_times(compiled: Callable, inputs: Any, truth: Any
+                  ) -> dict[str, float]:
+  """Microseconds by kernel, all others as 'rest'; 'error' against `truth`.
+
+  The latter is the largest of all results, as a share of root mean squares.
+  """
   run = lambda: jax.block_until_ready(compiled(inputs))
-  run()
+  norm = lambda x: jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum())
+  errors = jax.tree.map(
+      lambda a, b: float(norm(a.astype(jnp.float32) - b) / norm(b)), run(),
+      truth)
   found: dict[str, float] = {}
   for name, seconds in profiles.measure(run, _STEPS, kernels=True).items():
-    key = name if name.startswith(_OURS) else 'rest'
+    key = next((one for one in _OURS if name.startswith(one)), 'rest')
     found[key] = found.get(key, 0.0) + 1e6 * seconds
-  return {name: round(value, 1) for name, value in sorted(found.items())}
+  return {name: round(value, 1) for name, value in sorted(found.items())} | (
+      dict(error=max(jax.tree.leaves(errors))))
 
 
 def main() -> None:
@@ -147,7 +183,8 @@ def main() -> None:
   interpret = args.form != 'fused_gpu'
   rows = {name: sweep(
       window_attention_gpu, attention_choices(),
-      lambda window=window: attention_program(size, window, args.form))
+      lambda window=window: attention_program(size, window, args.form),
+      kernels.results(fused_attention.PLAIN_FORM, window))
           for name, window in kernels.windows_of(size).items()}
   rows['passes'] = sweep(passes_gpu, pass_choices(),
                          lambda: pass_program(size, interpret))

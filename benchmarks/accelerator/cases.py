@@ -25,7 +25,7 @@ _REMAT = 'matmuls'  # Of configs/ucf101.py:l.
 # Attention worth a comparison, and kernels to hold against the plain form.
 _OTHER_ATTENTION = dict(cpu=(), gpu=('cudnn', 'xla'), tpu=('xla',))
 _KERNELS = dict(cpu=None, gpu='fused_gpu', tpu='fused_tpu')
-_ROUNDS, _STEPS = 3, 6  # Of each program in turns.
+_ROUNDS, _STEPS = 5, 6  # Of each program in turns.
 _MAX_ERROR = 1500
 
 
@@ -124,7 +124,7 @@ def _alone(place: Place, *arguments: str) -> Row:
   child = _child(place, *arguments)
   try:
     ready = child.ask()
-    times = turns.in_turns(dict(one=child), rounds=2, steps=_STEPS)['one']
+    times = turns.in_turns(dict(one=child), rounds=3, steps=_STEPS)['one']
     return _with_rate(ready | times)
   finally:
     child.close()

@@ -33,8 +33,8 @@ def parse_form(text: str) -> programs.Form:
 
 def train(size: programs.Size, form: programs.Form) -> None:
   """Serves the train step."""
-  run, ready, _, _ = _train_step(size, form)
-  turns.serve(ready, run)
+  run, wait, ready, _, _ = _train_step(size, form)
+  turns.serve(ready, run, wait=wait)
 
 
 def profile(size: programs.Size, form: programs.Form,
@@ -46,7 +46,12 @@ def profile(size: programs.Size, form: programs.Form,
     form: Its form.
     keep: Folder for the program's text and the times of all instructions.
   """
-  run, ready, traced, text = _train_step(size, form)
+  step, wait, ready, traced, text = _train_step(size, form)
+
+  def run():
+    step()
+    wait()
+
   run()
   measured = profiles.measure(run, _PROFILED_STEPS)
   if keep:
@@ -60,8 +65,9 @@ def profile(size: programs.Size, form: programs.Form,
 
 
 def _train_step(size: programs.Size, form: programs.Form
-                ) -> tuple[Callable[[], None], dict[str, Any], Any, str]:
-  """The step, what is known of it, and its program, traced and compiled."""
+                ) -> tuple[Callable[[], None], Callable[[], None],
+                           dict[str, Any], Any, str]:
+  """The step, how to wait for it, what is known, and the program twice."""
   program = programs.train_program(size, form)
   state = program.init(jax.random.key(0))
   held, key = jnp.zeros((), bool), jax.random.key(2)
@@ -71,15 +77,17 @@ def _train_step(size: programs.Size, form: programs.Form
   step = traced.lower().compile()
   seconds = time.perf_counter() - began
   state, held, metrics = step(state, held, batch, key)
-  loss, current = float(metrics['loss']), [state, held]
+  loss, current = float(metrics['loss']), [state, held, metrics]
 
   def run():
-    current[0], current[1], found = step(*current, batch, key)
-    jax.block_until_ready((current[0], found))
+    current[:] = step(*current[:2], batch, key)
+
+  def wait():
+    jax.block_until_ready(current)
 
   ready = _ready(step, seconds) | dict(
       flops=program.flops, loss=loss, failed=bool(held))
-  return run, ready, traced, step.as_text()
+  return run, wait, ready, traced, step.as_text()
 
 
 def sample(size: programs.Size, form: programs.Form, steps: int,

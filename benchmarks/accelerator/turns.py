@@ -91,21 +91,32 @@ class Child:
 
 
 def serve(ready: dict[str, Any], run: Callable[[], Any],
-          clock: Callable[[], float] = time.perf_counter) -> None:
+          clock: Callable[[], float] = time.perf_counter,
+          wait: Callable[[], Any] | None = None) -> None:
   """The child's side: prints `ready`, then times runs for each line it reads.
 
   Args:
     ready: What is known before the first timing.
-    run: One step; it returns when the device has done it.
+    run: One step; it returns when the device has done it, unless `wait` does.
     clock: Seconds; `time.process_time` where others share the cores.
+    wait: Returns when the device has done all steps. Then the steps of a line
+      are timed together, as a training loop runs them, and count as one
+      measurement: their mean.
   """
   print(json.dumps(ready), flush=True)
   for line in sys.stdin:
-    times = []
-    for _ in range(int(line)):
+    times, steps = [], int(line)
+    if wait:
       began = clock()
-      run()
-      times.append(1e3 * (clock() - began))
+      for _ in range(steps):
+        run()
+      wait()
+      times.append(1e3 * (clock() - began) / steps)
+    else:
+      for _ in range(steps):
+        began = clock()
+        run()
+        times.append(1e3 * (clock() - began))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB.
     print(json.dumps(dict(ms=times, peak_mib=peak / 1024)), flush=True)
 
@@ -135,7 +146,7 @@ def in_turns(children: dict[str, Child], *, rounds: int, steps: int
 
 
 def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
-  """Median and quartiles of times, and how many they are of."""
+  """Median and quartiles of measurements, and how many they are of."""
   low, middle, high = statistics.quantiles(milliseconds, n=4)
   return dict(ms=round(middle, 3), ms_quartiles=[round(low, 3), round(high, 3)],
-              steps=len(milliseconds))
+              measurements=len(milliseconds))

@@ -123,7 +123,7 @@ class TurnsTest(absltest.TestCase):
     times = turns.in_turns(children, rounds=2, steps=3)
     for ms in (2, 3):
       self.assertEqual(times[str(ms)], dict(
-          ms=ms, ms_quartiles=[ms, ms], steps=6))
+          ms=ms, ms_quartiles=[ms, ms], measurements=6))
 
   def test_a_child_that_ends_says_why(self):
     child = self.child('import sys; sys.exit("no such device")')

@@ -88,18 +88,19 @@ class KernelsTest(parameterized.TestCase):
       self.assertLess(largest_error(x, found[name]), 1e-5, name)
 
   @parameterized.parameters(
-      # A long window; wide heads, and a last tile that is not full.
-      dict(grid=(5, 4, 4), window=(5, 4, 4), width=16),
-      dict(grid=(1, 5, 15), window=(1, 5, 15), width=24),
+      # A long window; a wide head, and a last tile that is not full.
+      (dict(grid=(5, 4, 4), window=(5, 4, 4), width=16), (64, 32, 16, 32)),
+      (dict(grid=(1, 5, 15), window=(1, 5, 15), width=24), (32, 32, 16, 16)),
   )
-  def test_halves_of_tiles_change_nothing(self, **case):
+  def test_other_tiles_change_nothing(self, case, tiles):
     operands = make(**case, batch=2, heads=1)
     expected = run('xla', operands, case['window'])
     with mock.patch.multiple(
-        window_attention_gpu, TILE=32, WHOLE_HEAD=16, WHOLE_LENGTH=64):
+        window_attention_gpu, TILE=32, LONG_TILE=64, SHORT=64, WHOLE_HEAD=16):
       problem = window_attention_gpu.make_problem(
           operands, case['window'], True)
-      self.assertEqual((problem.tile, problem.queries), (32, 16))
+      self.assertEqual((problem.tile, problem.keys, problem.keys_queries,
+                        problem.queries), tiles)
       found = run(FORM, operands, case['window'])
     for name, x in expected.items():
       self.assertLess(largest_error(x, found[name]), 1e-5, name)
@@ -138,25 +139,16 @@ class SizesTest(parameterized.TestCase):
                      list(gpu_tiles.head_pieces(head_dim)))
 
   @parameterized.parameters(
-      # The programs of one share fill multiprocessors badly; two fill 97%.
-      (32, 16 * 4, 16),
-      (32, 16 * 5, 4),
-      (1, 64, 1),
-  )
-  def test_shares_of_rows_keep_the_multiprocessors_busy(
-      self, batch, programs, rows):
-    self.assertEqual(
-        window_attention_gpu.rows_of_program(batch, programs), rows)
-
-  @parameterized.parameters(
       ((1, 16, 16), 64, 'bfloat16', None),
       ((5, 8, 8), 64, 'float32', None),
       ((1, 16, 28), 64, 'bfloat16', None),
       ((5, 8, 14), 64, 'bfloat16', None),
       ((5, 8, 8), 72, 'bfloat16', None),
-      ((1, 16, 16), 88, 'bfloat16', 'width 88'),
-      ((5, 8, 14), 72, 'bfloat16', 'heads of width 72'),
-      ((1, 32, 32), 64, 'bfloat16', '1024 tokens'),
+      ((1, 16, 16), 88, 'bfloat16', None),
+      ((1, 16, 16), 112, 'bfloat16', 'width 112'),
+      ((5, 8, 14), 72, 'bfloat16', None),
+      ((1, 32, 32), 64, 'bfloat16', None),
+      ((1, 40, 32), 64, 'bfloat16', '1280 tokens'),
       ((1, 16, 16), 160, 'bfloat16', 'width 160'),
       ((1, 16, 16), 64, 'float16', 'float16'),
   )

@@ -1,7 +1,7 @@
 """What the Triton kernels of window attention have in common.
 
-Products of queries and keys start from the bias, which arrives divided by the
-scale of the logits; weights are `exp2(scale * log2(e) * (product - ..))`.
+Logits are in base two: the bias arrives multiplied by log2(e), and weights are
+`exp2(logits - ..)`.
 """
 import dataclasses
 
@@ -33,10 +33,10 @@ class Problem:
 
   Attributes:
     geometry: The windows.
-    tile: Queries and keys of a tile.
-    keys: Keys of a tile of the `keys` kernel: each reads all queries.
-    queries: Queries of a program of the `queries` kernel, which holds the
-      gradient of their bias.
+    tile: Queries and keys of a tile of the forward kernel.
+    keys: Keys of a tile of the backward kernels.
+    keys_queries: Queries of such a tile of the `keys` kernel.
+    queries: Queries of such a tile of the `queries` kernel.
     use_qk_norm: Whether queries and keys pass LayerNorm first.
     use_bias: Whether a bias is added to the logits.
     use_identity: Whether rows of the batch may be marked as images.
@@ -47,6 +47,7 @@ class Problem:
   geometry: gpu_tiles.Geometry
   tile: int
   keys: int
+  keys_queries: int
   queries: int
   use_qk_norm: bool
   use_bias: bool
@@ -82,26 +83,6 @@ def each_tile(geometry, size, run):
   jax.lax.fori_loop(0, geometry.num_tiles(size), step, 0)
 
 
-def apart(hide, number, compute, like):
-  """`compute()`, hidden from the products that take its results if `hide`.
-
-  Triton gives every warp rows of its own where one product enters another. If
-  there are fewer rows than warps have use for, half of the warps would repeat
-  what the others do. Triton does not see them through a condition.
-
-  Args:
-    hide: Whether to.
-    number: A loop's index, not negative.
-    compute: Returns a tuple of arrays.
-    like: (rows, columns, type) of each of them.
-  """
-  if not hide:
-    return compute()
-  nothing = lambda: jax.tree.map(
-      lambda x: jnp.zeros(like[:2], like[2]), jax.eval_shape(compute))
-  return jax.lax.cond(number >= 0, compute, nothing)
-
-
 def unless_image(problem, refs, run, run_image):
   """Runs one of two: the latter where the program's row is an image."""
   if not problem.use_identity:
@@ -110,20 +91,34 @@ def unless_image(problem, refs, run, run_image):
   jax.lax.cond(refs.identity[...] == 0, run, run_image)
 
 
-def products(problem, a, b, bias_ref, rows, columns):
-  """Logits over their scale [rows, columns]; -inf at columns not real."""
-  out = gpu_tiles.dot_columns(a, b)
+def logits(problem, a, b, bias_ref, rows, columns):
+  """Logits in base two [rows, columns]; -inf at columns not real.
+
+  The bias is no sum that the product starts from: Triton fetches it early
+  only where it is added after.
+  """
+  out = gpu_tiles.dot_columns(a, b) * problem.log2_scale
   if problem.use_bias:
-    at = bias_ref.at[rows.tokens[:, None], columns.tokens[None]]
-    real = real_pairs(rows, columns)
-    bias = plgpu.load(at, mask=real, other=None if real is None else 0.)
-    out = out + bias.astype(jnp.float32)
+    out = out + load_pairs(bias_ref, rows, columns).astype(jnp.float32)
   if columns.real is not None:
     out = jnp.where(columns.real[None], out, -jnp.inf)
   return out
 
 
-def real_pairs(rows, columns):
+def load_pairs(ref, rows, columns):
+  """Reads [rows, columns] of a table [L, L]; zero where not real."""
+  real = _real_pairs(rows, columns)
+  return plgpu.load(ref.at[rows.tokens[:, None], columns.tokens[None]],
+                    mask=real, other=None if real is None else 0.)
+
+
+def store_pairs(ref, rows, columns, values):
+  """Writes [rows, columns] of a table [L, L]."""
+  plgpu.store(ref.at[rows.tokens[:, None], columns.tokens[None]],
+              values.astype(ref.dtype), mask=_real_pairs(rows, columns))
+
+
+def _real_pairs(rows, columns):
   """Mask of [rows, columns], or None if all are real."""
   if rows.real is None and columns.real is None:
     return None
@@ -132,9 +127,9 @@ def real_pairs(rows, columns):
   return every(rows)[:, None] & every(columns)[None]
 
 
-def row_values(ref, rows, other, lead=()):
+def row_values(ref, rows, other):
   """[rows] float32 of one window and head, `other` at rows not real."""
-  at = ref.at[(*lead, rows.tokens)]
+  at = ref.at[rows.tokens]
   if rows.real is None:
     return plgpu.load(at)
   return plgpu.load(at, mask=rows.real, other=other)

@@ -9,6 +9,7 @@ row of sums a program.
 Arrays are [G, R, D] with one set of vectors [G, D] a group of R tokens.
 """
 from collections.abc import Callable, Sequence
+import math
 
 import jax
 from jax.experimental import pallas as pl
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 EPSILON = 1e-6  # As `attention.NORM_EPSILON`.
 MAX_TOKENS = 40  # Of a program: a row of sums is kept for so many tokens.
 HIDDEN_COLUMNS = 1024  # Of the MLP's hidden layer, in one program.
+ROWS = 2  # Tokens that a program takes at once.
 # Of a program with so many columns at most, and of a wider one.
 WARPS, WIDE_WARPS = 4, 8
 _GELU_SCALE = 0.7978845608028654  # sqrt(2 / pi).
@@ -60,17 +62,17 @@ def _name(inputs: Arrays, normed: str) -> str:
                   if key in inputs)
 
 
-def _sum_norm(rows, vectors, width, row):
-  x = _load(rows['x'], row, width)
-  if 'y' in rows:
-    y = _load(rows['y'], row, width)
-    x = (x + vectors['gate'] * y).astype(rows['x'].dtype)
-    _store(rows['sum'], row, width, x)
+def _sum_norm(refs, vectors, width, rows):
+  loaded = _load_all(refs, ('x', 'y'), rows, width)
+  x = loaded['x']
+  if 'y' in loaded:
+    x = (x + vectors['gate'] * loaded['y']).astype(refs['x'].dtype)
+    _store(refs['sum'], rows, width, x)
     x = x.astype(jnp.float32)
-  if 'norm' in rows:
+  if 'norm' in refs:
     normal, _ = _normalise(x, width)
     scale = 1 + vectors['scale']
-    _store(rows['norm'], row, width, normal * scale + vectors['shift'])
+    _store(refs['norm'], rows, width, normal * scale + vectors['shift'])
   return ()
 
 
@@ -100,21 +102,22 @@ def sum_norm_backward(inputs: Arrays, *, interpret: bool) -> Arrays:
       outputs, sums, interpret)
 
 
-def _sum_norm_backward(rows, vectors, width, row):
-  d_x, sums = _load(rows['d_sum'], row, width), ()
-  if 'd_norm' in rows:
-    normal, inverse = _normalise(_load(rows['x'], row, width), width)
-    d_norm = _load(rows['d_norm'], row, width)
+def _sum_norm_backward(refs, vectors, width, rows):
+  loaded = _load_all(refs, ('d_sum', 'x', 'd_norm', 'y'), rows, width)
+  d_x, sums = loaded['d_sum'], ()
+  if 'd_norm' in loaded:
+    normal, inverse = _normalise(loaded['x'], width)
+    d_norm = loaded['d_norm']
     sums += (d_norm, d_norm * normal)
     slope = d_norm * (1 + vectors['scale'])
     along = _mean(slope * normal, width)
     d_x += _real((slope - _mean(slope, width) - normal * along) * inverse,
                  width)
-    _store(rows['d_x'], row, width, d_x)
-  if 'd_y' in rows:
+    _store(refs['d_x'], rows, width, d_x)
+  if 'y' in loaded:
     d_y = d_x * vectors['gate']
-    sums += (d_x * _load(rows['y'], row, width), d_y)
-    _store(rows['d_y'], row, width, d_y)
+    sums += (d_x * loaded['y'], d_y)
+    _store(refs['d_y'], rows, width, d_y)
   return sums
 
 
@@ -137,20 +140,21 @@ def gelu_backward(
                interpret)
 
 
-def _gelu_backward(rows, vectors, width, row):
+def _gelu_backward(refs, vectors, width, rows):
   del vectors
-  hidden = _load(rows['hidden'], row, width)
+  loaded = _load_all(refs, ('hidden', 'd_out'), rows, width)
+  hidden = loaded['hidden']
   tanh = jnp.tanh(_GELU_SCALE * (hidden + _GELU_CUBE * hidden ** 3))
   inner = _GELU_SCALE * (1 + 3 * _GELU_CUBE * hidden * hidden)
-  if 'out' in rows:
-    _store(rows['out'], row, width, 0.5 * hidden * (1 + tanh))
+  if 'out' in refs:
+    _store(refs['out'], rows, width, 0.5 * hidden * (1 + tanh))
   slope = 0.5 * (1 + tanh + hidden * (1 - tanh * tanh) * inner)
-  d_hidden = _load(rows['d_out'], row, width) * slope
-  _store(rows['d_hidden'], row, width, d_hidden)
+  d_hidden = loaded['d_out'] * slope
+  _store(refs['d_hidden'], rows, width, d_hidden)
   return (d_hidden,)
 
 
-# Rows in registers, padded with zeros to a power of two.
+# Rows [R, D] in registers, padded with zeros to a power of two.
 
 
 def _columns(width: int):
@@ -159,12 +163,25 @@ def _columns(width: int):
   return columns, None if columns.size == width else columns < width
 
 
-def _load(ref, row, width: int) -> jax.Array:
-  columns, real = _columns(width)
-  at = ref.at[row, columns]
-  row = plgpu.load(at) if real is None else plgpu.load(
+def _load(ref, rows, width: int) -> jax.Array:
+  at, real = _at(ref, rows, width)
+  values = plgpu.load(at) if real is None else plgpu.load(
       at, mask=real, other=0.0)
-  return row.astype(jnp.float32)
+  return values.astype(jnp.float32)
+
+
+def _load_all(refs, names, rows, width: int) -> Arrays:
+  """Those that there are, before anything else: loads keep their places."""
+  return {name: _load(refs[name], rows, width)
+          for name in names if name in refs}
+
+
+def _at(ref, rows, width: int):
+  """Where rows are, and which of their columns are real (None: all)."""
+  columns, real = _columns(width)
+  if real is not None:
+    real = jnp.broadcast_to(real, (*rows.shape, columns.size))
+  return ref.at[rows[:, None], columns[None]], real
 
 
 def _load_vector(ref, width: int) -> jax.Array:
@@ -175,9 +192,9 @@ def _load_vector(ref, width: int) -> jax.Array:
   return row.astype(jnp.float32)
 
 
-def _store(ref, row, width: int, value: jax.Array) -> None:
-  columns, real = _columns(width)
-  plgpu.store(ref.at[row, columns], value.astype(ref.dtype), mask=real)
+def _store(ref, rows, width: int, value: jax.Array) -> None:
+  at, real = _at(ref, rows, width)
+  plgpu.store(at, value.astype(ref.dtype), mask=real)
 
 
 def _real(x: jax.Array, width: int) -> jax.Array:
@@ -186,7 +203,7 @@ def _real(x: jax.Array, width: int) -> jax.Array:
 
 
 def _mean(x: jax.Array, width: int) -> jax.Array:
-  return x.sum() / width
+  return x.sum(-1, keepdims=True) / width
 
 
 def _normalise(x: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
@@ -200,13 +217,14 @@ def _call(
     row_of: Callable, name: str, inputs: Arrays,
     outputs: dict[str, jnp.dtype], sums: Sequence[str], interpret: bool,
 ) -> Arrays:
-  """Runs `row_of(rows, vectors, width, row) -> values to sum` on each token."""
+  """Runs `row_of(refs, vectors, width, rows) -> values to sum` everywhere."""
   tokens = next(x for x in inputs.values() if x.ndim == 3)
   groups, num_tokens, width = tokens.shape
   # A hidden layer is cut by columns; a norm needs its row whole.
   whole = name != 'gelu_backward'
   block = width if whole or width % HIDDEN_COLUMNS else HIDDEN_COLUMNS
   chunk = tokens_of_program(num_tokens)
+  taken = math.gcd(chunk, ROWS)
   grid = (groups, num_tokens // chunk, width // block)
   specs = {
       3: pl.BlockSpec((None, chunk, block), lambda g, c, d: (g, c, d)),
@@ -218,17 +236,18 @@ def _call(
 
   def kernel(*refs):
     names = dict(zip((*inputs, *outputs), refs[:num_arrays], strict=True))
-    rows = {key: ref for key, ref in names.items() if len(ref.shape) == 2}
+    tables = {key: ref for key, ref in names.items() if len(ref.shape) == 2}
     vectors = {key: _load_vector(ref, block) for key, ref in names.items()
                if len(ref.shape) == 1}
 
-    def body(row, totals):
-      values = row_of(rows, vectors, block, row)
-      return tuple(t + v for t, v in zip(totals, values, strict=True))
+    def body(step, totals):
+      values = row_of(tables, vectors, block,
+                      step * taken + jnp.arange(taken, dtype=jnp.int32))
+      return tuple(t + v.sum(0) for t, v in zip(totals, values, strict=True))
 
     columns, real = _columns(block)
     zero = jnp.zeros(columns.shape, jnp.float32)
-    totals = jax.lax.fori_loop(0, chunk, body, (zero,) * len(sums))
+    totals = jax.lax.fori_loop(0, chunk // taken, body, (zero,) * len(sums))
     for ref, total in zip(refs[num_arrays:], totals, strict=True):
       plgpu.store(ref.at[columns], total, mask=real)
 

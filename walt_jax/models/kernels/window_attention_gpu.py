@@ -19,21 +19,21 @@ from walt_jax.models.kernels import operands as operands_lib
 from walt_jax.models.kernels import window_attention_gpu_backward as to_operands
 from walt_jax.models.kernels import window_attention_gpu_forward as to_context
 
+# Sizes and launches are those that were fastest on an H200 (`python -m
+# benchmarks.accelerator`, case `block_sizes`).
 TILE = 64  # Queries and keys of a product.
-# Registers hold whole tiles of heads of up to 64 columns, and the gradient of
-# the bias of a tile of queries and 320 keys. Of one of the two they hold more
-# where some tiles are halves.
-WHOLE_HEAD, WHOLE_LENGTH = 64, 320
-MAX_HEAD, MAX_LENGTH = 80, 576
-# Of keys and values of one window (or queries and gradients of the context)
-# that stay on the chip: two programs then share a multiprocessor.
+# Of the forward kernel in windows of more than `SHORT` tokens.
+LONG_TILE, SHORT = 128, 256
+WHOLE_HEAD = 64  # Of wider heads registers hold half as many queries.
+MAX_HEAD, MAX_LENGTH = 96, 1024
+# Of keys and values of one window that stay on the chip in the forward kernel.
 MAX_KEPT_BYTES = 80 * 1024
-MULTIPROCESSORS = 132  # Of an H100.
-# How a program of each kernel is run; `benchmarks.accelerator` tries others.
 LAUNCHES = dict(
     forward=gpu_windows.Launch(num_warps=4),
-    backward_keys=gpu_windows.Launch(num_warps=8),
-    backward_queries=gpu_windows.Launch(num_warps=8))
+    forward_long=gpu_windows.Launch(num_warps=8),
+    backward_keys=gpu_windows.Launch(num_warps=4, num_stages=3),
+    backward_keys_wide=gpu_windows.Launch(num_warps=8, num_stages=3),
+    backward_queries=gpu_windows.Launch(num_warps=4, num_stages=3))
 
 
 Operands = operands_lib.Operands
@@ -47,10 +47,8 @@ def refusal(sizes: operands_lib.Sizes) -> str | None:
     return 'keys of a text'
   if sizes.length > MAX_LENGTH:
     return f'windows of {sizes.length} tokens'
-  if sizes.head_width > (
-      MAX_HEAD if sizes.length <= WHOLE_LENGTH else WHOLE_HEAD):
-    return (f'heads of width {sizes.head_width} in windows of {sizes.length} '
-            'tokens')
+  if sizes.head_width > MAX_HEAD:
+    return f'heads of width {sizes.head_width}'
   return None
 
 
@@ -66,36 +64,23 @@ def make_problem(
   """How the kernels of a call cut its work."""
   geometry = gpu_tiles.make_geometry(operands.query.shape, window)
   width = sum(piece.size for piece in geometry.pieces)
-  wide, long = width > WHOLE_HEAD, geometry.length > WHOLE_LENGTH
-  tile = min(TILE, max(gpu_tiles.MIN_EXTENT,
-                       pl.next_power_of_2(geometry.length)))
-  keys = tile if wide else min(2, geometry.num_tiles(tile)) * tile
-  queries = max(tile // 2, gpu_tiles.MIN_EXTENT) if wide or long else tile
+  fits = lambda size: min(size, max(
+      gpu_tiles.MIN_EXTENT, pl.next_power_of_2(geometry.length)))
+  wide = _is_wide(geometry)
+  half = max(fits(TILE) // 2, gpu_tiles.MIN_EXTENT)
+  long = geometry.length > SHORT and not wide
   kept = geometry.length * width * 2 * operands.query.dtype.itemsize
   return gpu_windows.Problem(
-      geometry, tile, keys, queries,
+      geometry, fits(LONG_TILE if long else TILE), fits(TILE), half,
+      half if wide else fits(TILE),
       use_qk_norm=operands.query_scale is not None,
       use_bias=operands.bias is not None,
       use_identity=operands.is_image is not None,
       keep=kept <= MAX_KEPT_BYTES and not wide, interpret=interpret)
 
 
-def rows_of_program(batch: int, programs: int) -> int:
-  """Rows of the batch that one program of the `queries` kernel visits.
-
-  As many as leave the multiprocessors (almost) as busy as one row would:
-  each share of rows costs a table of bias gradients.
-
-  Args:
-    batch: Rows of the batch.
-    programs: Programs of one share.
-  """
-  def busy(rows):
-    total = programs * (batch // rows)
-    return total / (-(-total // MULTIPROCESSORS) * MULTIPROCESSORS)
-  divisors = [n for n in range(1, batch + 1) if batch % n == 0]
-  enough = .95 * max(busy(n) for n in divisors)
-  return max(n for n in divisors if busy(n) >= enough)
+def _is_wide(geometry):
+  return sum(piece.size for piece in geometry.pieces) > WHOLE_HEAD
 
 
 def forward(
@@ -114,7 +99,8 @@ def forward(
           geometry.array_shape, operands.value.dtype), window_spec),
       log_sum=(jax.ShapeDtypeStruct(sums, jnp.float32), _sums_spec(problem)))
   out = _call(
-      to_context.forward_kernel, 'forward', problem, inputs, outputs)
+      to_context.forward_kernel, 'forward', problem, inputs, outputs,
+      LAUNCHES['forward_long' if problem.tile > TILE else 'forward'])
   return out['context'].reshape(operands.value.shape), out['log_sum']
 
 
@@ -139,90 +125,70 @@ def backward(
       d_key=(like(operands.key), window_spec),
       d_value=(like(operands.value), window_spec),
       delta=(jax.ShapeDtypeStruct(sums, jnp.float32), _sums_spec(problem)))
+  outputs['d_logits'] = (
+      jax.ShapeDtypeStruct((*sums, geometry.length), operands.query.dtype),
+      _logits_spec(problem))
   if problem.use_qk_norm:
-    scales = jax.ShapeDtypeStruct((*sums[:3], geometry.head_dim), jnp.float32)
     outputs |= dict(
         normalized_query=(like(operands.query), window_spec),
         normalized_key=(like(operands.key), window_spec),
-        d_key_scale=(scales, pl.BlockSpec(
-            (None, None, None, geometry.head_dim),
-            lambda n, k, b: (b, n, k, 0))))
+        d_key_scale=_scale_output(problem, sums))
   out = _call(
-      to_operands.keys_kernel, 'backward_keys', problem, inputs, outputs)
+      to_operands.keys_kernel, 'backward_keys', problem, inputs, outputs,
+      LAUNCHES['backward_keys_wide' if _is_wide(geometry) else
+               'backward_keys'])
   key = flat(operands.key)
   d_key_scale = None
   if problem.use_qk_norm:
     key = out['normalized_key']
     d_key_scale = out['d_key_scale'].sum((0, 1, 2))
-  gradients = _queries_backward(
-      problem, operands._replace(key=key), flat(cotangent), log_sum,
-      out['delta'])
-  return gradients._replace(
+  found = _queries_backward(
+      problem, operands._replace(key=key), out['d_logits'])
+  return operands_lib.Operands(
+      query=found['d_query'].reshape(operands.query.shape),
       key=out['d_key'].reshape(operands.key.shape),
       value=out['d_value'].reshape(operands.value.shape),
-      key_scale=d_key_scale)
+      query_scale=(found['d_query_scale'].sum((0, 1, 2))
+                   if problem.use_qk_norm else None),
+      key_scale=d_key_scale,
+      bias=_bias_gradient(operands, out['d_logits']))
 
 
-def _queries_backward(
-    problem, operands, d_context, log_sum, delta):
-  """Gradients of queries, their scale and the bias, in `Operands`."""
+def _queries_backward(problem, operands, d_logits):
+  """Gradients of queries and their scale, by name."""
   geometry = problem.geometry
-  batch, (t, h, w), heads = geometry.batch, geometry.grid, geometry.heads
-  tiles = geometry.num_tiles(problem.queries)
-  rows = rows_of_program(batch, heads * tiles)
-  parts, length = batch // rows, geometry.length
-  dim = geometry.head_dim
-  tokens = pl.BlockSpec(
-      (rows, t, h, w, None, dim), lambda i, k, p: (p, 0, 0, 0, k, 0))
-  sums = pl.BlockSpec(
-      (rows, geometry.num_windows, None, length), lambda i, k, p: (p, 0, k, 0))
-  flat = lambda x: x.reshape(geometry.array_shape)
-  inputs = dict(
-      query=(flat(operands.query), tokens), key=(operands.key, tokens),
-      value=(flat(operands.value), tokens), d_context=(d_context, tokens),
-      log_sum=(log_sum, sums), delta=(delta, sums))
+  window_spec, _, sums = _window_specs(problem)
+  given = _inputs(problem, operands, window_spec, None)
+  inputs = {name: given[name] for name in (
+      'query', 'key', 'query_scale', 'identity') if name in given}
+  inputs['d_logits'] = (d_logits, _logits_spec(problem))
   outputs = dict(d_query=(
       jax.ShapeDtypeStruct(geometry.array_shape, operands.query.dtype),
-      tokens))
+      window_spec))
   if problem.use_qk_norm:
-    inputs['query_scale'] = (
-        operands.query_scale, pl.BlockSpec((dim,), lambda i, k, p: (0,)))
-    outputs['d_query_scale'] = (
-        jax.ShapeDtypeStruct((parts, heads, tiles, dim), jnp.float32),
-        pl.BlockSpec((None, None, None, dim), lambda i, k, p: (p, k, i, 0)))
-  if problem.use_bias:
-    inputs['bias'] = (_bias(operands), pl.BlockSpec(
-        (None, problem.queries, length), lambda i, k, p: (k, i, 0)))
-    outputs['d_bias'] = (
-        jax.ShapeDtypeStruct((parts, heads, length, length), jnp.float32),
-        pl.BlockSpec((None, None, problem.queries, length),
-                     lambda i, k, p: (p, k, i, 0)))
-  if problem.use_identity:
-    inputs['identity'] = (
-        operands.is_image.astype(jnp.int32),
-        pl.BlockSpec((rows,), lambda i, k, p: (p,)))
+    outputs['d_query_scale'] = _scale_output(problem, sums)
+  return _call(
+      to_operands.queries_kernel, 'backward_queries', problem, inputs, outputs,
+      LAUNCHES['backward_queries'])
 
-  def kernel(problem, refs):
-    to_operands.queries_kernel(problem, pl.program_id(0), rows, refs)
 
-  out = _call(
-      kernel, 'backward_queries', problem, inputs, outputs,
-      grid=(tiles, heads, parts))
-  return Operands(
-      query=out['d_query'].reshape(operands.query.shape), key=operands.key,
-      value=operands.value,
-      query_scale=(out['d_query_scale'].sum((0, 1, 2))
-                   if problem.use_qk_norm else None),
-      bias=out['d_bias'].sum(0) if problem.use_bias else None)
+def _bias_gradient(operands, d_logits):
+  """Sums over windows, float32 [K, L, L] of queries by keys."""
+  if operands.bias is None:
+    return None
+  if operands.is_image is not None:  # Their programs write nothing.
+    is_image = operands.is_image[:, None, None, None, None]
+    d_logits = jnp.where(is_image, 0, d_logits)
+  return d_logits.sum((0, 1), dtype=jnp.float32).swapaxes(1, 2)
 
 
 def _bias(operands: Operands) -> jax.Array:
-  """The bias over the scale of the logits.
+  """The bias of logits in base two.
 
   In float16 beside half-precision queries: it is read once a window, and
   bfloat16 would round logits by as much as all else together.
   """
-  bias = operands.bias * operands.query.shape[-1] ** .5
+  bias = operands.bias * gpu_windows.LOG2_E
   if operands.query.dtype == jnp.float32:
     return bias
   largest = jnp.finfo(jnp.float16).max
@@ -240,6 +206,19 @@ def _window_specs(problem):
   sums = (geometry.batch, geometry.num_windows, geometry.heads,
           geometry.length)
   return tokens, table, sums
+
+
+def _scale_output(problem, sums):
+  """Shape and block of the gradient of a scale, a row a program."""
+  dim = problem.geometry.head_dim
+  return (jax.ShapeDtypeStruct((*sums[:3], dim), jnp.float32),
+          pl.BlockSpec((None, None, None, dim), lambda n, k, b: (b, n, k, 0)))
+
+
+def _logits_spec(problem):
+  length = problem.geometry.length
+  return pl.BlockSpec((None, None, None, length, length),
+                      lambda n, k, b: (b, n, k, 0, 0))
 
 
 def _sums_spec(problem):
@@ -267,9 +246,9 @@ def _inputs(problem, operands, window_spec, table_spec):
   return inputs
 
 
-def _call(kernel, name, problem, inputs, outputs, *, grid=None):
+def _call(kernel, name, problem, inputs, outputs, launch):
   """Runs a kernel on named arrays, each with its block; named results."""
-  geometry, launch = problem.geometry, LAUNCHES[name]
+  geometry = problem.geometry
   names = (*inputs, *outputs)
 
   def body(*refs):
@@ -279,7 +258,7 @@ def _call(kernel, name, problem, inputs, outputs, *, grid=None):
 
   out = pl.pallas_call(
       body, name=f'window_attention_{name}', interpret=problem.interpret,
-      grid=grid or (geometry.num_windows, geometry.heads, geometry.batch),
+      grid=(geometry.num_windows, geometry.heads, geometry.batch),
       in_specs=[spec for _, spec in inputs.values()],
       out_specs=[spec for _, spec in outputs.values()],
       out_shape=[shape for shape, _ in outputs.values()],

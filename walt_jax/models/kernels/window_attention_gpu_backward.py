@@ -2,12 +2,14 @@
 
     keys       a program is a window and a head: gradients of its keys and
                values, and what the next kernel reads of them
-    queries    a program is a head, a tile of queries and a share of the rows
-               of the batch; all windows of the share pass, and the gradient
-               of the bias, summed over them, stays in registers
-"""
-import dataclasses
+    queries    a program is a window and a head: gradients of its queries
 
+The gradient of the logits goes from one to the other, and to the sum that is
+the gradient of the bias, through memory in the type of the queries. To compute
+it again for each takes three products and the exponentials: on an H200 (L,
+windows of 256 and 320) that took 902 and 1,063 us a layer, where writing it
+and reading it twice takes 240 and 300.
+"""
 import jax
 from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ def keys_kernel(problem, refs):
   Refs beside the forward kernel's, whose bias is transposed: d_context,
   d_key, d_value [wt, wh, ww, d], normalized_query and normalized_key of the
   same shape (with QK norm), delta [L] (sums of the context times its
-  gradient), d_key_scale [d] (summed over the window).
+  gradient), d_key_scale [d] (summed over the window), d_logits [L, L].
   """
   geometry = problem.geometry
   pieces = geometry.pieces
@@ -33,7 +35,7 @@ def keys_kernel(problem, refs):
   key_scale = gpu_windows.load_scale(problem, refs.key_scale)
 
   def prepare(tile):
-    rows = gpu_tiles.window_rows(geometry, tile, problem.tile)
+    rows = gpu_tiles.window_rows(geometry, tile, problem.keys_queries)
     context = gpu_tiles.load_columns(refs.context, rows, pieces)
     d_context = gpu_tiles.load_columns(refs.d_context, rows, pieces)
     delta = sum(
@@ -47,11 +49,9 @@ def keys_kernel(problem, refs):
       gpu_tiles.store_columns(refs.normalized_query, rows, pieces, query)
 
   query_ref = refs.normalized_query if problem.use_qk_norm else refs.query
-  # Of queries: registers hold no more beside keys.
-  size = max(problem.tile // 2, gpu_tiles.MIN_EXTENT)
 
-  def differentiate(tile, keys, d_scale):
-    rows = gpu_tiles.window_rows(geometry, tile, keys)
+  def differentiate(tile, d_scale):
+    rows = gpu_tiles.window_rows(geometry, tile, problem.keys)
     load_key = lambda: gpu_windows.normalized(
         problem, gpu_tiles.load_columns(refs.key, rows, pieces), key_scale)
     key = load_key().value
@@ -61,33 +61,28 @@ def keys_kernel(problem, refs):
 
     def step(number, carry):
       d_key, d_value = carry
-      columns = gpu_tiles.window_rows(geometry, number, size)
+      columns = gpu_tiles.window_rows(geometry, number, problem.keys_queries)
       query = gpu_tiles.load_columns(query_ref, columns, pieces)
       d_context = gpu_tiles.load_columns(refs.d_context, columns, pieces)
       delta = gpu_windows.row_values(refs.delta, columns, 0.)
       log_sum = gpu_windows.row_values(refs.log_sum, columns, jnp.inf)
 
-      def weigh():
-        products = gpu_windows.products(
-            problem, key, query, refs.bias, rows, columns)
-        weights = jnp.exp2(products * problem.log2_scale - log_sum[None])
-        d_weights = gpu_tiles.dot_columns(value, d_context)
-        d_logits = weights * (d_weights - delta[None])
-        kind = query[0].dtype
-        return weights.astype(kind), d_logits.astype(kind)
-
-      weights, d_logits = gpu_windows.apart(
-          keys < problem.keys, number, weigh,
-          (keys, size, query[0].dtype))
+      logits = gpu_windows.logits(
+          problem, key, query, refs.bias, rows, columns)
+      weights = jnp.exp2(logits - log_sum[None])
+      d_weights = gpu_tiles.dot_columns(value, d_context)
+      d_logits = (weights * (d_weights - delta[None])).astype(query[0].dtype)
+      weights = weights.astype(query[0].dtype)
+      gpu_windows.store_pairs(refs.d_logits, rows, columns, d_logits)
       d_value = tuple(d + gpu_tiles.dot(weights, c)
                       for d, c in zip(d_value, d_context, strict=True))
       d_key = tuple(d + gpu_tiles.dot(d_logits, q)
                     for d, q in zip(d_key, query, strict=True))
       return d_key, d_value
 
-    zeros = gpu_tiles.zeros(keys, pieces)
+    zeros = gpu_tiles.zeros(problem.keys, pieces)
     d_key, d_value = jax.lax.fori_loop(
-        0, geometry.num_tiles(size), step, (zeros, zeros))
+        0, geometry.num_tiles(problem.keys_queries), step, (zeros, zeros))
     gpu_tiles.store_columns(refs.d_value, rows, pieces, d_value)
     d_key = tuple(d * geometry.head_dim ** -.5 for d in d_key)
     if problem.use_qk_norm:
@@ -99,33 +94,25 @@ def keys_kernel(problem, refs):
     return d_scale
 
   def differentiate_all():
-    gpu_windows.each_tile(geometry, problem.tile, prepare)
+    gpu_windows.each_tile(geometry, problem.keys_queries, prepare)
     if not problem.interpret:  # What one thread wrote, the others read.
       plgpu.debug_barrier()
-    # Where less than half a tile of keys is left, half a tile serves.
-    keys = problem.keys
-    left = geometry.length % keys
-    halves = int(0 < left <= keys // 2)
     d_scale = jax.lax.fori_loop(
-        0, geometry.num_tiles(keys) - halves,
-        lambda tile, carry: differentiate(tile, keys, carry),
+        0, geometry.num_tiles(problem.keys), differentiate,
         _no_gradient(problem))
-    if halves:
-      d_scale = differentiate(
-          2 * (geometry.length // keys), keys // 2, d_scale)
     if problem.use_qk_norm:
       gpu_tiles.store_vector(refs.d_key_scale, pieces, d_scale)
 
   def pass_on(tile):
-    rows = gpu_tiles.window_rows(geometry, tile, problem.tile)
+    rows = gpu_tiles.window_rows(geometry, tile, problem.keys)
     gpu_tiles.store_columns(
         refs.d_value, rows, pieces,
         gpu_tiles.load_columns(refs.d_context, rows, pieces))
     gpu_tiles.store_columns(
-        refs.d_key, rows, pieces, gpu_tiles.zeros(problem.tile, pieces))
+        refs.d_key, rows, pieces, gpu_tiles.zeros(problem.keys, pieces))
 
   def pass_on_all():
-    gpu_windows.each_tile(geometry, problem.tile, pass_on)
+    gpu_windows.each_tile(geometry, problem.keys, pass_on)
     if problem.use_qk_norm:
       gpu_tiles.store_vector(
           refs.d_key_scale, pieces, _no_gradient(problem))
@@ -133,102 +120,60 @@ def keys_kernel(problem, refs):
   gpu_windows.unless_image(problem, refs, differentiate_all, pass_on_all)
 
 
-def queries_kernel(problem, tile, batch_rows, refs):
-  """Gradients of a tile of queries in all windows of a share of the rows.
+def queries_kernel(problem, refs):
+  """Gradients of the queries of one window and head.
 
-  The tiles of the bias gradient that stay in registers cannot be chosen by a
-  loop's index, so each is updated under a condition.
-
-  Refs: query, key (normalised with QK norm), value, d_context, d_query
-  [rows, T, H, W, d]; log_sum, delta [rows, N, L]; query_scale, d_query_scale
-  [d]; bias, d_bias [tile, L]; identity [rows].
+  Refs: query, key (normalised with QK norm), d_query [wt, wh, ww, d];
+  d_logits [L, L], keys by queries; query_scale, d_query_scale [d]; identity
+  [] (not zero for images).
   """
   geometry = problem.geometry
   pieces = geometry.pieces
   query_scale = gpu_windows.load_scale(problem, refs.query_scale)
-  own = gpu_tiles.window_rows(geometry, tile, problem.queries)
-  in_block = dataclasses.replace(
-      own, tokens=jnp.arange(problem.queries, dtype=jnp.int32))
 
-  def locate(row, place, tile, size):
-    origin = tuple(index * extent for index, extent in zip(
-        geometry.window_index(place), geometry.window, strict=True))
-    return gpu_tiles.window_rows(geometry, tile, size, origin, (row,))
+  def differentiate(tile, d_scale):
+    rows = gpu_tiles.window_rows(geometry, tile, problem.queries)
 
-  def differentiate_window(row, place, carry):
-    d_scale, d_bias = carry
-    rows = locate(row, place, tile, problem.queries)
-    normalized = gpu_windows.normalized(
-        problem, gpu_tiles.load_columns(refs.query, rows, pieces),
-        query_scale)
-    query = normalized.value
-    d_context = gpu_tiles.load_columns(refs.d_context, rows, pieces)
-    log_sum = gpu_windows.row_values(refs.log_sum, rows, jnp.inf, (row, place))
-    delta = gpu_windows.row_values(refs.delta, rows, 0., (row, place))
-
-    def step(number, carry):
-      d_query, d_bias = carry
-      columns = locate(row, place, number, problem.tile)
+    def step(number, d_query):
+      columns = gpu_tiles.window_rows(geometry, number, problem.keys)
       key = gpu_tiles.load_columns(refs.key, columns, pieces)
-      value = gpu_tiles.load_columns(refs.value, columns, pieces)
+      d_logits = gpu_windows.load_pairs(refs.d_logits, columns, rows)
+      return tuple(d + gpu_tiles.dot(d_logits.T, k)
+                   for d, k in zip(d_query, key, strict=True))
 
-      def differentiate():
-        products = gpu_windows.products(
-            problem, query, key, refs.bias, in_block, columns)
-        weights = jnp.exp2(products * problem.log2_scale - log_sum[:, None])
-        d_weights = gpu_tiles.dot_columns(d_context, value)
-        return weights * (d_weights - delta[:, None]),
-
-      d_logits, = gpu_windows.apart(
-          True, number, differentiate,
-          (problem.queries, problem.tile, jnp.float32))
-      if problem.use_bias:
-        d_bias = tuple(
-            jax.lax.cond(number == n, jnp.add, lambda x, _: x, x, d_logits)
-            for n, x in enumerate(d_bias))
-      d_query = tuple(d + gpu_tiles.dot(d_logits.astype(k.dtype), k)
-                      for d, k in zip(d_query, key, strict=True))
-      return d_query, d_bias
-
-    d_query, d_bias = jax.lax.fori_loop(
-        0, geometry.num_tiles(problem.tile), step,
-        (gpu_tiles.zeros(problem.queries, pieces), d_bias))
+    d_query = jax.lax.fori_loop(
+        0, geometry.num_tiles(problem.keys), step,
+        gpu_tiles.zeros(problem.queries, pieces))
     d_query = tuple(d * geometry.head_dim ** -.5 for d in d_query)
     if problem.use_qk_norm:
+      normalized = gpu_windows.normalized(
+          problem, gpu_tiles.load_columns(refs.query, rows, pieces),
+          query_scale)
       d_query, of_scale = gpu_tiles.normalize_gradient(
           d_query, normalized, query_scale, geometry.head_dim)
       d_scale = tuple(a + b for a, b in zip(d_scale, of_scale, strict=True))
     gpu_tiles.store_columns(refs.d_query, rows, pieces, d_query)
-    return d_scale, d_bias
+    return d_scale
 
-  def pass_on(row, place, carry):
+  def differentiate_all():
+    d_scale = jax.lax.fori_loop(
+        0, geometry.num_tiles(problem.queries), differentiate,
+        _no_gradient(problem))
+    if problem.use_qk_norm:
+      gpu_tiles.store_vector(refs.d_query_scale, pieces, d_scale)
+
+  def pass_on(tile):
+    rows = gpu_tiles.window_rows(geometry, tile, problem.queries)
     gpu_tiles.store_columns(
-        refs.d_query, locate(row, place, tile, problem.queries), pieces,
-        gpu_tiles.zeros(problem.queries, pieces))
-    return carry
+        refs.d_query, rows, pieces, gpu_tiles.zeros(problem.queries, pieces))
 
-  def window(number, carry):
-    _, row, place = gpu_tiles.unravel(
-        number, (1, batch_rows, geometry.num_windows))
-    if not problem.use_identity:
-      return differentiate_window(row, place, carry)
-    return jax.lax.cond(
-        plgpu.load(refs.identity.at[row]) == 0, differentiate_window, pass_on,
-        row, place, carry)
+  def pass_on_all():
+    gpu_windows.each_tile(geometry, problem.queries, pass_on)
+    if problem.use_qk_norm:
+      gpu_tiles.store_vector(
+          refs.d_query_scale, pieces, _no_gradient(problem))
 
-  d_bias = ()
-  if problem.use_bias:
-    d_bias = tuple(jnp.zeros((problem.queries, problem.tile))
-                   for _ in range(geometry.num_tiles(problem.tile)))
-  d_scale, d_bias = jax.lax.fori_loop(
-      0, batch_rows * geometry.num_windows, window,
-      (_no_gradient(problem), d_bias))
-  if problem.use_qk_norm:
-    gpu_tiles.store_vector(refs.d_query_scale, pieces, d_scale)
-  for number, values in enumerate(d_bias):
-    columns = gpu_tiles.window_rows(geometry, number, problem.tile)
-    at = refs.d_bias.at[in_block.tokens[:, None], columns.tokens[None]]
-    plgpu.store(at, values, mask=gpu_windows.real_pairs(own, columns))
+  gpu_windows.unless_image(problem, refs, differentiate_all, pass_on_all)
 
 
 def _no_gradient(problem):

@@ -28,8 +28,6 @@ def forward_kernel(problem, refs):
     return (rows, gpu_windows.normalized(problem, key, key_scale).value,
             gpu_tiles.load_columns(refs.value, rows, pieces))
 
-  factor = problem.log2_scale
-
   def attend(tile, keys):
     rows = gpu_tiles.window_rows(geometry, tile, problem.tile)
     query = gpu_windows.normalized(
@@ -39,11 +37,11 @@ def forward_kernel(problem, refs):
     def step(loaded, carry):
       highest, total, context = carry
       columns, key, value = loaded
-      products = gpu_windows.products(
+      logits = gpu_windows.logits(
           problem, query, key, refs.bias, rows, columns)
-      new = jnp.maximum(highest, products.max(1) * factor)
+      new = jnp.maximum(highest, logits.max(1))
       correction = jnp.exp2(highest - new)
-      weights = jnp.exp2(products * factor - new[:, None])
+      weights = jnp.exp2(logits - new[:, None])
       total = total * correction + weights.sum(1)
       context = tuple(
           c * correction[:, None] + gpu_tiles.dot(weights.astype(v.dtype), v)
