@@ -28,7 +28,6 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 from importlib import metadata
-import os
 
 import numpy as np
 
@@ -148,7 +147,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
   with extras.needed('digits', 'the data moving_digits', 'scikit-learn'):
     package = metadata.distribution('scikit-learn')
   file = package.locate_file('sklearn/datasets/data/digits.csv.gz')
-  table = np.loadtxt(os.fspath(file), np.uint8, delimiter=',')
+  table = np.loadtxt(str(file), np.uint8, delimiter=',')
   alpha = (table[:, :-1] / 16).astype(np.float32).reshape(-1, 8, 8)
   return alpha, table[:, -1].astype(int)
 
