@@ -70,6 +70,14 @@ class HostsTest(parameterized.TestCase):
         'WALT_PROCESS_ID': '2'}, 'process 2 of 2'),
       ({'WALT_COORDINATOR': 'a:1', 'WALT_NUM_PROCESSES': 'x',
         'WALT_PROCESS_ID': '0'}, "'x'"),
+      ({'WALT_COORDINATOR': 'a:65535', 'WALT_NUM_PROCESSES': '2',
+        'WALT_PROCESS_ID': '0'}, 'a port of 1 to 65534'),
+      ({'WALT_COORDINATOR': 'a:0', 'WALT_NUM_PROCESSES': '2',
+        'WALT_PROCESS_ID': '0'}, 'a port of 1 to 65534'),
+      ({'TPU_WORKER_HOSTNAMES': 'a,b'}, '2 hosts; set TPU_WORKER_ID'),
+      ({'TPU_WORKER_HOSTNAMES': 'a,b', 'TPU_WORKER_ID': '0',
+        'MEGASCALE_NUM_SLICES': '2',
+        'MEGASCALE_COORDINATOR_ADDRESS': 'a:1'}, 'set .*MEGASCALE_SLICE_ID'),
       ({'WALT_HOSTS': 'gpu'}, "'gpu'"))
   def test_what_does_not_fit_is_refused(self, environment, message):
     with self.assertRaisesRegex(errors.UserError, message):

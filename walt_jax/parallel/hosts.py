@@ -15,6 +15,7 @@ PROCESS_ID = 'WALT_PROCESS_ID'
 HOSTS = 'WALT_HOSTS'
 
 DEFAULT_PORT = 8476
+_LAST_PORT = 65_534  # The port after it is needed, too.
 _METADATA = 'http://{host}/computeMetadata/v1/instance/attributes/{name}'
 _METADATA_SECONDS = 10.0
 
@@ -108,19 +109,22 @@ def _from_own(environment: Mapping[str, str]) -> Hosts:
 def _from_tpu(environment: Mapping[str, str]) -> Hosts:
   names = tuple(name.strip() for name in
                 environment['TPU_WORKER_HOSTNAMES'].split(','))
-  own = _number('TPU_WORKER_ID', environment.get('TPU_WORKER_ID', '0'))
   slices = _number('MEGASCALE_NUM_SLICES',
                    environment.get('MEGASCALE_NUM_SLICES', '1'))
+  if len(names) > 1 and 'TPU_WORKER_ID' not in environment:
+    raise errors.UserError(
+        f'TPU_WORKER_HOSTNAMES names {len(names)} hosts; set TPU_WORKER_ID to '
+        "this one's place among them, from 0")
+  own = _number('TPU_WORKER_ID', environment.get('TPU_WORKER_ID', '0'))
   if slices == 1:
     return Hosts(f'{names[0]}:{DEFAULT_PORT}', len(names), own,
                  'TPU_WORKER_HOSTNAMES', names)
   first = environment.get('MEGASCALE_COORDINATOR_ADDRESS', '')
-  if not first:
+  if not first or 'MEGASCALE_SLICE_ID' not in environment:
     raise errors.UserError(
         f'MEGASCALE_NUM_SLICES is {slices}; set MEGASCALE_COORDINATOR_ADDRESS '
         'and MEGASCALE_SLICE_ID too')
-  number = _number('MEGASCALE_SLICE_ID',
-                   environment.get('MEGASCALE_SLICE_ID', ''))
+  number = _number('MEGASCALE_SLICE_ID', environment['MEGASCALE_SLICE_ID'])
   return Hosts(f'{first.split(":")[0]}:{DEFAULT_PORT}', slices * len(names),
                number * len(names) + own, 'MEGASCALE_COORDINATOR_ADDRESS')
 
@@ -167,6 +171,10 @@ def _checked(found: Hosts) -> Hosts | None:
     raise errors.UserError(
         f'the coordinator is {found.coordinator!r} (from {found.source}); give '
         'HOST:PORT')
+  if not 0 < int(found.coordinator.split(':')[1]) <= _LAST_PORT:
+    raise errors.UserError(
+        f'the coordinator is {found.coordinator!r} (from {found.source}); give '
+        f'a port of 1 to {_LAST_PORT}: it and the one after it are used')
   if not 0 <= found.process_id < found.num_processes:
     raise errors.UserError(
         f'this is process {found.process_id} of {found.num_processes} (from '
