@@ -21,7 +21,8 @@ class MeshTest(parameterized.TestCase):
     self.assertEqual(mesh_lib.mesh_shape(*asked, devices), expected)
 
   @parameterized.parameters(
-      ((-1, -1, 1), 8, 'only one'), ((3, -1, 1), 8, 'mesh.data=3'),
+      ((-1, -1, 1), 8, 'only one'),
+      ((3, -1, 1), 8, r'mesh.data=3.* 8 device\(s\), of which 3 is no divisor'),
       ((2, 2, 1), 8, '8 device'), ((0, 1, 1), 1, 'positive'))
   def test_wrong_shapes_are_user_errors(self, asked, devices, message):
     with self.assertRaisesRegex(errors.UserError, message):

@@ -26,7 +26,8 @@ def check_axes(data: int, fsdp: int, tensor: int) -> None:
         f'{_named(shape)}: an axis is a positive number, or -1 for all '
         'remaining devices')
   if shape.count(-1) > 1:
-    raise errors.UserError(f'{_named(shape)}: only one axis may be -1')
+    raise errors.UserError(
+        f'{_named(shape)}: only one axis may be -1; give the others numbers')
 
 
 def mesh_shape(
@@ -40,7 +41,12 @@ def mesh_shape(
   check_axes(data, fsdp, tensor)
   shape = (data, fsdp, tensor)
   known = math.prod(size for size in shape if size != -1)
-  if num_devices % known or (-1 not in shape and known != num_devices):
+  if -1 in shape and num_devices % known:
+    raise errors.UserError(
+        f'{_named(shape)} does not fill {num_devices} device(s), of which '
+        f'{known} is no divisor; make the product of the axes that are given '
+        'one')
+  if -1 not in shape and known != num_devices:
     raise errors.UserError(
         f'{_named(shape)} does not fill {num_devices} device(s); make the '
         'product of the axes equal to the device count, or set one axis to -1')
