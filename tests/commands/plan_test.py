@@ -3,6 +3,7 @@ import dataclasses
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -148,6 +149,19 @@ class CommandTest(absltest.TestCase):
     self.assertEqual(cli.main([
         'plan', '--config', f'{ROOT}/configs/quickstart.py:smoke', '--json',
         str(self.folder / 'nowhere' / 'plan.json')]), 2)
+
+  def test_files_that_cannot_be_written_are_refused_at_once(self):
+    folder = str(self.folder)
+    file = f'{folder}/plan'
+    with mock.patch.object(summary, 'plan', side_effect=AssertionError):
+      for flags, writable in (
+          (['--html', folder], True), (['--json', folder], True),
+          (['--json', file, '--html', file], True),
+          (['--html', file], False)):
+        with mock.patch.object(plan.os, 'access', lambda *_, w=writable: w):
+          self.assertEqual(cli.main([
+              'plan', '--config', str(ROOT / 'configs/quickstart.py:smoke'),
+              *flags]), 2)
 
   def test_table(self):
     text = plan.table(dict(

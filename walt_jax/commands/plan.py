@@ -1,6 +1,7 @@
 """`walt plan`: what a config takes, before anything is run."""
 import argparse
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -33,10 +34,6 @@ _NOT_SHOWN = ('programs', 'prediction_notes', 'steps', 'drawing')
 
 def run(args: argparse.Namespace) -> None:
   """Entry point; see `walt plan --help`."""
-  for flag, path in (('--json', args.json), ('--html', args.html)):
-    if path and not paths.is_remote(path) and (
-        not pathlib.Path(path).absolute().parent.is_dir()):
-      raise errors.UserError(f'{flag} {path}: no such folder; make it first')
   _check(args)
   # Compiling for absent devices opens none.
   jax.config.update('jax_platforms', 'cpu')
@@ -63,8 +60,27 @@ def run(args: argparse.Namespace) -> None:
     files.write_text(args.html, page.page(plan))
 
 
+def _check_outputs(args: argparse.Namespace) -> None:
+  """Refuses files that could not be written after minutes of compiling."""
+  for flag, path in (('--json', args.json), ('--html', args.html)):
+    if not path or paths.is_remote(path):
+      continue
+    file = pathlib.Path(path).absolute()
+    if not file.parent.is_dir():
+      raise errors.UserError(f'{flag} {path}: no such folder; make it first')
+    if file.is_dir():
+      raise errors.UserError(f'{flag} {path} is a folder; give a file in it')
+    if not os.access(file.parent, os.W_OK):
+      raise errors.UserError(
+          f'{flag} {path}: its folder is not writable; choose another')
+  if args.json and args.json == args.html:
+    raise errors.UserError(
+        f'--json and --html are both {args.json}; give them two names')
+
+
 def _check(args: argparse.Namespace) -> None:
   """The plainest mistakes have the quickest answers."""
+  _check_outputs(args)
   if args.no_train_step and (
       args.no_sampler or args.sweep or args.largest_batch):
     raise errors.UserError(
