@@ -11,6 +11,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
 from walt_jax.commands import train
 from walt_jax.core import errors
+from walt_jax.core import profile_request
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import session
 from walt_jax.planning import summary
@@ -44,6 +45,19 @@ class PlatformTest(parameterized.TestCase):
       't2v_base.py:smoke', 'tokenizer_video.py:ucf101_small')
   def test_small_configs_train_anywhere(self, spec):
     check(spec)
+
+
+class ProfileTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((1, 2, 1), 'no process 1 of 1'), ((4, 6), 'num_steps=4'))
+  def test_a_trace_that_would_never_be_written_is_refused(self, asked, words):
+    with self.assertRaisesRegex(errors.UserError, words):
+      train._check_profile(profile_request.Request(*asked), 4)
+
+  def test_others_are_not(self):
+    train._check_profile(None, 4)
+    train._check_profile(profile_request.Request(3, 6), 4)
 
 
 class SessionTest(absltest.TestCase):

@@ -220,6 +220,14 @@ class LoopTest(parameterized.TestCase):
     state = train(self.new_dir(), 2, stage=stage)
     self.assertEqual(int(state.step), 2)
 
+  def test_a_rerun_with_nothing_to_train_keeps_what_was_measured(self):
+    workdir = self.new_dir()
+    timing = pathlib.Path(workdir, 'timing.json')
+    train(workdir, 2)
+    measured = timing.read_text()
+    train(workdir, 2)
+    self.assertEqual(timing.read_text(), measured)
+
   def test_profile_is_written(self):
     workdir = self.new_dir()
     train(workdir, 4, profile=profile_request.Request(1, 3))
@@ -257,8 +265,12 @@ class LoopTest(parameterized.TestCase):
       self.assertFalse(request.exists())
       shutil.rmtree(workdir)
       os.mkdir(workdir)
-    # Another process's is left to it.
+    # Another process's is left to it, if there is one.
     train(workdir, 10, batches=lambda start: batches({1: '2:3@1'}))
+    self.assertFalse(request.exists())
+    request.write_text('2:3@1')
+    with mock.patch.object(jax, 'process_count', lambda: 2):
+      profiles.Profiler(pathlib.Path(workdir), None).at(0, None)
     self.assertTrue(request.exists())
     self.assertNotIn('start', traced[-10:])
 

@@ -17,6 +17,7 @@ from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
 from walt_jax.core import paths
+from walt_jax.core import profile_request
 from walt_jax.evaluation import training
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import cuts
@@ -65,6 +66,7 @@ def _train(args: argparse.Namespace) -> None:
              if name != config_lib.DERIVED}
     checkpoints_lib.check_resume(
         schema.with_defaults(saved), schema.with_defaults(wanted))
+  _check_profile(args.profile, experiment.train.num_steps)
   data_hints.reach(experiment)
   data_hints.check_present(experiment)
   metrics = training.metrics(experiment)
@@ -182,6 +184,21 @@ def _build(config: schema.Experiment, workdir: str,
   assert isinstance(config, schema.DenoiserExperiment)
   return denoiser_runs.denoiser_run(
       config, workdir, mesh, allow_code=allow_code)
+
+
+def _check_profile(profile: profile_request.Request | None,
+                   num_steps: int) -> None:
+  """Refuses a trace that would never be written."""
+  if profile is None:
+    return
+  if profile.process >= jax.process_count():
+    raise errors.UserError(
+        f'--profile: there is no process {profile.process} of '
+        f'{jax.process_count()}; they count from 0')
+  if profile.first >= num_steps:
+    raise errors.UserError(
+        f'--profile begins at step {profile.first}, but the run ends after '
+        f'train.num_steps={num_steps}; give earlier steps')
 
 
 def _keep(train: schema.Train) -> checkpoints_lib.Keep:

@@ -85,6 +85,11 @@ class Profiler:
         self._file.unlink(missing_ok=True)
         _say(f'{self._file}: {error}; nothing is traced')
       return
+    if request.process >= jax.process_count() and jax.process_index() == 0:
+      self._file.unlink(missing_ok=True)
+      _say(f'{self._file}: there is no process {request.process} of '
+           f'{jax.process_count()}, they count from 0; nothing is traced')
+      return
     if request.process != jax.process_index():
       return
     self._file.unlink(missing_ok=True)
