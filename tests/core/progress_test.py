@@ -41,6 +41,12 @@ class TrainingProgressTest(absltest.TestCase):
         'evaluate_seconds': 0.0, 'save_seconds': 20.0,
         'device_peak_bytes': 3 * 2 ** 30})
 
+  def test_no_steps_are_told_of_a_run_that_had_nothing_to_train(self):
+    stream = io.StringIO()
+    line = progress.TrainingProgress('base', 3, stream=stream)
+    self.assertEqual(line.finish(3, ('device', 0))['steps'], 0)
+    self.assertEmpty(stream.getvalue())
+
   def test_plain_lines_every_few_seconds_in_a_file(self):
     stream = io.StringIO()
     self.run_steps(stream)

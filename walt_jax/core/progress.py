@@ -129,6 +129,8 @@ class TrainingProgress:
     seconds = self.step_seconds()
     rate = self._rate()
     kind, peak = memory
+    if self._began is None:
+      self._first_step = step  # Nothing was trained.
     if step > self._first_step:
       self._print(f'{self._name}: {step - self._first_step} steps in '
                   f'{_duration(seconds)} ({rate:.3g} steps/s), {kind} memory '

@@ -204,7 +204,8 @@ class _Run:
       if not restored:
         self._save(state, step, next_batch)
       self.progress.message(f'at step {step}: nothing to train')
-      self._finish(step)
+      # What the run measured while it trained stays.
+      self._finish(step, timing=not restored)
       return state
     feed = _Feed(self.batches(next_batch))
     rows = next(feed)
@@ -414,11 +415,11 @@ class _Run:
       self.checkpoints.save(step, state, next_batch, metrics)
     self.clock.saved()
 
-  def _finish(self, step: int) -> None:
+  def _finish(self, step: int, *, timing: bool = True) -> None:
     self._flush_metrics()
     self.checkpoints.wait()
     report = self.progress.finish(step, mesh_lib.peak_memory(self.mesh))
-    if multihost.is_main():
+    if timing and multihost.is_main():
       files.write_json(self.checkpoints.workdir / run_files.TIMING, report)
 
 
