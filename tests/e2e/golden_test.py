@@ -27,9 +27,11 @@ _EXACT = make.machine() == _EXPECTED['machine']
 _RTOL = 1e-6 if _EXACT else 1e-5
 _PIXEL = 1  # Of 255.
 # Trainings whose last bits the forms for CPUs changed: flat products with
-# weights, and group norms spread over channels (largest gap seen: 2e-7).
-_OTHER_FORMS = ('begin_sr', 'begin_tokenizer', 'resume_base', 'resume_sr',
-                'resume_tokenizer')
+# weights, group norms spread over channels, and layers that are traced once,
+# which leaves what is equal for all of them inside of the loop (largest gap
+# seen: 3e-6, the norm of a second step's gradient).
+_OTHER_FORMS = ('begin_base', 'begin_sr', 'begin_tokenizer', 'resume_base',
+                'resume_sr', 'resume_tokenizer')
 _OTHER_RTOL = 1e-5
 # Apart from these: LAPACK shares out the root of a covariance, and eight
 # samples leave it close to singular (5e-9 was seen).

@@ -201,7 +201,7 @@ def _sample(workdirs: Sequence[str], golden: str, *argv: Any) -> Use:
     _write_requests(scratch / 'requests.jsonl')
     walt_('sample', '--workdir', ','.join(str(files / w) for w in workdirs),
           '--out', scratch / 'samples', '--requests',
-          scratch / 'requests.jsonl', *argv)
+          scratch / 'requests.jsonl', '--all_stages', *argv)
     return {path.name: _compared(
         np.load(path), np.load(files / golden.format(path.stem)))
             for path in sorted((scratch / 'samples').glob('*.npy'))}
