@@ -4,9 +4,9 @@
   python -m benchmarks.accelerator --minutes 4 --output FILE
   python -m benchmarks.accelerator --smoke          # any machine, tiny models
 
-In order: fused kernels, and a network of them, against the plain form; the
-train step of L against its compiled PyTorch twin, in turns; its profile beside
-the ledger; kernels in other blocks; other forms of the step;
+In order: fused kernels against the plain form; the train step of L against its
+compiled PyTorch twin, in turns; its profile beside the ledger; kernels in other
+blocks; a network of kernels against the plain form; other forms of the step;
 self-conditioning; sampling; the tokenizer; XL. A case runs if its estimate
 fits what is left, in a process of its own, and its row is written as soon as
 it is known. Peak memory stands beside what the compiler planned.
