@@ -42,6 +42,13 @@ class EvaluateTest(parameterized.TestCase):
     self.addCleanup(folder.cleanup)
     self.folder = pathlib.Path(folder.name)
 
+  def test_a_folder_is_no_result_file_and_is_refused_before_the_work(self):
+    with mock.patch.object(evaluate, '_evaluate') as work:
+      with self.assertRaisesRegex(
+          errors.UserError, f'--json {self.folder} is a folder'):
+        evaluate.run(_args('fvd', json=str(self.folder)))
+    work.assert_not_called()
+
   def array(self, name: str, clips: np.ndarray) -> str:
     path = self.folder / f'{name}.npy'
     np.save(path, clips)

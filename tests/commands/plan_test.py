@@ -13,6 +13,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.commands import plan
+from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.planning import summary
 
@@ -158,7 +159,7 @@ class CommandTest(absltest.TestCase):
           (['--html', folder], True), (['--json', folder], True),
           (['--json', file, '--html', file], True),
           (['--html', file], False)):
-        with mock.patch.object(plan.os, 'access', lambda *_, w=writable: w):
+        with mock.patch.object(outputs.os, 'access', lambda *_, w=writable: w):
           self.assertEqual(cli.main([
               'plan', '--config', str(ROOT / 'configs/quickstart.py:smoke'),
               *flags]), 2)

@@ -2,7 +2,6 @@
 import argparse
 from collections.abc import Callable, Mapping
 import contextlib
-import os
 import pathlib
 import sys
 from typing import Any
@@ -10,6 +9,7 @@ import warnings
 
 from walt_jax.builders import config as config_lib
 from walt_jax.commands import requests
+from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import paths
 from walt_jax.evaluation import catalog
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
   config_lib.check_workdirs(_begun(args), allow_code=args.allow_code)
   protocols.get(args.protocol)
   if args.json and multihost.is_main():
-    _check_writable(args.json)
+    outputs.check_file('--json', args.json)
   with warnings.catch_warnings():
     warnings.simplefilter('always')
     warnings.showwarning = _shown_once()
@@ -81,15 +81,6 @@ def _write_scalars(workdir: pathlib.Path, step: int,
     return
   with contextlib.closing(logging_lib.Writer(workdir)) as writer:
     writer.write_scalars(step, scalars)
-
-
-def _check_writable(path: str):
-  if paths.is_remote(path):
-    return  # Asked for with all other buckets.
-  folder = pathlib.Path(path).resolve().parent
-  if not folder.is_dir() or not os.access(folder, os.W_OK):
-    raise errors.UserError(
-        f'cannot write --json {path}: no such folder, or not writable')
 
 
 def _shown_once() -> Callable[..., None]:

@@ -1,8 +1,6 @@
 """`walt plan`: what a config takes, before anything is run."""
 import argparse
 import logging
-import os
-import pathlib
 from typing import Any
 
 import jax
@@ -10,9 +8,9 @@ import jax
 from walt_jax.builders import absent_runs
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
+from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import files
-from walt_jax.core import paths
 from walt_jax.planning import drawing
 from walt_jax.planning import encoding
 from walt_jax.planning import gpu
@@ -62,17 +60,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_outputs(args: argparse.Namespace) -> None:
   """Refuses files that could not be written after minutes of compiling."""
-  for flag, path in (('--json', args.json), ('--html', args.html)):
-    if not path or paths.is_remote(path):
-      continue
-    file = pathlib.Path(path).absolute()
-    if not file.parent.is_dir():
-      raise errors.UserError(f'{flag} {path}: no such folder; make it first')
-    if file.is_dir():
-      raise errors.UserError(f'{flag} {path} is a folder; give a file in it')
-    if not os.access(file.parent, os.W_OK):
-      raise errors.UserError(
-          f'{flag} {path}: its folder is not writable; choose another')
+  outputs.check_file('--json', args.json)
+  outputs.check_file('--html', args.html)
   if args.json and args.json == args.html:
     raise errors.UserError(
         f'--json and --html are both {args.json}; give them two names')
