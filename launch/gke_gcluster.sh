@@ -11,43 +11,15 @@
 # TPU_WORKER_HOSTNAMES, TPU_WORKER_ID and, for several slices, MEGASCALE_*.
 set -euo pipefail
 
-usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "$0"
-}
-
-fail() {
-  echo "gke_gcluster.sh: $1" >&2
-  exit 2
-}
+# shellcheck source=launch/flags.sh
+. "$(dirname "$0")/flags.sh"
 
 # shellcheck disable=SC2034 # The last loop reads three of them by name.
 name='' image='' cluster='' location='' compute_type='' workdir='' topology=''
 # shellcheck disable=SC2034
 project='' service_account='' slices=1 restarts=100 dry_run=0
-while [[ $# -gt 0 ]]; do
-  case "$1" in
-    --name | --image | --cluster | --location | --compute-type | --workdir | \
-      --topology | --slices | --project | --restarts | --service-account)
-      [[ $# -ge 2 ]] || fail "$1 needs a value"
-      variable="${1#--}"
-      printf -v "${variable//-/_}" '%s' "$2"
-      shift 2
-      ;;
-    --dry-run)
-      dry_run=1
-      shift
-      ;;
-    --help)
-      usage
-      exit 0
-      ;;
-    --)
-      shift
-      break
-      ;;
-    *) fail "unknown flag $1 (see --help)" ;;
-  esac
-done
+read_flags "name image cluster location compute-type workdir topology slices \
+  project restarts service-account" dry-run "$@"
 [[ "$name" =~ ^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$ ]] ||
   fail "--name '$name' is no name of a workload (a-z, 0-9, -; 32 at most)"
 [[ -n "$image" ]] || fail 'give the container image with --image'
@@ -59,12 +31,12 @@ done
   fail "give a bucket with --workdir gs://BUCKET/RUN, not '$workdir'"
 [[ "$slices" =~ ^[1-9][0-9]*$ ]] || fail "--slices '$slices' is no number"
 [[ "$restarts" =~ ^[0-9]+$ ]] || fail "--restarts '$restarts' is no number"
-[[ $# -gt 0 ]] || fail 'give the flags of walt train behind --'
+[[ ${#flags[@]} -gt 0 ]] || fail 'give the flags of walt train behind --'
 
 bucket="${workdir#gs://}"
 # Ours first: the last --restarts counts.
 words=$(printf '%q ' env "JAX_COMPILATION_CACHE_DIR=gs://${bucket%%/*}/walt_programs" \
-  walt train --restarts 5 --workdir "$workdir" "$@")
+  walt train --restarts 5 --workdir "$workdir" "${flags[@]}")
 
 command=(gcluster job submit --name "$name" --cluster "$cluster"
   --location "$location" --image "$image" --compute-type "$compute_type"

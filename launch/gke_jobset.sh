@@ -11,41 +11,14 @@
 # the manifest.
 set -euo pipefail
 
-usage() {
-  sed -n '2,11s/^# \{0,1\}//p' "$0"
-}
-
-fail() {
-  echo "gke_jobset.sh: $1" >&2
-  exit 2
-}
+# shellcheck source=launch/flags.sh
+. "$(dirname "$0")/flags.sh"
 
 name='' image='' bucket='' hosts=16 topology=4x4x4 accelerator=tpu-v5p-slice
 chips=4 slices=1
 dry_run=0
-while [[ $# -gt 0 ]]; do
-  case "$1" in
-    --name | --image | --bucket | --hosts | --topology | --accelerator | \
-      --chips | --slices)
-      [[ $# -ge 2 ]] || fail "$1 needs a value"
-      printf -v "${1#--}" '%s' "$2"
-      shift 2
-      ;;
-    --dry-run)
-      dry_run=1
-      shift
-      ;;
-    --help)
-      usage
-      exit 0
-      ;;
-    --)
-      shift
-      break
-      ;;
-    *) fail "unknown flag $1 (see --help)" ;;
-  esac
-done
+read_flags 'name image bucket hosts topology accelerator chips slices' \
+  dry-run "$@"
 [[ "$name" =~ ^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$ ]] ||
   fail "--name '$name' is no name of a JobSet (a-z, 0-9, -; 32 at most)"
 [[ -n "$image" ]] || fail 'give the container image with --image'
@@ -55,12 +28,12 @@ done
 [[ "$chips" =~ ^[1-9]$ ]] || fail "--chips '$chips' is no number"
 [[ "$slices" =~ ^[1-9][0-9]*$ ]] || fail "--slices '$slices' is no number"
 [[ "$topology" =~ ^[0-9]+(x[0-9]+)+$ ]] || fail "--topology '$topology'?"
-[[ $# -gt 0 ]] || fail 'give the flags of walt train behind --'
+[[ ${#flags[@]} -gt 0 ]] || fail 'give the flags of walt train behind --'
 
 # A YAML list of strings; a quote inside a single-quoted string is doubled.
 # Ours come first: the last --restarts counts.
 arguments="['--restarts', '5', '--workdir', 'gs://$bucket/$name'"
-for one in "$@"; do
+for one in "${flags[@]}"; do
   arguments+=", '${one//\'/\'\'}'"
 done
 arguments+=']'
@@ -70,7 +43,6 @@ if [[ $slices -gt 1 ]]; then
   # The hosts of several slices find each other by what GKE sets.
   manifest=$(sed '/BEGIN one slice/,/END one slice/d' <<< "$manifest")
 fi
-manifest=${manifest//WALT_ARGS/"$arguments"}
 manifest=${manifest//WALT_NAME/"$name"}
 manifest=${manifest//WALT_IMAGE/"$image"}
 manifest=${manifest//WALT_BUCKET/"$bucket"}
@@ -79,6 +51,8 @@ manifest=${manifest//WALT_CHIPS/"$chips"}
 manifest=${manifest//WALT_SLICES/"$slices"}
 manifest=${manifest//WALT_TOPOLOGY/"$topology"}
 manifest=${manifest//WALT_ACCELERATOR/"$accelerator"}
+# Last: what the user wrote may look like a name of ours.
+manifest=${manifest//WALT_ARGS/"$arguments"}
 
 if [[ $dry_run -eq 1 ]]; then
   printf '%s\n' "$manifest"

@@ -16,14 +16,8 @@
 # gives it back when training is done. One slice; for several see gke_jobset.sh.
 set -euo pipefail
 
-usage() {
-  sed -n '2,18s/^# \{0,1\}//p' "$0"
-}
-
-fail() {
-  echo "tpu_pod.sh: $1" >&2
-  exit 2
-}
+# shellcheck source=launch/flags.sh
+. "$(dirname "$0")/flags.sh"
 
 say() {
   echo "tpu_pod.sh: $1" >&2
@@ -31,38 +25,15 @@ say() {
 
 name='' zone='' project='' workdir='' wheel='' accelerator_type=''
 runtime_version='' restarts=100 spot=0 delete=0 dry_run=0
-while [[ $# -gt 0 ]]; do
-  case "$1" in
-    --name | --zone | --project | --workdir | --wheel | --accelerator-type | \
-      --runtime-version | --restarts)
-      [[ $# -ge 2 ]] || fail "$1 needs a value"
-      variable="${1#--}"
-      printf -v "${variable//-/_}" '%s' "$2"
-      shift 2
-      ;;
-    --spot | --delete | --dry-run)
-      variable="${1#--}"
-      printf -v "${variable//-/_}" 1
-      shift
-      ;;
-    --help)
-      usage
-      exit 0
-      ;;
-    --)
-      shift
-      break
-      ;;
-    *) fail "unknown flag $1 (see --help)" ;;
-  esac
-done
+read_flags "name zone project workdir wheel accelerator-type runtime-version \
+  restarts" 'spot delete dry-run' "$@"
 [[ "$name" =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
   fail "--name '$name' is no name of a slice (a-z, 0-9, -)"
 [[ -n "$zone" ]] || fail 'give its zone with --zone'
 [[ "$workdir" =~ ^gs://[a-z0-9][-_.a-z0-9]+/.+$ ]] ||
   fail "give a bucket with --workdir gs://BUCKET/RUN, not '$workdir'"
 [[ "$restarts" =~ ^[0-9]+$ ]] || fail "--restarts '$restarts' is no number"
-[[ $# -gt 0 ]] || fail 'give the flags of walt train behind --'
+[[ ${#flags[@]} -gt 0 ]] || fail 'give the flags of walt train behind --'
 if [[ -z "$runtime_version" ]]; then
   case "$accelerator_type" in
     v5litepod-* | v5e-*) runtime_version=v2-alpha-tpuv5-lite ;;
@@ -108,7 +79,8 @@ uv pip install --quiet --python venv/bin/python \
   \"../${wheel_name}[tpu,gcs,tensorboard,text]\""
 
 # The last --restarts counts: what is given behind -- goes before ours.
-words=$(printf '%q ' venv/bin/walt train --restarts 5 --workdir "$workdir" "$@")
+words=$(printf '%q ' venv/bin/walt train --restarts 5 --workdir "$workdir" \
+  "${flags[@]}")
 
 # What a host runs: starts the training, unless it is that of this id already,
 # and shows its log until it has ended. `code` then holds the id and exit code;

