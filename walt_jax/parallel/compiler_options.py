@@ -35,7 +35,8 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
             'the way out. With it XLA first wraps every product for Triton, '
             'and those that cuBLAS then wins have lost bias and GELU, which '
             'take passes of their own.',
-            'ucf101:l on an H200: 24 passes of 280 us are gone; not timed '
+            'ucf101:l on an H200 had 24 passes of 280 us without it, of '
+            'which the program compiled for an absent one has none; not timed '
             'apart from other changes.'),
     ),
     'tpu': (
