@@ -11,9 +11,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[2] / 'walt_jax'
 LOCAL = {
     'builders/config.py': 'the package itself; files found to be local',
     'commands/demo.py': 'a temporary folder',
-    'commands/evaluate.py': 'asked of local paths alone',
     'commands/flags/quickstart.py': 'refuses buckets',
-    'commands/plan.py': 'asked of local paths alone',
     'core/fetched.py': 'the folder of local copies',
     'core/files.py': 'temporary files; branches for buckets come first',
     'core/host_memory.py': 'files of the kernel',

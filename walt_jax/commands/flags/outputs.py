@@ -1,6 +1,5 @@
 """Files that a command is to write, looked at before its work."""
 import os
-import pathlib
 
 from walt_jax.core import errors
 from walt_jax.core import paths
@@ -19,7 +18,7 @@ def check_file(flag: str, path: str | None) -> None:
   """
   if not path or paths.is_remote(path):
     return
-  file = pathlib.Path(path).absolute()
+  file = paths.path(path).absolute()
   if not file.parent.is_dir():
     raise errors.UserError(f'{flag} {path}: no such folder; make it first')
   if file.is_dir():
