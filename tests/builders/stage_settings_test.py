@@ -65,7 +65,7 @@ class StageSettingsTest(parameterized.TestCase):
       ('ucf101:smoke', 'guidance.scale', '2', "'sampler.guidance.scale'"),
       ('ucf101:smoke', 'guidance.label', 'high', "float .* but 'high'"),
       ('ucf101:smoke', 'guidance.interval', '(0.5, 0.2)', 'interval must lie'),
-      ('ucf101:smoke', 'guidance.label', '1e999', 'must be finite'),
+      ('ucf101:smoke', 'guidance.label', '1e999', 'is inf; give a number from'),
       ('ucf101:smoke', 'noise_level', '0.2', 'noise_level is 0.2, but a base'),
       ('t2v_sr1:smoke', 'noise_level', '1.5', 'a number from 0 to 1'),
       ('t2v_sr1:smoke', 'noise_level', '0.31', 'is 0.31, .* up to level 0.3 '))

@@ -12,6 +12,7 @@ from walt_jax.builders import schema
 from walt_jax.commands import train
 from walt_jax.core import errors
 from walt_jax.core import profile_request
+from walt_jax.evaluation import training
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import session
 from walt_jax.planning import summary
@@ -58,6 +59,41 @@ class ProfileTest(parameterized.TestCase):
   def test_others_are_not(self):
     train._check_profile(None, 4)
     train._check_profile(profile_request.Request(3, 6), 4)
+
+
+class KeysTest(parameterized.TestCase):
+  """Keys that a run would find wanting only hours later, or never."""
+
+  @parameterized.parameters(
+      ('ucf101:smoke', 'foo', 'give eval/v_loss, eval/v_loss_q1, '),
+      ('ucf101:smoke', 'eval/v_loss_given', "is 'eval/v_loss_given', but"),
+      ('quickstart:tokenizer', 'eval/v_loss', 'give eval/psnr; choose'),
+      ('tokenizer_image:smoke', 'eval/psnr', 'give eval/image_psnr; choose'))
+  def test_a_metric_that_no_evaluation_gives(self, spec, metric, words):
+    config = schema.of(config_lib.load(spec, [
+        ('train.best_metric', metric), ('train.keep_best', '1'),
+        ('train.eval_every', '1'), ('train.save_every', '1')]))
+    with self.assertRaisesRegex(errors.UserError, words):
+      training.check_best(config, (), train._scores(config))
+
+  @parameterized.parameters(
+      ('quickstart:base', 'eval/v_loss', ()),
+      ('digits_rollout', 'eval/v_loss_given_q2', ()),
+      ('quickstart:base', 'eval/fvd', ('fvd',)),
+      ('quickstart:base', 'eval/sfid', ('fid',)),
+      ('quickstart:tokenizer', 'eval/psnr', ()))
+  def test_one_that_they_give(self, spec, metric, evaluators):
+    config = schema.of(config_lib.load(spec, [
+        ('train.best_metric', metric), ('train.keep_best', '1'),
+        ('train.eval_every', '1'), ('train.save_every', '1')]))
+    training.check_best(config, evaluators, train._scores(config))
+
+  @parameterized.parameters(
+      ('text.max_tokens', '8'), ('text.width', '8'), ('text.path', 'x'))
+  def test_text_keys_without_text(self, key, value):
+    config = schema.of(config_lib.load('ucf101:smoke', [(key, value)]))
+    with self.assertRaisesRegex(errors.UserError, f'{key} is .*name an enc'):
+      train._check_new(config)
 
 
 class SessionTest(absltest.TestCase):

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 import importlib.util
 import json
 import pathlib
+import traceback
 from typing import Any
+import warnings
 
 from ml_collections import config_dict
 
@@ -38,12 +40,27 @@ def load(spec: str, overrides: Sequence[tuple[str, str]] = ()
   """
   path, variant = split(spec)
   module = _module(find(path))
-  if not hasattr(module, 'get_config'):
+  if not callable(getattr(module, 'get_config', None)):
     raise errors.UserError(f'config file {path!r} has no get_config(variant)')
   try:
     config = module.get_config(variant) if variant else module.get_config()
   except ValueError as e:
-    raise errors.UserError(f'config {spec!r}: {e}') from e
+    raise errors.UserError(f'config {spec!r}: {errors.words(e)}') from e
+  except (Exception, SystemExit) as e:
+    raise errors.UserError(
+        f'config {spec!r}: its get_config fails{_where(e, module.__file__)}'
+    ) from e
+  if not isinstance(config, config_dict.ConfigDict):
+    raise errors.UserError(
+        f'config {spec!r}: its get_config gives {errors.short(config)}; it '
+        'must return an ml_collections ConfigDict')
+  try:
+    json.dumps(to_dict(config))
+  except (TypeError, ValueError, RecursionError) as e:
+    raise errors.UserError(
+        f'config {spec!r} holds what no config.json can ({errors.reason(e)}); '
+        'its values are sections, tuples, texts, numbers, booleans and None'
+    ) from e
   override(config, overrides)
   config.lock()
   return config
@@ -64,9 +81,18 @@ def _module(path: str) -> Any:
   module = importlib.util.module_from_spec(module_spec)
   try:
     module_spec.loader.exec_module(module)
-  except (SyntaxError, ImportError) as e:
-    raise errors.UserError(f'config file {path!r} does not load: {e}') from e
+  except (Exception, SystemExit) as e:
+    raise errors.UserError(
+        f'config file {path!r} does not load{_where(e, path)}') from e
   return module
+
+
+def _where(error: BaseException, file: str) -> str:
+  """What a config file raised, and at which of its lines."""
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+           if frame.filename == file]
+  at = f' at line {lines[-1]}' if lines else ''
+  return f'{at}: {errors.reason(error)}'
 
 
 def split(spec: str) -> tuple[str, str]:
@@ -137,14 +163,14 @@ def _override(config: config_dict.ConfigDict, key: str, text: str) -> None:
     if default is sections.MISSING:
       raise _unknown_key(key, section, leaf)
     with section.unlocked():
-      section[leaf] = _parse(key, text, default)
+      section[leaf] = _parse(config.get('stage'), key, text, default)
     return
   old = section[leaf]
   if isinstance(old, config_dict.ConfigDict):
     raise errors.UserError(
         f'config key {key!r} is a section; set one of its keys: '
         f'{", ".join(f"{key}.{name}" for name in sorted(old))}')
-  section[leaf] = _parse(key, text, old)
+  section[leaf] = _parse(config.get('stage'), key, text, old)
 
 
 def _unknown_key(key: str, section: Any, name: str) -> errors.UserError:
@@ -154,16 +180,18 @@ def _unknown_key(key: str, section: Any, name: str) -> errors.UserError:
       f'unknown config key {key!r}: there is no {name!r} here; known: {known}')
 
 
-def _parse(key: str, text: str, old: Any) -> Any:
+def _parse(stage: Any, key: str, text: str, old: Any) -> Any:
   """Reads `text` as a value of the type of `old`."""
   if isinstance(old, str):
     return text
   if isinstance(old, bool) and text.lower() in ('true', 'false'):
     return text.lower() == 'true'
   try:
-    value = ast.literal_eval(text)
-  except (SyntaxError, ValueError):
-    value = text
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # Of what looks odd in a program.
+      value = ast.literal_eval(text)
+  except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+    value = text  # Some of these tell of brackets in brackets.
   if isinstance(old, float) and type(value) is int:
     value = float(value)
   if isinstance(old, tuple) and isinstance(value, list):
@@ -171,7 +199,8 @@ def _parse(key: str, text: str, old: Any) -> Any:
   if old is not None and type(value) is not type(old):
     raise errors.UserError(
         f'config key {key!r} is {type(old).__name__} (now {old!r}), '
-        f'but {text!r} was given')
+        f'but {errors.short(text)} was given'
+        f'{schema.hint(stage, key.split("."), text)}')
   return value
 
 

@@ -3,15 +3,16 @@
 The annotation of a field says what its key takes: `bool`, `int`, `float` (also
 a whole number), `str`, a `Literal` of names, a tuple of these, another section,
 or one of these `| None` (an empty section means None too). `Annotated` with a
-`Range` adds bounds, with a `ClassName` the form `module:Class`, with a `Place`
-that of a path. The meaning of a key is its entry under `Attributes:` in the
-docstring of the section, or of the class that the section `configures`.
+`ranges.Range` adds bounds, with a `ClassName` the form `module:Class`, with a
+`Place` that of a path. The meaning of a key is its entry under `Attributes:`
+in the docstring of the section, or of the class that the section `configures`.
 """
 from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
+import functools
 import inspect
 import json
-import math
 import re
 import types
 import typing
@@ -20,29 +21,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.core import paths
-from walt_jax.core import seeds
+from walt_jax.core import ranges
 
 T = TypeVar('T')
 MISSING = dataclasses.MISSING
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-  """Bounds of a number, both included; `words` say them where given."""
-  least: float
-  most: float = math.inf
-  words: str = ''
-
-  def holds(self, value: float) -> bool:
-    """Whether a value lies within."""
-    return self.least <= value <= self.most
-
-  def __str__(self) -> str:
-    if self.words:
-      return self.words
-    if self.most == math.inf:
-      return f'of {self.least:g} or more'
-    return f'from {self.least:g} to {self.most:g}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +77,6 @@ def places(value: str) -> list[str]:
           for part in item.strip().removeprefix('tfds:').split('@')]
 
 
-Natural = Annotated[int, Range(0)]
-Count = Annotated[int, Range(1)]
-Rate = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1)]
-Seed = Annotated[int, Range(0, seeds.MOST, seeds.WORDS)]
 OwnClass = Annotated[str, ClassName()]
 Location = Annotated[str, Place()]
 
@@ -153,14 +130,52 @@ def default(section: type, keys: Sequence[str]) -> Any:
   Returns:
     The default, or MISSING where there is no such key or it has none.
   """
+  for holder in _holders(section, keys):
+    if holder.default is not MISSING:
+      return holder.default
+  return MISSING
+
+
+def hint(section: type, keys: Sequence[str], text: str) -> str:
+  """What a key takes and, where that helps, how to write it.
+
+  Args:
+    section: A frozen dataclass.
+    keys: The parts of the key's dotted name.
+    text: What was given on the command line.
+
+  Returns:
+    The end of a message, or '' where there is no such key.
+  """
+  found = _holders(section, keys)
+  if not found:
+    return ''
+  annotation = found[0].type
+  words = f'; give {describe(annotation)}'
+  for kind in _alternatives(annotation):
+    if typing.get_origin(kind) is tuple:
+      # 'fvd' is meant as ('fvd',) where that is a value.
+      given = (text,)
+      example = given if _fit(kind, given)[0] else _example(kind)
+      words += f', such as "{example!r}"'
+  return words
+
+
+def _holders(section: type, keys: Sequence[str]
+             ) -> list[dataclasses.Field[Any]]:
+  """The fields of a dotted key, of each section that may have it; `type` is
+  the annotation.
+  """
   first, *rest = keys
   if first not in fields(section):
-    return MISSING
-  if not rest:
-    return fields(section)[first].default
-  found = (default(kind, rest)
-           for kind in subsections(annotations(section)[first]))
-  return next((value for value in found if value is not MISSING), MISSING)
+    return []
+  annotation = annotations(section)[first]
+  if rest:
+    return [field for kind in subsections(annotation)
+            for field in _holders(kind, rest)]
+  field = copy.copy(fields(section)[first])
+  field.type = annotation
+  return [field]
 
 
 def is_section(section: type, keys: Sequence[str]) -> bool:
@@ -213,6 +228,11 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
 
 def annotations(section: Any) -> dict[str, Any]:
   """What each key of a section takes."""
+  return _annotations(section)
+
+
+@functools.cache
+def _annotations(section: Any) -> dict[str, Any]:
   return typing.get_type_hints(section, include_extras=True)
 
 
@@ -275,8 +295,8 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
   if sections:
     if not isinstance(value, Mapping):
       raise errors.UserError(
-          f'config key {key} is {value!r}; it is a section with the keys '
-          f'{", ".join(fields(sections[0]))}')
+          f'config key {key} is {errors.short(value)}; it is a section with '
+          f'the keys {", ".join(fields(sections[0]))}')
     return build(_chosen(sections, value), value, key)
   for kind in kinds:
     fits, result = _fit(kind, value)
@@ -284,8 +304,23 @@ def _typed(annotation: Any, value: Any, key: str) -> Any:
       return result
   verb = 'choose' if typing.get_origin(kinds[0]) is Literal else 'give'
   raise errors.UserError(
-      f'config key {key} is {_as_tuples(value)!r}; {verb} '
+      f'config key {key} is {errors.short(_as_tuples(value))}; {verb} '
       f'{describe(annotation)}')
+
+
+def _example(annotation: Any) -> Any:
+  """A value that an annotation takes."""
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin is Annotated:
+    bounds = arguments[1]
+    if isinstance(bounds, ranges.Range):
+      return max(1 if arguments[0] is int else 0.5, bounds.least)
+    return _example(arguments[0])
+  if origin is Literal:
+    return arguments[0]
+  if origin is tuple:
+    return tuple(_example(one) for one in arguments if one is not Ellipsis)
+  return {bool: True, int: 1, float: 0.5, str: 'NAME'}.get(annotation)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -313,7 +348,10 @@ def _fit(annotation: Any, value: Any) -> tuple[bool, Any]:
     return (len(arguments) == len(value) and all(fits for fits, _ in parts),
             tuple(part for _, part in parts))
   if annotation is float and type(value) is int:
-    return True, float(value)
+    try:
+      return True, float(value)
+    except OverflowError:  # Of hundreds of digits.
+      return False, value
   return type(value) is annotation, value
 
 

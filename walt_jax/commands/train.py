@@ -12,6 +12,7 @@ from walt_jax.builders import config as config_lib
 from walt_jax.builders import data_hints
 from walt_jax.builders import denoiser_runs
 from walt_jax.builders import meshes
+from walt_jax.builders import objectives
 from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
@@ -28,6 +29,7 @@ from walt_jax.parallel import session
 from walt_jax.planning import peaks
 from walt_jax.planning import summary
 from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import denoiser_eval
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import meter
@@ -66,10 +68,14 @@ def _train(args: argparse.Namespace) -> None:
              if name != config_lib.DERIVED}
     checkpoints_lib.check_resume(
         schema.with_defaults(saved), schema.with_defaults(wanted))
+  else:
+    _check_new(experiment)
   _check_profile(args.profile, experiment.train.num_steps)
   data_hints.reach(experiment)
   data_hints.check_present(experiment)
   metrics = training.metrics(experiment)
+  if experiment.train.best_metric:
+    training.check_best(experiment, metrics, _scores(experiment))
   options = dataclasses.replace(
       _loop_options(experiment), profile=args.profile,
       max_failures=args.max_failures, began=began)
@@ -109,6 +115,18 @@ def _train(args: argparse.Namespace) -> None:
   if multihost.is_main():
     print(f'{experiment.stage}: step {int(jax.device_get(state.step))} saved '
           f'in {paths.path(args.workdir)}', flush=True)
+
+
+def _check_new(config: schema.Experiment) -> None:
+  """Refuses keys that say nothing, in a new run; old ones may have them."""
+  if not isinstance(config, schema.DenoiserExperiment) or config.text.name:
+    return
+  for key in ('max_tokens', 'width', 'path'):
+    if value := getattr(config.text, key):
+      raise errors.UserError(
+          f"config key text.{key} is {value!r}, but text.name is '': the model "
+          "reads no text; name an encoder, 'minilm' or 't5', or leave "
+          f'text.{key} at {0 if key != "path" else "its default"}')
 
 
 def _check_platform(config: schema.Experiment, mesh: jax.sharding.Mesh,
@@ -205,6 +223,16 @@ def _keep(train: schema.Train) -> checkpoints_lib.Keep:
   return checkpoints_lib.Keep(
       newest=train.keep_newest, every=train.keep_every, best=train.keep_best,
       metric=train.best_metric, mode=train.best_mode)
+
+
+def _scores(config: schema.Experiment) -> set[str]:
+  """Names of the scores that a stage gives by itself."""
+  if isinstance(config, schema.DenoiserExperiment):
+    return denoiser_eval.names(
+        objectives.objective(config, 'cpu').predicts_frames)
+  return tokenizer_eval.names(
+      videos=config.data.image_rows < config.data.batch_size,
+      images=config.data.image_rows > 0)
 
 
 def _loop_options(config: schema.Experiment) -> loop.LoopOptions:

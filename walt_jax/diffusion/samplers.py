@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from walt_jax.core import extensions
+from walt_jax.core import ranges
 from walt_jax.core import types
 from walt_jax.diffusion import ddim
 from walt_jax.diffusion import dpm_solver
@@ -37,10 +38,10 @@ class SamplerOptions:
       clip that begins with it. Each of the two takes `num_steps` passes.
   """
   sampler: str = 'ddim'
-  num_steps: int = 50
-  eta: float = 0.0
-  clip: float | None = None
-  threshold_quantile: float | None = None
+  num_steps: ranges.Steps = 50
+  eta: ranges.Fraction = 0.0
+  clip: ranges.Positive | None = None
+  threshold_quantile: ranges.SomeFraction | None = None
   factorized: bool = False
 
   def __post_init__(self):

@@ -19,6 +19,11 @@ def write(path: str | os.PathLike, result: dict[str, Any]) -> None:
   files.write_text(path, text)
 
 
+def scalar_names(metric: str) -> set[str]:
+  """Names of all that `scalars` may give of a metric's results."""
+  return {metric, *_BESIDE}
+
+
 def scalars(result: dict[str, Any]) -> dict[str, float]:
   """What the curves of a training run show of a result, by name."""
   beside = {name: result[name] for name in _BESIDE if name in result}

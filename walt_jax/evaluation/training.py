@@ -4,7 +4,7 @@
 no metric. Each draws from seeds and indices alone, so that a resumed run logs
 what an unbroken one does.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -62,6 +62,29 @@ def metrics(config: schema.Experiment) -> dict[str, metric_lib.Metric]:
         f'{_KEY} is {tuple(found)}, but train.eval_batches is 0: it says how '
         'many held-out clips are scored; set it to 1 or more')
   return found
+
+
+def check_best(config: schema.Experiment, found: Iterable[str],
+               own: Iterable[str]) -> None:
+  """Refuses a `train.best_metric` that no evaluation will give.
+
+  Args:
+    config: The run's config.
+    found: Names of the metrics of `train.evaluators`.
+    own: Names of the scores that the stage itself gives.
+
+  Raises:
+    UserError: It names the scores that evaluations give.
+  """
+  wanted = config.train.best_metric
+  given = {f'eval/{name}' for name in (
+      *(own if config.train.eval_batches else ()),
+      *(name for metric in found for name in results.scalar_names(metric)))}
+  if wanted not in given:
+    raise errors.UserError(
+        f'config key train.best_metric is {wanted!r}, but evaluations give '
+        f'{", ".join(sorted(given)) or "nothing (train.eval_batches is 0)"}; '
+        'choose one of them')
 
 
 def evaluators(found: dict[str, metric_lib.Metric], config: schema.Experiment,

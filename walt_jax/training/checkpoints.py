@@ -1,7 +1,9 @@
 """Checkpoints of a run: train state, data position and config, together."""
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 import re
@@ -150,10 +152,11 @@ class Checkpoints:
       metrics: What an evaluation of this very state gave, if there was one;
         only with it can it be among the best.
     """
-    self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(state),
-        data=ocp.args.JsonSave({'next_batch': next_batch}),
-        config=ocp.args.JsonSave(self.config)), metrics=metrics, force=True)
+    with _unasked_metrics():
+      self._manager.save(step, args=ocp.args.Composite(
+          state=ocp.args.PyTreeSave(state),
+          data=ocp.args.JsonSave({'next_batch': next_batch}),
+          config=ocp.args.JsonSave(self.config)), metrics=metrics, force=True)
 
   def restore(self, abstract_state: PyTree) -> tuple[PyTree, int]:
     """Restores the newest checkpoint, written on whatever mesh.
@@ -180,6 +183,18 @@ class Checkpoints:
     if self._opened is not None:
       self._opened.close()
       self._opened = None
+
+
+@contextlib.contextmanager
+def _unasked_metrics() -> Iterator[None]:
+  """Keeps Orbax from warning of checkpoints that were not evaluated."""
+  logger = logging.getLogger('absl')
+  said = lambda record: 'did not provide metrics' not in record.getMessage()
+  logger.addFilter(said)
+  try:
+    yield
+  finally:
+    logger.removeFilter(said)
 
 
 def _state_handler() -> ocp.PyTreeCheckpointHandler:

@@ -69,6 +69,13 @@ def metrics(losses: np.ndarray, ending: str = '') -> dict[str, float]:
   return named | {f'v_loss{ending}': float(np.mean(losses))}
 
 
+def names(predicts_frames: bool) -> set[str]:
+  """Names of all scores that evaluations may give."""
+  losses = np.zeros(NUM_QUARTILES)
+  given = metrics(losses, GIVEN) if predicts_frames else {}
+  return set(metrics(losses) | given)
+
+
 class DenoiserEvaluation:
   """Held-out loss by quartile of time, and a grid of EMA samples.
 

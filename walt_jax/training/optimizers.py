@@ -1,18 +1,20 @@
 """Optimizers, their schedules, and gradients in parts of a batch."""
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import optax
 
+from walt_jax.core import ranges
 from walt_jax.parallel import rules as partition
 from walt_jax.training import adafactor
 from walt_jax.training import muon
 
 PyTree = Any
+LearningRate = Annotated[float, ranges.Range(0, 10)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +46,22 @@ class OptimizerOptions:
     accumulation_steps: Parts of the batch that are taken one after the other
       to save memory; their gradients are averaged for one update.
   """
-  name: str = 'adamw'
-  peak_lr: float = 5e-4
-  muon_lr_ratio: float = 1.0
-  schedule: str = 'cosine'
-  warmup_steps: int = 5_000
-  decay_steps: int = 60_000
-  decay_fraction: float = 0.4
-  final_lr: float = 0.0
-  clip_norm: float = 1.0
-  b1: float = 0.9
-  b2: float = 0.99
-  eps: float = 1e-8
-  weight_decay: float = 0.0
+  name: Literal['adamw', 'adafactor', 'muon'] = 'adamw'
+  peak_lr: LearningRate = 5e-4
+  muon_lr_ratio: Annotated[float, ranges.Range(0, 1_000)] = 1.0
+  schedule: Literal['cosine', 'constant', 'linear'] = 'cosine'
+  warmup_steps: ranges.Natural = 5_000
+  decay_steps: ranges.Natural = 60_000
+  decay_fraction: ranges.SomeFraction = 0.4
+  final_lr: ranges.Fraction = 0.0
+  clip_norm: ranges.Rate = 1.0
+  b1: ranges.Decay = 0.9
+  b2: ranges.Decay = 0.99
+  eps: ranges.SomeFraction = 1e-8
+  weight_decay: LearningRate = 0.0
   parameter_scale: bool = False
-  min_factored: int = 128
-  accumulation_steps: int = 1
+  min_factored: ranges.Count = 128
+  accumulation_steps: ranges.Rows = 1
 
   def __post_init__(self):
     if self.name not in ('adamw', 'adafactor', 'muon'):

@@ -14,6 +14,14 @@ from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.training import state as train_state
 from walt_jax.training import tokenizer_step
 
+_NAMES = {'videos': 'psnr', 'images': 'image_psnr'}
+
+
+def names(*, videos: bool, images: bool) -> set[str]:
+  """Names of the scores that evaluations of such batches give."""
+  given = dict(videos=videos, images=images)
+  return {name for kind, name in _NAMES.items() if given[kind]}
+
 
 class TokenizerEvaluation:
   """Held-out PSNR and perceptual picture of an EMA tokenizer."""
@@ -47,8 +55,7 @@ class TokenizerEvaluation:
         scores.setdefault(kind, []).append(float(values.mean()))
       if not images and self._num_samples and batch.videos is not None:
         images = {'reconstructions': self._sheet(batch, decoded['videos'])}
-    names = {'videos': 'psnr', 'images': 'image_psnr'}
-    return {names[k]: float(np.mean(v)) for k, v in scores.items()}, images
+    return {_NAMES[k]: float(np.mean(v)) for k, v in scores.items()}, images
 
   def _sheet(self, batch, decoded) -> np.ndarray:
     """Real clips, each above its reconstruction."""

@@ -1,7 +1,7 @@
 """One training step of the tokenizer and, with a GAN, its discriminators."""
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 
 from walt_jax.core import distances
 from walt_jax.core import pixels as pixels_lib
+from walt_jax.core import ranges
 from walt_jax.core import types
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
@@ -51,16 +52,16 @@ class TokenizerLosses:
     r1_weight: Weight of the gradient penalty at real clips, half of its
       squared norm; 0 for none (MAGVIT's cost of 10 is 80 here).
   """
-  reconstruction: str = 'l1'
-  kl_weight: float = 1e-6
-  perceptual_weight: float = 0.0
-  perceptual_frames: int = 4
-  adversarial: str = 'non_saturating'
-  adversarial_weight: float = 0.1
+  reconstruction: Literal['l1', 'l2'] = 'l1'
+  kl_weight: ranges.Weight = 1e-6
+  perceptual_weight: ranges.Weight = 0.0
+  perceptual_frames: ranges.Frames = 4
+  adversarial: Literal['hinge', 'non_saturating'] = 'non_saturating'
+  adversarial_weight: ranges.Weight = 0.1
   adaptive_weight: bool = False
-  adversarial_start: int = 0
-  lecam_weight: float = 0.001
-  r1_weight: float = 0.0
+  adversarial_start: ranges.Natural = 0
+  lecam_weight: ranges.Weight = 0.001
+  r1_weight: ranges.Weight = 0.0
 
   def __post_init__(self):
     for name, known in (('reconstruction', ('l1', 'l2')),

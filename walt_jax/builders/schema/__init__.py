@@ -19,6 +19,7 @@ from walt_jax.builders.schema.experiment import Experiment
 from walt_jax.builders.schema.experiment import TokenizerExperiment
 from walt_jax.builders.schema.experiment import TokenizerExport
 from walt_jax.builders.schema.experiment import default
+from walt_jax.builders.schema.experiment import hint
 from walt_jax.builders.schema.experiment import is_section
 from walt_jax.builders.schema.experiment import of
 from walt_jax.builders.schema.experiment import with_defaults
@@ -57,6 +58,7 @@ __all__ = [
     'TokenizerExport',
     'Train',
     'default',
+    'hint',
     'is_section',
     'of',
     'with_defaults',

@@ -1,12 +1,10 @@
 """Sections that every stage has: mesh, data, train."""
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from walt_jax.builders import sections
-from walt_jax.builders.sections import Count
-from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
-from walt_jax.builders.sections import Rate
+from walt_jax.core import ranges
 from walt_jax.parallel import mesh as mesh_lib
 
 
@@ -29,20 +27,14 @@ class Mesh:
     context: Number of devices that share the tokens of each row, in sampling
       alone: a clip then takes less time, and not only a batch of them.
   """
-  data: int = -1
-  fsdp: int = 1
-  tensor: int = 1
-  slices: int = -1
-  context: int = 1
+  data: ranges.DevicesOrRest = -1
+  fsdp: ranges.DevicesOrRest = 1
+  tensor: ranges.DevicesOrRest = 1
+  slices: ranges.DevicesOrRest = -1
+  context: ranges.Devices = 1
 
   def __post_init__(self):
     mesh_lib.check_axes(self.data, self.fsdp, self.tensor)
-    if self.slices < 1 and self.slices != -1:
-      raise ValueError(
-          f'slices={self.slices}; give a positive number, or -1 for what the '
-          'devices say.')
-    if self.context < 1:
-      raise ValueError(f'context={self.context}; give a positive number.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +75,21 @@ class Data:
   name: Literal['moving_digits', 'clips', 'latents'] | OwnClass = 'clips'
   path: str = ''
   image_path: str = ''
-  weights: tuple[Rate, ...] = ()
-  num_frames: Count = 17
-  height: Count = 128
-  width: Count = 128
-  buckets: tuple[tuple[Count, Count], ...] = ()
-  frame_rate: Rate = 0.0
-  strides: tuple[Count, ...] = (1,)
-  batch_size: Count = 256
-  image_rows: Natural = 0
+  weights: tuple[ranges.Rate, ...] = ()
+  num_frames: ranges.Frames = 17
+  height: ranges.Pixels = 128
+  width: ranges.Pixels = 128
+  buckets: tuple[tuple[ranges.Pixels, ranges.Pixels], ...] = ()
+  frame_rate: ranges.FramesPerSecond = 0.0
+  strides: tuple[ranges.Frames, ...] = (1,)
+  batch_size: ranges.Rows = 256
+  image_rows: ranges.Natural = 0
   flip: bool = False
   random_crop: bool = False
-  num_workers: Natural = 0
+  num_workers: ranges.Workers = 0
   difficulty: Literal['quick', 'free'] = 'quick'
-  num_clips: Count = 2048
-  crop_sizes: tuple[Count, ...] = ()
+  num_clips: ranges.Count = 2048
+  crop_sizes: tuple[ranges.Pixels, ...] = ()
   labels: Literal['digit_direction', 'digit'] = 'digit_direction'
 
   def __post_init__(self):
@@ -110,6 +102,9 @@ class Data:
     if self.image_path and not self.image_rows:
       raise ValueError(f'image_path is {self.image_path!r}, but no row of a '
                        'batch holds images; set data.image_rows.')
+    if self.weights and not any(self.weights):
+      raise ValueError(f'weights={self.weights} leaves no set in a batch; give '
+                       'one of them more than 0, or () for their sizes.')
     if not self.strides:
       raise ValueError('strides is empty; (1,) shows clips at their speed.')
     if self.name == 'latents' and (
@@ -147,18 +142,18 @@ class Train:
       TensorBoard's files, a run of Weights & Biases (its own variables, such
       as WANDB_PROJECT and WANDB_MODE, hold).
   """
-  num_steps: Natural = 60_000
-  log_every: Count = 100
-  save_every: Natural = 5_000
-  save_seconds: Rate = 0.0
-  keep_newest: Count = 2
-  keep_every: Natural = 0
-  keep_best: Natural = 0
+  num_steps: ranges.Natural = 60_000
+  log_every: ranges.Count = 100
+  save_every: ranges.Natural = 5_000
+  save_seconds: ranges.Rate = 0.0
+  keep_newest: ranges.Count = 2
+  keep_every: ranges.Natural = 0
+  keep_best: ranges.Natural = 0
   best_metric: str = ''
   best_mode: Literal['min', 'max'] = 'min'
-  eval_every: Natural = 5_000
-  eval_batches: Natural = 4
-  eval_samples: Natural = 4
+  eval_every: ranges.Natural = 5_000
+  eval_batches: Annotated[int, ranges.Range(0, 100_000)] = 4
+  eval_samples: Annotated[int, ranges.Range(0, 1_024)] = 4
   evaluators: tuple[str, ...] = ()
   writers: tuple[Literal['tensorboard', 'wandb'], ...] = ('tensorboard',)
 

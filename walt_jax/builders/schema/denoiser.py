@@ -1,14 +1,11 @@
 """Sections of a denoiser's config, base or super-resolution."""
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from walt_jax.builders.schema import tokenizer
-from walt_jax.builders.sections import Count
-from walt_jax.builders.sections import Fraction
 from walt_jax.builders.sections import Location
-from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
-from walt_jax.builders.sections import Rate
+from walt_jax.core import ranges
 from walt_jax.models import denoiser as denoiser_lib
 
 
@@ -29,7 +26,7 @@ class Tokenizer:
   workdir: Location = ''
   random: tokenizer.RandomTokenizer | None = None
   normalise: bool = True
-  encode_rows: Natural = 0
+  encode_rows: ranges.Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +39,10 @@ class Latents:
     width: Columns of cells.
     channels: Values of a cell.
   """
-  frames: Count = 5
-  height: Count = 16
-  width: Count = 16
-  channels: Count = 8
+  frames: ranges.Frames = 5
+  height: ranges.Pixels = 16
+  width: ranges.Pixels = 16
+  channels: ranges.Width = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +59,8 @@ class Text:
   """
   name: Literal['', 'minilm', 't5'] = ''
   path: Location = ''
-  max_tokens: Natural = 0
-  width: Natural = 0
+  max_tokens: Annotated[int, ranges.Range(0, 4_096)] = 0
+  width: Annotated[int, ranges.Range(0, 65_536)] = 0
   dtype: tokenizer.Dtype = 'float32'
 
   def __post_init__(self):
@@ -77,21 +74,21 @@ class Text:
 class Denoiser:
   """The windowed transformer (section 4.2)."""
   configures: ClassVar[type] = denoiser_lib.Denoiser
-  width: Count
-  depth: Count
-  num_heads: Count
-  mlp_width: Count
-  patch: Count
+  width: ranges.Width
+  depth: ranges.Layers
+  num_heads: ranges.Width
+  mlp_width: Annotated[int, ranges.Range(1, 262_144)]
+  patch: ranges.Extent
   spatial_window: tokenizer.Triple
   spacetime_window: tokenizer.Triple
-  num_classes: Natural = 0
-  lora_rank: Natural = 2
+  num_classes: Annotated[int, ranges.Range(0, 10_000_000)] = 0
+  lora_rank: Annotated[int, ranges.Range(0, 4_096)] = 2
   use_qk_norm: bool = True
   use_relative_bias: bool = True
-  position_init_scale: Rate = 0.02
+  position_init_scale: ranges.Weight = 0.02
   self_condition: bool = True
   frame_condition: bool = True
-  low_res_factor: Natural = 0
+  low_res_factor: Annotated[int, ranges.Range(0, 64)] = 0
   linear_skip: bool = False
   use_noise_level: bool = False
   conditions: tuple[OwnClass, ...] = ()
@@ -102,7 +99,7 @@ class Denoiser:
   passes_form: Literal['auto', 'plain', 'triton'] = 'auto'
   remat_policy: Literal['none', 'matmuls', 'minimal', 'full', 'offload'] = (
       'none')
-  scan_unroll: Natural = 1
+  scan_unroll: ranges.MaybeLayers = 1
   dtype: tokenizer.Dtype = 'float32'
 
 
@@ -137,13 +134,13 @@ class Diffusion:
   schedule: Literal['linear', 'cosine'] = 'linear'
   zero_terminal_snr: bool = True
   prediction: Literal['v', 'eps', 'x0'] = 'v'
-  self_condition_probability: Fraction = 0.9
-  self_condition_group: Count = 1
-  frame_condition_probability: Fraction = 0.0
-  frame_condition_lengths: tuple[Count, ...] = (1, 2)
-  drop_label: Fraction = 0.1
-  drop_text: Fraction = 0.1
-  drop_frames: Fraction = 0.1
-  max_low_res_level: Fraction = 0.3
+  self_condition_probability: ranges.Fraction = 0.9
+  self_condition_group: ranges.Rows = 1
+  frame_condition_probability: ranges.Fraction = 0.0
+  frame_condition_lengths: tuple[ranges.Frames, ...] = (1, 2)
+  drop_label: ranges.Fraction = 0.1
+  drop_text: ranges.Fraction = 0.1
+  drop_frames: ranges.Fraction = 0.1
+  max_low_res_level: ranges.Fraction = 0.3
   weighting: Literal['mse', 'min_snr'] = 'mse'
-  snr_cap: Rate = 5.0
+  snr_cap: ranges.Positive = 5.0

@@ -10,10 +10,9 @@ from walt_jax.builders.schema import data as data_lib
 from walt_jax.builders.schema import denoiser as denoiser_lib
 from walt_jax.builders.schema import sampler as sampler_lib
 from walt_jax.builders.schema import tokenizer as tokenizer_lib
-from walt_jax.builders.sections import Fraction
 from walt_jax.builders.sections import Location
-from walt_jax.builders.sections import Seed
 from walt_jax.core import errors
+from walt_jax.core import ranges
 from walt_jax.training import optimizers
 from walt_jax.training import tokenizer_step
 
@@ -31,14 +30,14 @@ class Experiment:
     ema: Decay a step of each running average of the parameters that is kept;
       evaluation, sampling and export take the longest.
   """
-  seed: Seed = 0
+  seed: ranges.Seed = 0
   stage: Literal['tokenizer', 'denoiser', 'super_resolution']
   init_from: Location
   mesh: data_lib.Mesh
   data: data_lib.Data
   model: Any
   optimizer: optimizers.OptimizerOptions
-  ema: tuple[Fraction, ...]
+  ema: tuple[ranges.Decay, ...]
   train: data_lib.Train
 
   def __post_init__(self):
@@ -126,7 +125,7 @@ class TokenizerExport:
     random_seed: Where its parameters are random, their seed.
   """
   model: tokenizer_lib.Autoencoder | tokenizer_lib.OwnTokenizer
-  random_seed: int | None = None
+  random_seed: ranges.Seed | None = None
 
 
 STAGES: dict[str, type[Experiment]] = {
@@ -167,6 +166,11 @@ def default(stage: Any, keys: Sequence[str]) -> Any:
   if stage not in STAGES:
     return sections.MISSING
   return sections.default(STAGES[stage], keys)
+
+
+def hint(stage: Any, keys: Sequence[str], text: str) -> str:
+  """What a key of configs of a stage takes, see `sections.hint`."""
+  return sections.hint(STAGES[stage], keys, text) if stage in STAGES else ''
 
 
 def is_section(stage: Any, keys: Sequence[str]) -> bool:

@@ -1,9 +1,8 @@
 """How a denoiser's samples are drawn unless a command says otherwise."""
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from walt_jax.builders.sections import Fraction
-from walt_jax.builders.sections import Rate
+from walt_jax.core import ranges
 from walt_jax.diffusion import guidance as guidance_lib
 from walt_jax.diffusion import samplers
 
@@ -12,13 +11,13 @@ from walt_jax.diffusion import samplers
 class Guidance:
   """Classifier-free guidance: how strongly each condition is followed."""
   configures: ClassVar[type] = guidance_lib.Guidance
-  label: float = 1.0
-  text: float = 1.0
-  frames: float = 1.0
-  own: tuple[tuple[str, float], ...] = ()
+  label: ranges.Scale = 1.0
+  text: ranges.Scale = 1.0
+  frames: ranges.Scale = 1.0
+  own: tuple[tuple[str, ranges.Scale], ...] = ()
   schedule: Literal['constant', 'power_cosine', 'interval'] = 'constant'
-  power: Rate = 4.0
-  interval: tuple[Fraction, Fraction] = (0.0, 1.0)
+  power: Annotated[float, ranges.Range(0, 100)] = 4.0
+  interval: tuple[ranges.Fraction, ranges.Fraction] = (0.0, 1.0)
 
   def __post_init__(self):
     self.build()
@@ -43,7 +42,7 @@ class Sampler(samplers.SamplerOptions):
       `diffusion.max_low_res_level` where that is less.
   """
   guidance: Guidance | None = None
-  noise_level: Fraction | None = None
+  noise_level: ranges.Fraction | None = None
 
   @property
   def options(self) -> samplers.SamplerOptions:

@@ -2,32 +2,30 @@
 import dataclasses
 from typing import ClassVar, Literal
 
-from walt_jax.builders.sections import Count
 from walt_jax.builders.sections import Location
-from walt_jax.builders.sections import Natural
 from walt_jax.builders.sections import OwnClass
-from walt_jax.builders.sections import Seed
+from walt_jax.core import ranges
 from walt_jax.tokenizer import autoencoder as autoencoder_lib
 from walt_jax.tokenizer import discriminator as discriminator_lib
 from walt_jax.tokenizer import feature_discriminator
 
 Dtype = Literal['float32', 'bfloat16']
-Triple = tuple[Count, Count, Count]
+Triple = tuple[ranges.Extent, ranges.Extent, ranges.Extent]
 
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder:
   """The tokenizer's network (section 4.1, MAGVIT-v2 without quantizer)."""
   configures: ClassVar[type] = autoencoder_lib.Autoencoder
-  base_channels: Count = 128
-  channel_multipliers: tuple[Count, ...] = (1, 2, 2, 4)
+  base_channels: ranges.Width = 128
+  channel_multipliers: tuple[ranges.Extent, ...] = (1, 2, 2, 4)
   time_downsample: tuple[bool, ...] = (False, True, True)
-  blocks_per_level: Natural = 4
-  middle_blocks: Natural = 4
-  latent_channels: Count = 8
+  blocks_per_level: ranges.MaybeLayers = 4
+  middle_blocks: ranges.MaybeLayers = 4
+  latent_channels: ranges.Width = 8
   bottleneck: Literal['plain', 'kl'] = 'plain'
   norm: Literal['group', 'position'] = 'group'
-  num_groups: Count = 32
+  num_groups: ranges.Width = 32
   adaptive_decoder: bool = True
   kernel_size: Triple = (3, 3, 3)
   stem_patch: Triple = (1, 1, 1)
@@ -60,8 +58,8 @@ class OwnTokenizer:
 class Discriminator:
   """The tokenizer's opponent, on pixels (MAGVIT-v2)."""
   configures: ClassVar[type] = discriminator_lib.Discriminator
-  base_channels: Count = 64
-  channel_multipliers: tuple[Count, ...] = (2, 4, 4)
+  base_channels: ranges.Width = 64
+  channel_multipliers: tuple[ranges.Extent, ...] = (2, 4, 4)
   time_downsample: tuple[bool, ...] = (False, True, True)
   stem_patch: Triple = (1, 1, 1)
   dtype: Dtype = 'float32'
@@ -72,10 +70,10 @@ class FeatureDiscriminator:
   """The tokenizer's opponent, on pixels and EfficientNet-Lite0's maps (ours).
   """
   configures: ClassVar[type] = feature_discriminator.FeatureDiscriminator
-  feature_maps: Count
-  base_channels: Count = 64
-  cell: Count = 4
-  blocks: Natural = 1
+  feature_maps: ranges.Width
+  base_channels: ranges.Width = 64
+  cell: ranges.Extent = 4
+  blocks: ranges.MaybeLayers = 1
   dtype: Dtype = 'float32'
 
 
@@ -97,7 +95,7 @@ class Statistics:
   Attributes:
     num_batches: Training batches that they are measured on.
   """
-  num_batches: Count = 64
+  num_batches: ranges.Count = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,4 +107,4 @@ class RandomTokenizer:
     seed: Random seed of its parameters.
   """
   model: Autoencoder | OwnTokenizer
-  seed: Seed = 0
+  seed: ranges.Seed = 0
