@@ -4,6 +4,7 @@ from absl.testing import parameterized
 from flax import linen as nn
 import jax
 from jax import lax
+from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
 from walt_jax.planning import counting
@@ -92,6 +93,21 @@ class ProductFlopsTest(parameterized.TestCase):
 
     traced = jax.jit(layers).trace(struct(4, 4))
     self.assertEqual(counting.flops_of(traced), 3 * 128)
+
+  def test_a_kernel_that_nothing_reads_counts_in_no_program(self):
+    """JAX keeps it; a compiler leaves it out."""
+    def kernel(x, y):
+      y[...] = x[...] @ x[...]
+    square = pl.pallas_call(kernel, jax.ShapeDtypeStruct((8, 8), jnp.float32))
+
+    def layers(x):
+      def layer(x, _):
+        square(jnp.cos(x))
+        return square(x), None
+      return lax.scan(layer, x, length=3)[0]
+
+    traced = jax.jit(layers).trace(struct(8, 8))
+    self.assertEqual(counting.flops_of(traced), 3 * 1024)
 
 
 if __name__ == '__main__':

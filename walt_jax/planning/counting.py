@@ -74,7 +74,33 @@ def live(traced: jax.stages.Traced) -> jax_core.Jaxpr:
   jaxpr = traced.jaxpr.jaxpr
   kept, _ = partial_eval.dce_jaxpr(
       jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
-  return kept
+  return _without_dead(kept)
+
+
+def _without_dead(jaxpr: jax_core.Jaxpr) -> jax_core.Jaxpr:
+  """A body without equations whose results nothing in it reads.
+
+  JAX's own elimination never leaves out a Pallas kernel, XLA's does.
+  """
+  read = {id(one) for one in jaxpr.outvars}
+  kept = []
+  for equation in reversed(jaxpr.eqns):
+    if equation.effects or any(id(one) in read for one in equation.outvars):
+      read |= {id(one) for one in equation.invars}
+      kept.append(equation if equation.primitive.name == 'pallas_call' else
+                  equation.replace(params={
+                      name: _bodies_without_dead(value)
+                      for name, value in equation.params.items()}))
+  return jaxpr.replace(eqns=kept[::-1])
+
+
+def _bodies_without_dead(value: Any) -> Any:
+  """The value of a parameter, of which bodies are without dead equations."""
+  if type(value) in (tuple, list):
+    return type(value)(map(_bodies_without_dead, value))
+  if isinstance(value, jax_core.ClosedJaxpr):
+    return value.replace(jaxpr=_without_dead(value.jaxpr))
+  return _without_dead(value) if isinstance(value, jax_core.Jaxpr) else value
 
 
 def _flops_of(jaxpr: jax_core.Jaxpr) -> int:
