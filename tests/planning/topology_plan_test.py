@@ -163,6 +163,12 @@ class CompilerTest(parameterized.TestCase):
     self.assertEqual(topology_plan.compiler_effort(load()),
                      aot.DEFAULT_EFFORT)
 
+  def test_only_large_clips_are_encoded_at_the_lowest_effort(self):
+    for name, effort in (('t2v_base', aot.DEFAULT_EFFORT),
+                         ('t2v_sr2', aot.LOWEST_EFFORT)):
+      config = schema.of(config_lib.load(f'configs/{name}.py', []))
+      self.assertEqual(topology_plan.encoder_effort(config), effort)
+
   def test_other_faults_stay_faults(self):
     self.assertIsNone(aot.needed_bytes('INTERNAL: a fault'))
     self.assertIsNone(aot.needed_bytes(

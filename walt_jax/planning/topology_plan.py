@@ -30,6 +30,9 @@ _LOW_EFFORT_NOTE = (
     'compiled at the lowest effort for speed; where the default was compiled '
     'too, collectives were equal and memory within 2% '
     '(docs/measurements/plans.md)')
+_LOW_ENCODER_NOTE = (
+    'encoders are compiled at the lowest effort for speed: their time is some '
+    'four times that at the default (docs/measurements/plans.md)')
 
 
 def topology_plan(
@@ -122,7 +125,10 @@ def add_encoders(result: dict[str, Any], config: schema.DenoiserExperiment,
   """
   if not train_step.fits:
     return
-  compiler = encoding.Steps(config, run, train_step, aot.DEFAULT_EFFORT)
+  effort = encoder_effort(config)
+  if effort != aot.DEFAULT_EFFORT and not train_step.place.is_gpus:
+    result['prediction_notes'].append(_LOW_ENCODER_NOTE)
+  compiler = encoding.Steps(config, run, train_step, effort)
   steps = {}
   for name in ((encoding.CACHE,) if encoding.reads_cache(config)
                else (encoding.CLIPS, encoding.CACHE)):
@@ -179,6 +185,15 @@ def compiler_effort(config: schema.Experiment) -> float:
   than anyone waits. A denoiser's layers are one loop.
   """
   return (aot.LOWEST_EFFORT if config.stage == 'tokenizer'
+          else aot.DEFAULT_EFFORT)
+
+
+def encoder_effort(config: schema.DenoiserExperiment) -> float:
+  """The same of a denoiser's encoders.
+
+  Those of large clips would take a core 20 minutes at the default effort.
+  """
+  return (aot.LOWEST_EFFORT if config.stage == 'super_resolution'
           else aot.DEFAULT_EFFORT)
 
 
