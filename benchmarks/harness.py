@@ -80,13 +80,18 @@ def write(name: str, rows: Mapping[str, Any], *,
 def _made() -> Row:
   return dict(
       command=shlex.join(['python', '-m', *_module(), *sys.argv[1:]]),
-      # A machine that has the files alone is told whose they are.
-      commit=os.environ.get('GIT_COMMIT') or _git('rev-parse', 'HEAD'),
+      commit=commit(),
       changed=bool(_git('status', '--porcelain', '--untracked-files=no')),
       python=platform.python_version(),
       system=f'{platform.system()} {platform.machine()}',
       cpus=os.cpu_count(),
       versions={name: metadata.version(name) for name in _PACKAGES})
+
+
+def commit() -> str:
+  """The commit of this checkout. A machine that has the files alone is told
+  by GIT_COMMIT whose they are."""
+  return os.environ.get('GIT_COMMIT') or _git('rev-parse', 'HEAD')
 
 
 def _module() -> list[str]:

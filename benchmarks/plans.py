@@ -17,6 +17,7 @@ import tempfile
 from typing import Any
 
 from benchmarks import harness
+from walt_jax.core import files
 from walt_jax.planning import ledger
 
 
@@ -27,28 +28,34 @@ class Case:
   Attributes:
     config: As `--config` takes it.
     topology: As `--topology` takes it.
-    overrides: Config keys.
     wanted_ms: Wanted time of a step, by the ledger, no collective hidden.
+    overrides: Config keys.
+    encoders: Whether encoders are planned, too: whole steps, from clips and
+      from a latent cache. They take minutes of a core more.
   """
   config: str
   topology: str
-  wanted_ms: int
+  wanted_ms: int | None
   overrides: tuple[str, ...] = ()
+  encoders: bool = False
 
 
 _NO_FIRST_PASS = 'diffusion.self_condition_probability=0'
 CASES = {
     'ucf101_l_h100': Case('configs/ucf101.py:l', 'h100:1', 190,
-                          ('data.batch_size=32', _NO_FIRST_PASS)),
+                          ('data.batch_size=32', _NO_FIRST_PASS),
+                          encoders=True),
     'ucf101_l_h100_self_conditioning': Case(
         'configs/ucf101.py:l', 'h100:1', 255,
         ('data.batch_size=32', 'diffusion.self_condition_probability=0.9')),
     'ucf101_l': Case('configs/ucf101.py:l', 'v5p:2x2x1', 400,
                      ('data.batch_size=128', _NO_FIRST_PASS)),
-    'ucf101_xl': Case('configs/ucf101.py', 'v5e:4x4', 850),
+    'ucf101_xl': Case('configs/ucf101.py', 'v5e:4x4', 850, encoders=True),
     't2v_base': Case('configs/t2v_base.py', 'v5p:4x4x4', 1150),
+    't2v_base_slices': Case('configs/t2v_base.py', '2*v5p:4x4x4', None,
+                            encoders=True),
     't2v_sr1': Case('configs/t2v_sr1.py', 'v5p:4x4x4', 1100),
-    't2v_sr2': Case('configs/t2v_sr2.py', 'v6e:8x8', 450),
+    't2v_sr2': Case('configs/t2v_sr2.py', 'v6e:8x8', 450, encoders=True),
 }
 # What fused attention is to make small.
 _ATTENTION = (ledger.ATTENTION_CORE, ledger.WINDOWS)
@@ -58,7 +65,7 @@ def row(case: Case, plan: dict[str, Any]) -> harness.Row:
   """What the documents need of a plan."""
   step = plan['programs'][0]
   found = dict(
-      dataclasses.asdict(case), mesh=plan['mesh'],
+      dataclasses.asdict(case), commit=plan['commit'], mesh=plan['mesh'],
       batch=plan['global_batch'], remat=plan['remat_policy'],
       attention=plan['attention_forms'], fits=step['fits'],
       needed_bytes=step['hbm_needed_bytes'],
@@ -91,13 +98,20 @@ def encoded(plan: dict[str, Any]) -> harness.Row:
               cache_bytes_per_clip=plan['encoder']['cache_bytes_per_clip'])
 
 
+def arguments(case: Case, path: pathlib.Path) -> list[str]:
+  """What `walt` is given for a case, to write its plan to `path`."""
+  return ['plan', '--config', case.config, '--topology', case.topology,
+          '--no_sampler', '--json', str(path),
+          *([] if case.encoders else ['--no_encoder']),
+          *(f'--config.{override}' for override in case.overrides)]
+
+
 def _plan(case: Case, path: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     subprocess.run(
-        [sys.executable, '-m', 'walt_jax', 'plan', '--config', case.config,
-         '--topology', case.topology, '--no_sampler', '--json', str(path),
-         *(f'--config.{override}' for override in case.overrides)],
-        check=True)
+        [sys.executable, '-m', 'walt_jax', *arguments(case, path)], check=True)
+    files.write_json(path, json.loads(path.read_text()) | dict(
+        commit=harness.commit()))
   return json.loads(path.read_text())
 
 

@@ -15,7 +15,7 @@ def _plan(fits=True):
   return dict(
       mesh=dict(data=1, fsdp=4, tensor=1), global_batch=128,
       remat_policy='minimal', attention_forms=dict(spatial='xla'),
-      compiler_options={}, programs=[dict(
+      compiler_options={}, commit='c', programs=[dict(
           fits=fits, hbm_needed_bytes=2**30, hbm_capacity_bytes=2**34,
           compile_seconds=1., predicted_mfu=.5, roofline_seconds=.1,
           roofline_slow_seconds=.2, weight_rings=0, ledger=dict(
