@@ -14,6 +14,7 @@ from walt_jax.builders import schema
 from walt_jax.builders import sections
 from walt_jax.commands import cli
 from walt_jax.core import errors
+from walt_jax.core import exit_codes
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 _DENOISER = f'{_CONFIGS}/quickstart.py:base'
@@ -133,7 +134,7 @@ class BadConfigTest(parameterized.TestCase):
     lines = set()
     for argv in commands(folder, with_value(spec, key, value)):
       code, line = run(*argv)
-      self.assertEqual(code, cli.EXIT_USER_ERROR, argv)
+      self.assertEqual(code, exit_codes.USER_ERROR, argv)
       lines.add(line)
     self.assertLen(lines, 1)
     line, = lines

@@ -13,6 +13,7 @@ from absl.testing import parameterized
 
 from walt_jax.commands import cli
 from walt_jax.core import errors
+from walt_jax.core import exit_codes
 
 
 def run(*argv: str) -> tuple[int, str, str]:
@@ -188,7 +189,7 @@ class ProcessTest(parameterized.TestCase):
         stderr=subprocess.PIPE, env=os.environ | {'PYTHONUNBUFFERED': '0'})
     process.stdout.read(10)
     process.stdout.close()
-    self.assertEqual(process.wait(timeout=30), cli.EXIT_BROKEN_PIPE)
+    self.assertEqual(process.wait(timeout=30), exit_codes.BROKEN_PIPE)
     self.assertEqual(process.stderr.read(), b'')
     process.stderr.close()
 

@@ -12,6 +12,8 @@ from absl.testing import parameterized
 
 from walt_jax.commands import cli
 from walt_jax.commands.flags import locations
+from walt_jax.core import exit_codes
+from walt_jax.core import interrupts
 from walt_jax.core import paths
 from walt_jax.quickstart import __main__ as quickstart
 
@@ -109,7 +111,7 @@ class LocationsTest(parameterized.TestCase):
     for value in _REFUSED:
       argv = command_lines(value)[name]
       code, err = run(argv, entry_point=self.fail)
-      self.assertEqual(code, cli.EXIT_USER_ERROR, err)
+      self.assertEqual(code, exit_codes.USER_ERROR, err)
       self.assertEqual(err.count('\n'), 1, err)
       self.assertIn(value, err)
 
@@ -131,10 +133,11 @@ class LocationsTest(parameterized.TestCase):
   @parameterized.parameters(_BUCKET, *_REFUSED)
   def test_the_tutorial_writes_to_this_machine_alone(self, value):
     err = io.StringIO()
-    with contextlib.redirect_stderr(err), mock.patch(
-        'sys.argv', ['quickstart', '--out', value]), mock.patch.object(
-            quickstart.tutorial, 'run', self.fail):
-      self.assertEqual(quickstart.main(), cli.EXIT_USER_ERROR)
+    with contextlib.redirect_stderr(err), mock.patch.object(
+        quickstart.tutorial, 'run', self.fail), (
+            interrupts.watching()) as watch:
+      code = cli.answered(lambda: quickstart.run(['--out', value]), watch)
+    self.assertEqual(code, exit_codes.USER_ERROR)
     self.assertEqual(err.getvalue().count('\n'), 1, err.getvalue())
     self.assertIn(value, err.getvalue())
 

@@ -1,6 +1,5 @@
 """The quickstart's list of commands; `make quickstart` runs them."""
 import pathlib
-import sys
 import tempfile
 from unittest import mock
 
@@ -48,9 +47,8 @@ class CommandsTest(parameterized.TestCase):
       (['--long'], tutorial.LONG, 'runs/quickstart_long'),
       (['--long', '--out', 'here'], tutorial.LONG, 'here'))
   def test_flags(self, argv, plan, out):
-    with (mock.patch.object(sys, 'argv', ['quickstart', *argv]),
-          mock.patch.object(tutorial, 'run', return_value=0) as run):
-      self.assertEqual(quickstart.main(), 0)
+    with mock.patch.object(tutorial, 'run', return_value=0) as run:
+      self.assertEqual(quickstart.run(argv), 0)
     run.assert_called_once_with(plan, pathlib.Path(out))
 
   def test_scores_are_printed_in_their_units(self):

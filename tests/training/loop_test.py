@@ -17,6 +17,7 @@ import numpy as np
 from tests.e2e import same_programs
 from tests.training import toy_stage
 from walt_jax.core import errors
+from walt_jax.core import interrupts
 from walt_jax.core import profile_request
 from walt_jax.core import run_files
 from walt_jax.core import run_history
@@ -130,17 +131,30 @@ class LoopTest(parameterized.TestCase):
     state = train(self.new_dir(), 10, eval_every=0)
     assert_equal_trees(state, self.unbroken)
 
-  @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
-  def test_signal_saves_and_exits_75(self, number):
+  @parameterized.parameters((signal.SIGTERM, 75), (signal.SIGINT, 130))
+  def test_a_signal_saves_and_exits(self, number, code):
     workdir = self.new_dir()
     before = signal.getsignal(number)
     action = lambda: os.kill(os.getpid(), number)
     with self.assertRaises(SystemExit) as caught:
       train(workdir, 10, batches=stopping_batches(5, action))
     self.assertIsInstance(caught.exception, preemption.Preempted)
-    self.assertEqual(caught.exception.code, 75)
+    self.assertEqual(caught.exception.code, code)
     self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 5)
     self.assertIs(signal.getsignal(number), before)
+    assert_equal_trees(train(workdir, 10), self.unbroken)
+
+  @parameterized.parameters((signal.SIGTERM, 75), (signal.SIGINT, 130))
+  def test_a_signal_ends_at_once_where_nothing_is_lost(self, number, code):
+    workdir = self.new_dir()
+    train(workdir, 4)
+    # Before the first step of this start.
+    action = lambda: os.kill(os.getpid(), number)
+    with self.assertRaises(interrupts.Stopped) as caught:
+      train(workdir, 10, batches=stopping_batches(4, action))
+    self.assertEqual(caught.exception.code, code)
+    self.assertEqual(run_history.read(workdir).attempts[-1].code, code)
+    self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 4)
     assert_equal_trees(train(workdir, 10), self.unbroken)
 
   def test_zero_steps_save_the_initial_state(self):

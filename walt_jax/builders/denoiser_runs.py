@@ -2,7 +2,6 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-import tempfile
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from walt_jax.builders import warm_start
 from walt_jax.core import errors
 from walt_jax.core import paths
 from walt_jax.core import run_files
+from walt_jax.core import scratch
 from walt_jax.core import types
 from walt_jax.parallel import distributed
 from walt_jax.parallel import mesh as mesh_lib
@@ -55,12 +55,12 @@ def denoiser_run(config: schema.DenoiserExperiment, workdir: str,
     UserError: On anything in the config that does not fit; nothing is then
       written.
   """
-  with tempfile.TemporaryDirectory() as scratch:
-    source = _tokenizer_source(config, workdir, scratch)
+  with scratch.folder('tokenizer') as folder:
+    source = _tokenizer_source(config, workdir, str(folder))
     tokenizer = tokenizers.as_configured(
         tokenizers.load_tokenizer(
             source, mesh_lib.platform(mesh),
-            allow_code=allow_code or source == scratch),  # As it was typed.
+            allow_code=allow_code or source == str(folder)),  # As it was typed.
         config.tokenizer)
     run = _build(config, mesh, tokenizer)
     if multihost.is_main():
@@ -217,13 +217,13 @@ def example_latents(config: schema.DenoiserExperiment) -> types.LatentBatch:
 
 
 def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,
-                      scratch: str) -> str:
+                      folder: str) -> str:
   """Where the tokenizer is: as given, already in `workdir`, or a random one.
 
   Args:
     config: Config whose `tokenizer` section is read.
     workdir: Work directory of the run.
-    scratch: Gets the random tokenizer of a new run.
+    folder: Gets the random tokenizer of a new run.
   """
   section = config.tokenizer
   if section.workdir:
@@ -232,8 +232,8 @@ def _tokenizer_source(config: schema.DenoiserExperiment, workdir: str,
     return workdir
   if section.random:
     tokenizers.save_random_tokenizer(
-        section.random, scratch, datasets.some_pixels(config))
-    return scratch
+        section.random, folder, datasets.some_pixels(config))
+    return folder
   raise errors.UserError(_NO_TOKENIZER)
 
 

@@ -1,8 +1,8 @@
 """The `walt` command: flags in, one call of an entry point out.
 
-Nothing heavy is imported before a sub-command is chosen. Exit codes: 0 done;
-2 the user can fix it (one line on standard error); 1 a fault of the program
-(traceback); 75 stopped by preemption after saving; 130 interrupted.
+Nothing heavy is imported before a sub-command is chosen. How a command ends,
+`core/exit_codes.py` says: what a user can fix, and an interruption, with one
+line on standard error.
 """
 import argparse
 from collections.abc import Callable, Sequence
@@ -23,15 +23,13 @@ from walt_jax.commands.flags import report
 from walt_jax.commands.flags import sample
 from walt_jax.commands.flags import show_config
 from walt_jax.commands.flags import train
+from walt_jax.core import disk
 from walt_jax.core import errors
+from walt_jax.core import exit_codes
 from walt_jax.core import host_memory
+from walt_jax.core import interrupts
 from walt_jax.core import paths
 from walt_jax.core import program_cache
-
-EXIT_USER_ERROR = 2
-EXIT_FAULT = 1
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 
 _OVERRIDE_PREFIX = '--config.'
 _COMPILING = ('train', 'sample', 'demo', 'evaluate', 'data')
@@ -108,42 +106,88 @@ def _say(message: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command and returns its exit code."""
+  """Runs one command and returns its exit code.
+
+  Args:
+    argv: The command line; None: that of this process, which is the command's
+      own and ends with it. An interrupted one does not return.
+  """
+  if argv is None:
+    return interrupts.own_process(lambda watch: _run(sys.argv[1:], watch))
+  with interrupts.watching() as watch:
+    return _run(argv, watch)
+
+
+def _run(argv: Sequence[str], watch: interrupts.Watch) -> int:
   # TensorFlow, where CLU imports it, is silent about processor features.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  try:
-    args = parse(sys.argv[1:] if argv is None else argv)
+
+  def work() -> int:
+    args = parse(argv)
     locations.reach(args)
     host_memory.keep_freed()
     if args.command in _COMPILING and (not_kept := program_cache.enable()):
       _say(not_kept)
     _entry_point(args.module)(args)
     sys.stdout.flush()
-    return 0
-  except errors.UserError as error:
-    _say(f'error: {error}')
-    return EXIT_USER_ERROR
-  except SystemExit as stop:  # --help and --version.
-    return stop.code if isinstance(stop.code, int) else 0
-  except KeyboardInterrupt:
+    return exit_codes.DONE
+
+  return answered(work, watch)
+
+
+def answered(work: Callable[[], int], watch: interrupts.Watch) -> int:
+  """Runs a command's work; says in one line what ended it, if anything did.
+
+  Args:
+    work: Returns the exit code.
+    watch: Knows what a signal has asked for.
+
+  Returns:
+    The exit code.
+  """
+  try:
+    return work()
+  except BaseException as error:  # pylint: disable=broad-except
+    if watch.stopped_by is not None and not isinstance(error, SystemExit):
+      # Whatever a library has made of it.
+      watch.tell(interrupts.words_of(watch.stopped_by))
+      return interrupts.code_of(watch.stopped_by)
+    return _code_of(error)
+
+
+def _code_of(error: BaseException) -> int:
+  """Says what ended a command, and returns its exit code."""
+  if isinstance(error, SystemExit):  # --help, or the run's own code.
+    if isinstance(error, interrupts.InOrder):
+      _say(str(error))
+    return error.code if isinstance(error.code, int) else exit_codes.DONE
+  if isinstance(error, KeyboardInterrupt):
     _say('interrupted')
-    return EXIT_INTERRUPTED
-  except BrokenPipeError:
+    return exit_codes.INTERRUPTED
+  if isinstance(error, BrokenPipeError):
     # The reader of our output has gone; nothing more may be flushed to it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_BROKEN_PIPE
-  except Exception as error:  # pylint: disable=broad-except
-    # A run that was stopped on purpose, after saving, names its own code.
-    code = getattr(error, 'exit_code', None)
-    if isinstance(code, int):
-      _say(str(error))
-      return code
-    if paths.is_refusal(error):
-      _say(f'error: {paths.refusal("a bucket", error)}; then run the same '
-           'command again')
-      return EXIT_USER_ERROR
-    traceback.print_exc()
-    return EXIT_FAULT
+    return exit_codes.BROKEN_PIPE
+  code = getattr(error, 'exit_code', None)
+  if isinstance(code, int):  # It names its own.
+    _say(str(error))
+    return code
+  why = _refusal(error)
+  if why is not None:
+    _say(f'error: {why}')
+    return exit_codes.USER_ERROR
+  traceback.print_exception(error)
+  return exit_codes.FAULT
+
+
+def _refusal(error: BaseException) -> str | None:
+  """One line about what the user can fix, or None."""
+  if isinstance(error, errors.UserError):
+    return str(error)
+  if paths.is_refusal(error):
+    return (f'{paths.refusal("a bucket", error)}; then run the same command '
+            'again')
+  return disk.refusal(error)
 
 
 if __name__ == '__main__':

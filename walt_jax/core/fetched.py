@@ -4,15 +4,14 @@ Copies lie in one temporary folder of the process, which is removed when it
 ends. Their room is bounded: a copy that would leave less than a gigabyte free
 is refused.
 """
-import atexit
 import functools
 import os
 import pathlib
 import shutil
-import tempfile
 
 from walt_jax.core import errors
 from walt_jax.core import paths
+from walt_jax.core import scratch
 
 LEAST_FREE = 10**9  # Bytes that stay free beside the copies.
 
@@ -37,15 +36,7 @@ def local(path: str | os.PathLike) -> pathlib.Path:
 @functools.cache
 def _folder() -> pathlib.Path:
   """The folder of this process's copies."""
-  folder = pathlib.Path(tempfile.mkdtemp(prefix='walt-fetched-'))
-  # Workers that were forked leave it to the process that made it.
-  atexit.register(_remove, folder, os.getpid())
-  return folder
-
-
-def _remove(folder: pathlib.Path, owner: int) -> None:
-  if os.getpid() == owner:
-    shutil.rmtree(folder, ignore_errors=True)
+  return scratch.make_folder('fetched')
 
 
 @functools.cache

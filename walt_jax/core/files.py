@@ -10,12 +10,12 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 from typing import Any, BinaryIO
 import uuid
 
 from walt_jax.core import errors
 from walt_jax.core import paths
+from walt_jax.core import scratch
 
 _PARTIAL = '.partial-'
 
@@ -46,9 +46,9 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     errors.UserError: The disk, or the bucket, failed after the body.
   """
   if paths.is_remote(path):
-    with tempfile.TemporaryDirectory(prefix='walt-') as folder:
+    with scratch.folder('upload') as folder:
       target = paths.path(path)
-      partial = pathlib.Path(folder) / target.name
+      partial = folder / target.name
       yield partial
       if partial.exists():
         paths.upload(partial, target)
@@ -56,7 +56,8 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
   try:
-    yield partial
+    with scratch.partial(partial):
+      yield partial
     with explained(path):
       if partial.exists():
         _sync(partial)
@@ -164,9 +165,9 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     errors.UserError: The folder cannot be made or replaced.
   """
   if paths.is_remote(path):
-    with tempfile.TemporaryDirectory(prefix='walt-') as folder:
-      yield pathlib.Path(folder)
-      _replace_remote(paths.path(path), pathlib.Path(folder))
+    with scratch.folder('upload') as folder:
+      yield folder
+      _replace_remote(paths.path(path), folder)
     return
   path = pathlib.Path(os.path.realpath(path))
   partial = path.with_name(f'.{path.name}.partial')
@@ -178,7 +179,8 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       shutil.rmtree(rest, ignore_errors=True)
     partial.mkdir(parents=True)
   try:
-    yield partial
+    with scratch.partial(partial):
+      yield partial
     with explained(path):
       for file in partial.rglob('*'):
         if file.is_file():

@@ -4,17 +4,15 @@ What appends (lines of metrics, TensorBoard's events, profiles) writes to a
 local folder, whose files are copied to the bucket, whole, when they changed.
 """
 from collections.abc import Callable
-import contextlib
 import logging
 import os
 import pathlib
-import shutil
-import tempfile
 import threading
 import time
 
 from walt_jax.core import errors
 from walt_jax.core import paths
+from walt_jax.core import scratch
 
 # Between two copies that nobody waits for. A bucket takes about one write a
 # second of the same object, and a file grows with the run.
@@ -44,7 +42,7 @@ class Mirror:
     self._clock, self._published = clock, clock()
     self._lock = threading.Lock()
     self._thread: threading.Thread | None = None
-    self.folder = (pathlib.Path(tempfile.mkdtemp(prefix='walt-mirror-'))
+    self.folder = (scratch.make_folder('mirror')
                    if self._is_remote else paths.make_folder(self._target))
 
   def fetch(self, name: str) -> None:
@@ -105,8 +103,7 @@ class Mirror:
         self._thread.join()
       self.publish()
     finally:
-      with contextlib.suppress(OSError):
-        shutil.rmtree(self.folder)
+      scratch.remove_folder(self.folder)
 
 
 def _state(file: pathlib.Path) -> tuple[int, int]:

@@ -14,11 +14,12 @@ import time
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import exit_codes
 from walt_jax.core import files
+from walt_jax.core import interrupts
 from walt_jax.core import paths
 from walt_jax.core import run_files
 
-DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _NOTHING_YET = -1
 
 
@@ -62,7 +63,7 @@ class History:
     ends = [attempt.began for attempt in self.attempts[1:]] + [now]
     total = 0.0
     for attempt, until in zip(self.attempts, ends, strict=True):
-      if attempt.code == DONE and attempt.ended is not None:
+      if attempt.code == exit_codes.DONE and attempt.ended is not None:
         until = attempt.ended
       total += max(until - attempt.began, 0.0)
     return total
@@ -125,18 +126,21 @@ def ended(note: Callable[[int], None]) -> Iterator[None]:
   try:
     yield
   except errors.UserError:
-    note(USER_ERROR)
+    note(exit_codes.USER_ERROR)
+    raise
+  except interrupts.Stopped as stop:
+    note(stop.code)
     raise
   except KeyboardInterrupt:
-    note(INTERRUPTED)
+    note(exit_codes.INTERRUPTED)
     raise
   except SystemExit as stop:
-    note(stop.code if isinstance(stop.code, int) else DONE)
+    note(stop.code if isinstance(stop.code, int) else exit_codes.DONE)
     raise
   except BaseException:
-    note(FAULT)
+    note(exit_codes.FAULT)
     raise
-  note(DONE)
+  note(exit_codes.DONE)
 
 
 def _append(workdir: str | os.PathLike, event: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import tempfile
 from typing import Any
 import zipfile
 
@@ -23,6 +22,7 @@ from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import paths
 from walt_jax.core import progress
+from walt_jax.core import scratch
 from walt_jax.core import seeds
 from walt_jax.evaluation import drawer as drawer_lib
 from walt_jax.evaluation import inputs as inputs_lib
@@ -97,8 +97,8 @@ def _requests(plan: plan_lib.Plan, pipeline: pipeline_lib.Pipeline,
 def _feature_folder(inputs: inputs_lib.Inputs) -> Iterator[pathlib.Path]:
   """The folder of the samples' features; of a model in training not kept."""
   if inputs.model is not None:
-    with tempfile.TemporaryDirectory(prefix='walt_features_') as folder:
-      yield pathlib.Path(folder)
+    with scratch.folder('features') as folder:
+      yield folder
   else:
     assert inputs.cache is not None  # There are workdirs.
     yield inputs.cache

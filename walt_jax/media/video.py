@@ -6,7 +6,6 @@ import fractions
 import io
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from walt_jax.core import files
 from walt_jax.core import paths
 from walt_jax.core import pixels
+from walt_jax.core import scratch
 
 # Chroma subsampling and the codec's macroblocks blur tiny frames: below this
 # side, frames are enlarged by a whole factor so that pixels stay squares.
@@ -58,8 +58,8 @@ def encode_mp4(clip: np.ndarray, fps: float, *, min_side: int = MIN_SIDE,
   clip = _even(enlarge(clip, min_side))
   rate = fractions.Fraction(fps).limit_denominator(1001)
   # FFmpeg reads the file again to put its index in front: memory won't do.
-  with tempfile.TemporaryDirectory() as folder:
-    path = paths.path(folder) / 'clip.mp4'
+  with scratch.folder('clip') as folder:
+    path = folder / 'clip.mp4'
     _encode(path, clip, rate, crf)
     return path.read_bytes()
 

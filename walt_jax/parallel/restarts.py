@@ -15,13 +15,11 @@ import time
 from typing import NoReturn
 
 from walt_jax.core import errors
+from walt_jax.core import exit_codes
 from walt_jax.core import run_files
 from walt_jax.core import run_history
 from walt_jax.parallel import supervisor
 
-# Ends after which nothing is started again: done, something for the user to
-# fix, stopped in order, interrupted.
-_IN_ORDER = (0, 2, 75, 130)
 # Between two starts; twice as long with each that brought nothing.
 FIRST_SECONDS = 5.0
 MOST_SECONDS = 300.0
@@ -73,7 +71,9 @@ def run(policy: Policy, start: Callable[[], int]) -> int:
       # The others do not come any more: one of them is lost.
       code = supervisor.EXIT_HOST_LOST
       _say(str(error))
-    if code in _IN_ORDER:
+    if code in exit_codes.FINAL:
+      if policy.writes:
+        _note_final(workdir, before, code)
       return code
     if policy.writes:
       _note(workdir, before, step, code)
@@ -112,7 +112,7 @@ def _fruitless(attempts: Sequence[run_history.Attempt],
   """Starts at the end of a history that began at this step and failed."""
   count = 0
   for attempt in reversed(attempts):
-    if attempt.code in _IN_ORDER or attempt.step != (
+    if attempt.code in exit_codes.FINAL or attempt.step != (
         -1 if step is None else step):
       break
     count += 1
@@ -127,12 +127,20 @@ def _note(workdir: pathlib.Path, before: Sequence[run_history.Attempt],
   run_history.note_end(workdir, code)
 
 
+def _note_final(workdir: pathlib.Path, before: Sequence[run_history.Attempt],
+                code: int) -> None:
+  """Notes an end in order that the child had no time to note."""
+  attempts = run_history.read(workdir).attempts
+  if len(attempts) > len(before) and attempts[-1].code is None:
+    run_history.note_end(workdir, code)
+
+
 def _refuse(policy: Policy, step: int | None, fruitless: int,
             code: int | None) -> NoReturn:
   if policy.writes:
     # Whoever has fixed it may start again: the count begins anew.
     run_history.note_start(policy.workdir, step)
-    run_history.note_end(policy.workdir, run_history.USER_ERROR)
+    run_history.note_end(policy.workdir, exit_codes.USER_ERROR)
   how = '' if code is None else f', the last with exit code {code}'
   raise errors.UserError(
       f'{fruitless} starts in a row brought no checkpoint {_since(step)}{how} '

@@ -13,7 +13,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
 import jax
 from jax import export
@@ -21,6 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from walt_jax.core import scratch
 from walt_jax.planning import hlo
 from walt_jax.planning import topology
 
@@ -75,8 +75,7 @@ def compiled(kernels: Sequence[tuple[str, export.Exported]], place: str
   Raises:
     UncountedError: If the compiler dumps none.
   """
-  with tempfile.TemporaryDirectory() as scratch:
-    folder = pathlib.Path(scratch)
+  with scratch.folder('kernels') as folder:
     for index, (_, program) in enumerate(kernels):
       (folder / f'{index}.program').write_bytes(program.serialize())
     environment = dict(
@@ -87,7 +86,7 @@ def compiled(kernels: Sequence[tuple[str, export.Exported]], place: str
         LIBTPU_INIT_ARGS=f'--xla_jf_dump_to={folder / "dump"} '
                          '--xla_jf_dump_llo_text=true')
     found = subprocess.run(
-        [sys.executable, '-m', 'walt_jax.planning.bundles', place, scratch,
+        [sys.executable, '-m', 'walt_jax.planning.bundles', place, str(folder),
          str(len(kernels))], env=environment, capture_output=True, text=True,
         check=False)
     if found.returncode:

@@ -5,8 +5,9 @@ import dataclasses
 import pathlib
 import re
 import subprocess
-import tempfile
 from typing import Any
+
+from walt_jax.core import scratch
 
 _ENTRY = re.compile(r'^\.visible \.entry (\w+)\(', re.MULTILINE)
 _TARGET = re.compile(r'^\.target (\w+)', re.MULTILINE)
@@ -31,8 +32,8 @@ class Registers:
 @contextlib.contextmanager
 def dumped() -> Iterator[tuple[dict[str, Any], pathlib.Path]]:
   """Compiler options that make XLA write its assembly, and the folder."""
-  with tempfile.TemporaryDirectory(prefix='walt_assembly_') as folder:
-    yield dict(xla_dump_to=folder), pathlib.Path(folder)
+  with scratch.folder('assembly') as folder:
+    yield dict(xla_dump_to=str(folder)), folder
 
 
 def report(folder: pathlib.Path, compiler_options: dict[str, Any],

@@ -222,6 +222,7 @@ class _Run:
             'train', step_num=step):
           state, held, metrics = train_step(
               state, held, batch, self.programs.train_key)
+        self.stop.hold()
         held.copy_to_host_async()
         self.flights.append(_Flight(step, next_batch, rows, held, metrics))
         step += 1
@@ -258,7 +259,7 @@ class _Run:
         if stopping and not last:
           self.checkpoints.wait()
           self._finish(step)
-          raise preemption.Preempted(step)
+          raise preemption.Preempted(step, self.stop.number)
         self.progress.update(step)
     self._finish(step)
     return state

@@ -1,78 +1,77 @@
-"""Stopping in good order: a signal, the step's end, a checkpoint, code 75."""
+"""Stopping in good order: a signal, the step's end, a checkpoint, the end."""
+import contextlib
 import signal
-import threading
 
 import jax
 
+from walt_jax.core import interrupts
 from walt_jax.parallel import distributed
 
-# BSD's EX_TEMPFAIL: schedulers take it for "run me again".
-EXIT_CODE = 75
+_NOTICE = 'Stopping at the end of this step; the state will be saved.'
 
 
-class Preempted(SystemExit):
+class Preempted(interrupts.InOrder):
   """The run was asked to stop; its state is saved.
 
-  Left alone it ends the process with exit code 75.
+  Left alone it ends the process with exit code 75, or 130 after Ctrl-C.
   """
 
-  def __init__(self, step: int):
-    super().__init__(EXIT_CODE)
+  def __init__(self, step: int, number: int = signal.SIGTERM):
+    super().__init__(number, f'at step {step}, which is saved; the same '
+                     'command continues there')
     self.step = step
-
-  def __str__(self) -> str:
-    return f'Stopped by a signal at step {self.step}, which is saved.'
 
 
 class StopSignal:
-  """Notes SIGTERM and SIGINT while it is entered.
+  """Lets signals stop a run between two steps.
 
-  The first signal asks for a stop at the next step's end. A second one acts as
-  it would without this: the user is in a hurry.
+  Until there is something to lose (`hold`) a signal ends the run at once.
+  Then the first one asks for a stop at the next step's end, and a second one
+  ends the run: the user is in a hurry.
 
   In a run of several processes a SIGTERM to any of them stops all after the
   same step: JAX notes it, and the processes agree on the step.
+
+  Attributes:
+    number: The signal that asks to stop; SIGTERM where JAX noted it.
   """
 
   def __init__(self):
-    self._requested = False
-    self._calls = 0
+    self.number = signal.SIGTERM
     self._together = jax.process_count() > 1
-    self._previous = {}
+    self._stop_together = False
+    self._calls = 0
+    self._stack = contextlib.ExitStack()
 
   def __enter__(self):
-    # Python allows handlers in the main thread alone.
-    if not self._together and (
-        threading.current_thread() is threading.main_thread()):
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._previous[number] = signal.signal(number, self._note)
+    self._watch = self._stack.enter_context(interrupts.watching())
     return self
 
-  def __exit__(self, *error):
-    self._restore()
+  def __exit__(self, kind, *error):
+    noted, self._watch.noted = self._watch.noted, None
+    self._watch.keep('')
+    self._stack.close()
+    if noted is not None and kind is None:  # It came after the last step.
+      raise interrupts.Stopped(noted)
 
-  def _note(self, number, frame):
-    del number, frame
-    self._requested = True
-    print('Stopping at the end of this step; the state will be saved.',
-          flush=True)
-    self._restore()
-
-  def _restore(self):
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-    self._previous = {}
+  def hold(self) -> None:
+    """From now on there is something to lose."""
+    if not self._together:
+      self._watch.keep(_NOTICE)
 
   def requested(self, step: int) -> bool:
     """Returns whether to stop after `step`; equal in every process.
 
     To be called after every step.
     """
-    if self._together and not self._requested:
+    if self._watch.noted is not None:
+      self.number = self._watch.noted
+      return True
+    if self._together and not self._stop_together:
       # Steps may be taken again; calls only count up.
       self._calls += 1
-      self._requested = distributed.stop_together(self._calls)
-      if self._requested and jax.process_index() == 0:
+      self._stop_together = distributed.stop_together(self._calls)
+      if self._stop_together and jax.process_index() == 0:
         print(f'Stopping after step {step}; the state will be saved.',
               flush=True)
-    return self._requested
+    return self._stop_together
