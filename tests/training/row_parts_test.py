@@ -105,26 +105,67 @@ class EncoderTest(parameterized.TestCase):
     np.testing.assert_allclose(got.latents, self.whole.latents, atol=1e-6)
 
 
-class EstimateTest(absltest.TestCase):
+def rows_that_fit(function, rows):
+  return row_parts.rows_that_fit(
+      jax.make_jaxpr(function)(rows).jaxpr, rows.shape[0])
+
+
+class EstimateTest(parameterized.TestCase):
 
   def test_weights_do_not_count(self):
     weights = jnp.ones((500, 10))
     function = lambda x: (x @ (2 * weights).T).sum(-1)  # [B, 4, 500] at most.
     with mock.patch.object(
         row_parts, 'PART_BYTES', 3 * row_parts.ARRAYS_ALIVE * 4 * 4 * 500):
-      self.assertEqual(
-          row_parts.rows_that_fit(function, jnp.ones((8, 4, 10))), 3)
+      self.assertEqual(rows_that_fit(function, jnp.ones((8, 4, 10))), 3)
       # One row always goes.
-      self.assertEqual(
-          row_parts.rows_that_fit(function, jnp.ones((8, 40, 10))), 1)
+      self.assertEqual(rows_that_fit(function, jnp.ones((8, 40, 10))), 1)
 
-  def test_what_is_inside_of_a_loop_counts(self):
-    function = lambda x: jax.lax.scan(
-        lambda carry, _: (carry + jnp.tile(x, 100).sum(), None), 0.0,
-        length=3)[0]
+  def test_weights_in_calls_and_loops_do_not_count(self):
+    weights = jnp.ones((3, 500, 10))  # [B, 500] at most; 2 * .. is 5,000.
+    layer = jax.jit(lambda x, w: x @ (2 * w).T)
+    step = lambda x, w: (x + layer(x, w).sum(-1, keepdims=True), None)
+    function = lambda x: jax.lax.scan(step, x, weights)[0]
+    with mock.patch.object(
+        row_parts, 'PART_BYTES', 7 * row_parts.ARRAYS_ALIVE * 4 * 500):
+      self.assertEqual(rows_that_fit(function, jnp.ones((2, 10))), 7)
+
+  @parameterized.parameters('scan', 'loop', 'cond')
+  def test_what_is_inside_of_a_loop_counts(self, kind):
+    total = lambda x, carry: carry + jnp.tile(carry * x, 100).sum()
+    # What is carried begins without the row, and becomes of it.
+    function = dict(
+        scan=jax.vmap(lambda x: jax.lax.scan(
+            lambda carry, _: (total(jnp.ones(7), carry) + x.sum(), None),
+            1.0, length=3)[0]),
+        loop=jax.vmap(lambda x: jax.lax.fori_loop(
+            0, x.astype(int).sum(), lambda _, carry: total(
+                jnp.ones(7), carry) + x.sum(), 1.0)),
+        cond=lambda rows: jax.lax.cond(
+            rows.sum() > 0, jax.vmap(lambda x: total(x, 1.0)),
+            lambda rows: rows.sum(1), rows))[kind]
     with mock.patch.object(
         row_parts, 'PART_BYTES', 5 * row_parts.ARRAYS_ALIVE * 4 * 700):
-      self.assertEqual(row_parts.rows_that_fit(function, jnp.ones((8, 7))), 5)
+      self.assertEqual(rows_that_fit(function, jnp.ones((8, 7))), 5)
+
+  # As many fit as were guessed to: all 8; 2 of 4 guessed; 4 of 2 guessed.
+  @parameterized.parameters((8, 8, [8]), (2, 4, [4, 2]), (4, 16, [2, 4]))
+  def test_a_trace_of_as_many_rows_as_fit_is_used(self, fit, growth, parts):
+    calls = []
+
+    def function(x, y):
+      calls.append(x.shape[0])
+      return dict(b=jnp.tile(x, 10).reshape(-1, 50), a=(y + 1,))
+
+    # A row's largest array has 50 elements; it is given 5 + 1.
+    room = fit * row_parts.ARRAYS_ALIVE * 4 * 50
+    rows = np.arange(80.0).reshape(16, 5), np.arange(16).reshape(16, 1)
+    with mock.patch.object(row_parts, 'PART_BYTES', room), mock.patch.object(
+        row_parts, '_GROWTH', growth):
+      made = jax.jit(lambda *rows: row_parts.map_rows(
+          function, 2, 0, *rows))(*rows)
+    self.assertEqual(calls, [2 * size for size in parts])
+    jax.tree.map(np.testing.assert_array_equal, made, function(*rows))
 
   def test_rows_that_do_not_divide_are_a_fault(self):
     with self.assertRaisesRegex(ValueError, '8 rows .* 3 equal shards'):

@@ -4,9 +4,8 @@ A convolutional encoder holds activations of every pixel, many times what it
 is given and what it makes: those of eight clips of 17 x 512 x 896 are more
 than any chip has. One row keeps a chip busy, so that parts cost no time.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 import math
-import operator
 from typing import Any
 
 from flax import linen as nn
@@ -20,6 +19,9 @@ PART_BYTES = 2 << 30
 # Memory of an encoder over its largest array in float32: 4.0 to 5.6 by XLA for
 # a v5e, of one and two clips of 17 x 128 x 128 and of four images.
 ARRAYS_ALIVE = 6
+# About what the largest array has for an element of the rows, in encoders of
+# pixels: only a first guess, of how many rows to trace.
+_GROWTH = 54
 
 
 def map_rows(function: Callable[..., PyTree], num_shards: int,
@@ -41,9 +43,7 @@ def map_rows(function: Callable[..., PyTree], num_shards: int,
   if rest:
     raise ValueError(
         f'{count} rows cannot be cut into {num_shards} equal shards.')
-  limit = rows_at_once or rows_that_fit(function, *rows)
-  size = next(size for size in range(min(limit, of_shard), 0, -1)
-              if of_shard % size == 0)
+  size, function = _part(function, num_shards, of_shard, rows_at_once, rows)
   num_parts = of_shard // size
   if num_parts == 1:
     return function(*rows)
@@ -60,25 +60,86 @@ def map_rows(function: Callable[..., PyTree], num_shards: int,
   return jax.tree.map(join, made)
 
 
-def rows_that_fit(function: Callable[..., PyTree], *rows: PyTree) -> int:
-  """How many rows of a shard take `PART_BYTES` by an estimate; at least 1.
+def _part(function: Callable[..., PyTree], num_shards: int, of_shard: int,
+          rows_at_once: int, rows: Sequence[PyTree]
+          ) -> tuple[int, Callable[..., PyTree]]:
+  """Rows of a shard in a part, and what maps such a part.
+
+  A trace of a large encoder takes seconds. The one that tells how many rows
+  fit is therefore of as many as a guess says, and where they do it is used.
+  """
+  def largest(limit: int) -> int:
+    return next(size for size in range(min(limit, of_shard), 0, -1)
+                if of_shard % size == 0)
+
+  if rows_at_once or of_shard == 1:
+    return largest(rows_at_once or 1), function
+  elements = sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(rows))
+  guess = largest(_rows_of(_GROWTH * elements))
+  part, shapes = jax.make_jaxpr(function, return_shape=True)(*jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+          (guess * num_shards, *x.shape[1:]), x.dtype), rows))
+  size = largest(rows_that_fit(part.jaxpr, guess * num_shards))
+  if size != guess:
+    return size, function
+  run = jax_core.jaxpr_as_fun(part)
+  return size, lambda *args: jax.tree.unflatten(
+      jax.tree.structure(shapes), run(*jax.tree.leaves(args)))
+
+
+def rows_that_fit(jaxpr: jax_core.Jaxpr, num_rows: int) -> int:
+  """How many rows take `PART_BYTES` by an estimate; at least 1.
 
   Args:
-    function: Maps trees of arrays [B, ..] to one.
-    *rows: Trees of arrays [B, ..], or of their shapes.
+    jaxpr: Trace of a function of `num_rows` rows.
+    num_rows: How many.
   """
-  one, two = (jax.make_jaxpr(function)(*jax.tree.map(
-      lambda x, count=count: jax.ShapeDtypeStruct(
-          (count, *x.shape[1:]), x.dtype), rows)).jaxpr for count in (1, 2))
-  # Of weights, and of what is made of them, a second row needs no more.
-  largest = max(map(operator.sub, _sizes(two), _sizes(one)), default=0)
-  return PART_BYTES // max(ARRAYS_ALIVE * 4 * largest, 1) or 1
+  return _rows_of(_largest_of_rows(
+      jaxpr, [True] * len(jaxpr.invars)) // num_rows)
 
 
-def _sizes(jaxpr: jax_core.Jaxpr) -> Iterator[int]:
-  """Elements of the arrays that a trace makes, in its order."""
+def _rows_of(elements: int) -> int:
+  """How many rows fit whose largest array has so many elements a row."""
+  return PART_BYTES // max(ARRAYS_ALIVE * 4 * elements, 1) or 1
+
+
+def _largest_of_rows(jaxpr: jax_core.Jaxpr, given: Sequence[bool]) -> int:
+  """Elements of the largest array that a trace makes of some of its inputs.
+
+  Of weights, and of what is made of them, further rows need no more.
+
+  Args:
+    jaxpr: The trace.
+    given: For each input, whether it is one of them.
+  """
+  of_rows = {var for var, is_given in zip(jaxpr.invars, given, strict=True)
+             if is_given}
+  largest = 0
   for equation in jaxpr.eqns:
+    used = [not isinstance(x, jax_core.Literal) and x in of_rows
+            for x in equation.invars]
+    if not any(used):
+      continue
+    of_rows.update(equation.outvars)
     shapes: list[Any] = [out.aval for out in equation.outvars]
-    yield from (math.prod(shape.shape) for shape in shapes)
+    sizes = [math.prod(shape.shape) for shape in shapes]
+    for first, end in _carried(equation):  # What a turn gives the next.
+      used[first:end] = [True] * (end - first)
     for inner in jax_core.jaxprs_in_params(equation.params):
-      yield from _sizes(inner)
+      # A branch, and a loop's body, have the last of its inputs.
+      missing = len(inner.invars) - len(used)
+      sizes.append(_largest_of_rows(
+          inner, [True] * missing + used[max(-missing, 0):]))
+    largest = max(largest, *sizes)
+  return largest
+
+
+def _carried(equation: jax_core.JaxprEqn) -> list[tuple[int, int]]:
+  """Ranges of a loop's inputs that its body's results replace."""
+  params, count = equation.params, len(equation.invars)
+  if equation.primitive.name == 'scan':
+    first = params['num_consts']
+    return [(first, first + params['num_carry'])]
+  if equation.primitive.name == 'while':
+    return [(params['cond_nconsts'] + params['body_nconsts'], count)]
+  return []
