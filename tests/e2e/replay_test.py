@@ -15,7 +15,8 @@ class ReplayTest(parameterized.TestCase):
   def test_a_rate_far_too_high_stops_and_replays(self, stage):
     workdir = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory())) / 'w'
-    argv = tiny.flags(stage, workdir, 8, optimizer__peak_lr=1e30,
+    argv = tiny.flags(stage, workdir, 8, optimizer__peak_lr=10,
+                      optimizer__weight_decay=10, optimizer__clip_norm=0,
                       train__eval_every=0)
     result = tiny.walt(*argv, '--max_failures', 2)
     self.assertEqual(result.code, 2, result.err)
