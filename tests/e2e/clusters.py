@@ -11,6 +11,8 @@ from absl.testing import absltest
 from tests import ports
 from tests import xla_flags
 from tests.e2e import tiny
+from tests.e2e import warm
+from walt_jax.parallel import supervisor
 
 PATIENCE = 300.0  # Seconds until processes must have come somewhere.
 TIMEOUT = 10.0  # Silence after which a host counts as lost.
@@ -26,8 +28,9 @@ def child_of(pid: int) -> int | None:
 
 
 def started(test: absltest.TestCase, folder: pathlib.Path, count: int,
-            argv: Callable[[int, int], Sequence[Any]], devices: int
-            ) -> list[subprocess.Popen]:
+            argv: Callable[[int, int], Sequence[Any]], devices: int,
+            supervised: bool = True
+            ) -> list[subprocess.Popen | warm.Process]:
   """Starts processes, ended with the test; `FOLDER/I.log` has what each says.
 
   Args:
@@ -36,15 +39,21 @@ def started(test: absltest.TestCase, folder: pathlib.Path, count: int,
     count: How many.
     argv: `argv(port, process)`: module and arguments of each.
     devices: Simulated devices of each.
+    supervised: Whether each command has its parent process; without, it does
+      the work at once, in a process that begins with everything imported.
   """
   port, processes = ports.free_port(), []
+  environment = xla_flags.environment(devices)
   for process in range(count):
-    log = open(folder / f'{process}.log', 'w+')
-    test.addCleanup(log.close)
-    processes.append(subprocess.Popen(
-        [sys.executable, '-m', *map(str, argv(port, process))],
-        stdout=log, stderr=log, cwd=tiny.ROOT,
-        env=xla_flags.environment(devices)))
+    log, each = folder / f'{process}.log', list(argv(port, process))
+    if supervised:
+      with open(log, 'w') as file:
+        processes.append(subprocess.Popen(
+            [sys.executable, '-m', *map(str, each)], stdout=file, stderr=file,
+            cwd=tiny.ROOT, env=environment))
+    else:
+      processes.append(warm.Process(
+          each, log, environment | {supervisor.CHILD: '1'}))
     test.addCleanup(processes[-1].wait)
     test.addCleanup(processes[-1].kill)
   return processes
@@ -54,17 +63,18 @@ class Cluster:
   """One `walt` command in several processes.
 
   Attributes:
-    processes: Those that supervise.
+    processes: Those that supervise, or work.
   """
 
   def __init__(self, test: absltest.TestCase, folder: pathlib.Path,
-               count: int, *argv: Any, devices: int = 1):
+               count: int, *argv: Any, devices: int = 1,
+               supervised: bool = True):
     """Starts it; see `started`."""
     self._test, self._folder = test, folder
     folder.mkdir(exist_ok=True)
     self.processes = started(test, folder, count, lambda port, process: [
         'walt_jax', *argv, '--coordinator', f'127.0.0.1:{port}', '--process',
-        f'{process}/{count}', '--host_timeout', TIMEOUT], devices)
+        f'{process}/{count}', '--host_timeout', TIMEOUT], devices, supervised)
 
   def log(self, process: int) -> str:
     """What a process has said."""

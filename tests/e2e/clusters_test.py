@@ -35,9 +35,9 @@ class ClustersTest(parameterized.TestCase):
     self.folder = pathlib.Path(self.enterContext(
         tempfile.TemporaryDirectory()))
 
-  def cluster(self, count, *argv, devices=1):
+  def cluster(self, count, *argv, supervised=True):
     return clusters.Cluster(
-        self, self.folder / 'logs', count, *argv, devices=devices)
+        self, self.folder / 'logs', count, *argv, supervised=supervised)
 
   def one(self, *argv):
     result = tiny.walt(*argv)
@@ -65,7 +65,8 @@ class ClustersTest(parameterized.TestCase):
   @parameterized.parameters((2, 10, 3, 3), (4, 3, 8, 1))
   def test_samples(self, count, num_samples, batch_size, batch_of_one):
     asked = ('--label', 'two up', '--num_samples', num_samples, '--batch_size')
-    cluster = self.cluster(count, *self.sample('all', *asked, batch_size))
+    cluster = self.cluster(count, *self.sample('all', *asked, batch_size),
+                           supervised=count == 2)
     self.one(*self.sample('one', *asked, batch_of_one))
     cluster.check()
     ours, theirs = (samples_lib.read_samples(self.folder / name)
@@ -115,14 +116,13 @@ class ClustersTest(parameterized.TestCase):
 
   def test_latents(self):
     data = self.data(20, 6)  # A shard a split: one for each process.
-    cluster = self.cluster(2, *self.latents(data, 'all'))
+    together = lambda: self.cluster(
+        2, *self.latents(data, 'all'), supervised=False).check()
+    together()
     self.one(*self.latents(data, 'one'))
-    cluster.check()
     self.assertEqual(tiny.contents(self.folder / 'all'),
                      tiny.contents(self.folder / 'one'))
-    # The same again has nothing to do.
-    cluster = self.cluster(2, *self.latents(data, 'all'))
-    cluster.check()
+    together()  # The same again has nothing to do.
     self.assertEqual(tiny.contents(self.folder / 'all'),
                      tiny.contents(self.folder / 'one'))
 
@@ -175,7 +175,7 @@ class ClustersTest(parameterized.TestCase):
           '--interval', 20, '--cache', self.folder / f'cache_{name}',
           '--save_samples', self.folder / f'{name}.npz', '--allow_code')
 
-    cluster = self.cluster(count, *asked('all'))
+    cluster = self.cluster(count, *asked('all'), supervised=count == 2)
     self.one(*asked('one'))
     cluster.check()
     self.assertGreater(self.assert_same_score('all')['value'], 0)
@@ -187,7 +187,7 @@ class ClustersTest(parameterized.TestCase):
     asked = lambda name: self.evaluate(
         name, 'reconstruction', tiny.run('tokenizer'), '--real', self.real(),
         '--batch_size', 4)
-    cluster = self.cluster(2, *asked('all'))
+    cluster = self.cluster(2, *asked('all'), supervised=False)
     self.one(*asked('one'))
     cluster.check()
     self.assertGreater(self.assert_same_score('all')['value'], 5)
@@ -204,7 +204,8 @@ class ClustersTest(parameterized.TestCase):
 
   def test_raw_files_are_for_one_machine(self):
     (self.folder / 'raw').mkdir()
-    cluster = self.cluster(2, *self.latents(self.folder / 'raw', 'out'))
+    cluster = self.cluster(
+        2, *self.latents(self.folder / 'raw', 'out'), supervised=False)
     self.assertEqual(cluster.codes(), [2, 2])
     for process in range(2):
       self.assertIn('prepare it on one machine first', cluster.log(process))

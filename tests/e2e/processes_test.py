@@ -38,17 +38,18 @@ class ProcessesTest(parameterized.TestCase):
     self.folder = pathlib.Path(self.enterContext(
         tempfile.TemporaryDirectory()))
 
-  def start_two(self, argv):
+  def start_two(self, argv, supervised=True):
     """Two processes of four devices; `argv(port, process)` of each."""
-    return clusters.started(self, self.folder, 2, argv, devices=4)
+    return clusters.started(self, self.folder, 2, argv, devices=4,
+                            supervised=supervised)
 
-  def start(self, workdir, num_steps, stage='sr', **changed):
-    """Two supervisors, each with a process of four devices."""
+  def start(self, workdir, num_steps, stage='sr', supervised=True, **changed):
+    """Two supervisors, each with a process of four devices; or those alone."""
     return self.start_two(lambda port, process: [
         'walt_jax',
         *tiny.flags(stage, workdir, num_steps, **_QUIET | _MESH | changed),
         '--coordinator', f'localhost:{port}', '--process', f'{process}/2',
-        '--host_timeout', clusters.TIMEOUT])
+        '--host_timeout', clusters.TIMEOUT], supervised)
 
   def log(self, process: int) -> str:
     return (self.folder / f'{process}.log').read_text()
@@ -96,7 +97,7 @@ class ProcessesTest(parameterized.TestCase):
     processes = self.start(workdir, end, **_NO_EVENTS)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     self.assertTrue(re.search(r'resumed at step \d+', self.log(0)))
-    processes = self.start(reference, end, **_NO_EVENTS)
+    processes = self.start(reference, end, supervised=False, **_NO_EVENTS)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     tiny.assert_same_checkpoint(workdir, reference, end)
     self.assertEqual(
@@ -117,7 +118,7 @@ class ProcessesTest(parameterized.TestCase):
     workdir, one = self.folder / 'two', self.folder / 'one'
     tiny.train(stage, workdir, 1, **_QUIET)
     events = {} if stage == 'base' else _NO_EVENTS
-    processes = self.start(workdir, 6, stage, **events)
+    processes = self.start(workdir, 6, stage, supervised=False, **events)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     tiny.train(stage, workdir, 7, **_QUIET)
     tiny.train(stage, one, 7, **_QUIET)
@@ -132,7 +133,8 @@ class ProcessesTest(parameterized.TestCase):
   def test_held_out_scores_and_pictures_of_two_processes_are_those_of_one(
       self, stage, picture, score):
     changed = dict(train__eval_every=1)
-    processes = self.start(self.folder / 'two', 0, stage, **changed)
+    processes = self.start(
+        self.folder / 'two', 0, stage, supervised=False, **changed)
     tiny.train(stage, self.folder / 'one', 0, **_QUIET | changed)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     (ours,), (theirs,) = (
@@ -154,7 +156,7 @@ class ProcessesTest(parameterized.TestCase):
     out = self.folder / 'drawn.npy'
     processes = self.start_two(lambda port, process: [
         'tests.e2e.mesh_samples', f'localhost:{port}', str(process), '2',
-        str(out)])
+        str(out)], supervised=False)
     self.assertEqual(self.codes(processes), [0, 0], self.log(0))
     one = mesh_samples.draw_on(
         mesh_lib.make_mesh(1, 1, 1, devices=jax.devices()[:1]))
