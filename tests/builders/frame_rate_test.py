@@ -24,7 +24,7 @@ from walt_jax.media import samples as samples_lib
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import output as output_lib
-from walt_jax.training import checkpoints
+from walt_jax.training import resuming
 
 _GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'files'
 _CACHE = dict(name='latents', path=str(_GOLDEN / 'cache'))
@@ -101,7 +101,7 @@ class TrainedRateTest(parameterized.TestCase):
   def test_a_run_without_the_rate_is_resumed(self):
     saved = dict(seed=0, derived=dict(classes=['a']))
     new = dict(seed=0, derived=dict(classes=['a'], frame_rate=_same(25.0)))
-    checkpoints.check_resume(saved, new)
+    resuming.check_resume(saved, new)
 
 
 class WrittenRateTest(parameterized.TestCase):

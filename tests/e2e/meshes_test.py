@@ -13,7 +13,7 @@ from tests.e2e import tiny
 from walt_jax.core import run_files
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules as partition
-from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import checkpoint_params
 
 _MESHES = ((8, 1, 1), (1, 8, 1), (2, 2, 2))
 _ONE = (1, 1, 1)
@@ -88,8 +88,8 @@ class RestoreTest(absltest.TestCase):
   def test_parameters_restore_onto_a_mesh(self):
     workdir = tiny.run('base')
     mesh = mesh_lib.make_mesh(2, 2, 2, devices=jax.devices()[:8])
-    here = checkpoints_lib.restore_params(workdir)
-    there = checkpoints_lib.restore_params(
+    here = checkpoint_params.restore_params(workdir)
+    there = checkpoint_params.restore_params(
         workdir, mesh=mesh, rules=partition.DENOISER_RULES)
     jax.tree.map(np.testing.assert_array_equal, here, jax.device_get(there))
     kernel = there['layers']['spatial']['mlp']['mlp_in']['kernel']

@@ -16,7 +16,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.sampling import cascade
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import requests as requests_lib
-from walt_jax.training import checkpoints as checkpoints_lib
+from walt_jax.training import checkpoint_params
 
 # A prompt, a label, both with a seed of its own, and nothing at all.
 REQUESTS = (
@@ -83,7 +83,7 @@ class SampleTest(absltest.TestCase):
       self.assertEqual((stage.sampler, stage.steps),
                        (config['sampler']['sampler'], STEPS))
       self.assertEqual(stage.sampler_options['num_steps'], STEPS)
-      averages = checkpoints_lib.restore_params(workdir)
+      averages = checkpoint_params.restore_params(workdir)
       self.assertEqual(stage.sha256, pipelines.params_sha256(averages))
       self.assertEqual(stage.tokenizer_sha256,
                        config['derived']['tokenizer_sha256'])

@@ -11,7 +11,10 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.training import checkpoint_params
 from walt_jax.training import checkpoints
+from walt_jax.training import resuming
+from walt_jax.training import retention
 from walt_jax.training import workdir as workdir_lib
 
 SAVED = {
@@ -42,7 +45,7 @@ class CheckResumeTest(parameterized.TestCase):
       ('sampler.num_steps', 5), ('model.window', (1, 4, 4)),
       ('model.scan_unroll', 0), ('model.passes_form', 'plain'))
   def test_free_keys(self, key, value):
-    checkpoints.check_resume(SAVED, changed(key, value))
+    resuming.check_resume(SAVED, changed(key, value))
 
   @parameterized.parameters(
       ('seed', 1), ('data.size', 64), ('tokenizer.sha256', 'cd'),
@@ -50,7 +53,7 @@ class CheckResumeTest(parameterized.TestCase):
       ('data.flip', None))
   def test_other_keys_are_named_with_both_values(self, key, value):
     with self.assertRaises(errors.UserError) as caught:
-      checkpoints.check_resume(SAVED, changed(key, value))
+      resuming.check_resume(SAVED, changed(key, value))
     message = str(caught.exception)
     self.assertIn(f'config key {key} is {json.dumps(value)}', message)
     self.assertIn('--workdir', message)
@@ -58,7 +61,7 @@ class CheckResumeTest(parameterized.TestCase):
 
   def test_a_key_that_vanished_is_named(self):
     with self.assertRaisesRegex(errors.UserError, 'seed is absent'):
-      checkpoints.check_resume(
+      resuming.check_resume(
           SAVED, {key: SAVED[key] for key in SAVED if key != 'seed'})
 
   def test_damaged_config_is_one_line(self):
@@ -74,7 +77,7 @@ class CheckResumeTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'no work directory'):
       workdir_lib.WorkDir(path).config()
     with self.assertRaisesRegex(errors.UserError, 'has no checkpoint'):
-      checkpoints.restore_params(path)
+      checkpoint_params.restore_params(path)
     self.assertFalse(path.exists())
 
   @parameterized.parameters(
@@ -88,7 +91,7 @@ class CheckResumeTest(parameterized.TestCase):
     workdir = self.enterContext(tempfile.TemporaryDirectory())
     for first in (1, 5):
       run = checkpoints.Checkpoints(
-          workdir, {}, keep=checkpoints.Keep(**keep))
+          workdir, {}, keep=retention.Keep(**keep))
       for step in range(first, first + 4):
         # Infinite and absent values are worst.
         metrics = {1: {'a': .1, 'b': math.nan}, 2: {'a': .2},
@@ -115,9 +118,9 @@ class CheckResumeTest(parameterized.TestCase):
     run.save(1, state, 1)
     run.wait()
     self.assertEqual(any(compiled), is_cut)
-    restored, _ = run.restore(jax.tree.map(
+    restored = run.restore(jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-        state))
+        state)).state
     np.testing.assert_array_equal(restored['w'], state['w'])
     run.close()
 

@@ -22,12 +22,14 @@ from walt_jax.core import profile_request
 from walt_jax.core import run_files
 from walt_jax.core import run_history
 from walt_jax.parallel import mesh as mesh_lib
+from walt_jax.training import checkpoint_params
 from walt_jax.training import checkpoints as checkpoints_lib
 from walt_jax.training import logging as logging_lib
 from walt_jax.training import loop
 from walt_jax.training import meter
 from walt_jax.training import preemption
 from walt_jax.training import profiles
+from walt_jax.training import retention
 from walt_jax.training import save_clock
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import workdir as workdir_lib
@@ -53,7 +55,7 @@ def train(workdir, num_steps, *, stage=None, batches=toy_stage.batches,
         loop.LoopOptions(num_steps=num_steps, **options),
         checkpoints_lib.Checkpoints(
             workdir, {'train': {'num_steps': num_steps}, 'width': 8},
-            keep=keep or checkpoints_lib.Keep()),
+            keep=keep or retention.Keep()),
         logging_lib.Writer(workdir, writers=()), work=work or meter.Work())
 
 
@@ -162,17 +164,17 @@ class LoopTest(parameterized.TestCase):
     state = train(workdir, 0)
     self.assertEqual(workdir_lib.WorkDir(workdir).newest_step(), 0)
     assert_equal_trees(
-        checkpoints_lib.restore_params(workdir, ema=False), state.params)
+        checkpoint_params.restore_params(workdir, ema=False), state.params)
 
   def test_params_restore_without_the_optimizer(self):
     assert_equal_trees(
-        checkpoints_lib.restore_params(self.unbroken_dir),
+        checkpoint_params.restore_params(self.unbroken_dir),
         self.unbroken.ema['0.9'])
     assert_equal_trees(
-        checkpoints_lib.restore_params(self.unbroken_dir, ema=False),
+        checkpoint_params.restore_params(self.unbroken_dir, ema=False),
         self.unbroken.params)
     with self.assertRaisesRegex(errors.UserError, 'no checkpoint of step 7'):
-      checkpoints_lib.restore_params(self.unbroken_dir, step=7)
+      checkpoint_params.restore_params(self.unbroken_dir, step=7)
 
   @parameterized.parameters(((8, 1, 1),), ((1, 8, 1),), ((2, 2, 2),))
   def test_meshes_agree_and_restore_each_others_checkpoints(self, shape):
@@ -317,7 +319,7 @@ class LoopTest(parameterized.TestCase):
 
   def test_checkpoints_by_the_clock_and_the_best(self):
     workdir = self.new_dir()
-    keep = checkpoints_lib.Keep(newest=1, best=1, metric='eval/size')
+    keep = retention.Keep(newest=1, best=1, metric='eval/size')
     sizes = {0: 9., 2: 3., 4: 1., 6: 2., 8: 4., 10: 5.}
     stage = toy_stage.make_stage(evaluate=lambda state, *_: (
         {'size': sizes[int(state.step)]}, {}))
@@ -343,7 +345,7 @@ class LoopTest(parameterized.TestCase):
     self.assertEqual(workdir_lib.WorkDir(workdir).steps(), [4, 10])
     with self.assertRaisesRegex(errors.UserError, 'evaluations give eval/size'):
       train(self.new_dir(), 2, stage=stage, eval_every=2,
-            keep=checkpoints_lib.Keep(best=1, metric='eval/loss'))
+            keep=retention.Keep(best=1, metric='eval/loss'))
 
   def test_a_batch_that_does_not_divide_is_named(self):
     def batches(start):

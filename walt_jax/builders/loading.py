@@ -20,7 +20,7 @@ from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import job as job_lib
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import settings
-from walt_jax.training import checkpoints
+from walt_jax.training import checkpoint_params
 from walt_jax.training import workdir as workdir_lib
 
 Folder = str | os.PathLike[str]
@@ -128,7 +128,7 @@ def load_params(workdir: Folder, *, step: int | None = None
   config_lib.read_experiment(os.fspath(workdir))
   found = workdir_lib.WorkDir(workdir)
   if not found.is_export:
-    return checkpoints.restore_params(found.path, step=step)
+    return checkpoint_params.restore_params(found.path, step=step)
   if step is not None:
     raise errors.UserError(
         f'step {step}: {workdir} is an export, which holds the weights of one '

@@ -22,7 +22,7 @@ from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
 from walt_jax.sampling import pipeline as pipeline_lib
 from walt_jax.sampling import stage_sampler
-from walt_jax.training import checkpoints
+from walt_jax.training import checkpoint_params
 from walt_jax.training import workdir as workdir_lib
 
 # Frames a second of clips of a run that does not say what it was trained on.
@@ -207,7 +207,7 @@ def _checkpoint_params(
     sampler: stage_sampler.StageSampler, workdir: str,
     mesh: jax.sharding.Mesh, step: int) -> pipeline_lib.StageParams:
   """The parameters of a checkpoint, read when they are needed."""
-  return _params(sampler, lambda: checkpoints.restore_params(
+  return _params(sampler, lambda: checkpoint_params.restore_params(
       workdir, step=step, mesh=mesh, rules=rules.DENOISER_RULES))
 
 

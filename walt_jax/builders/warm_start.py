@@ -9,7 +9,7 @@ from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import paths
 from walt_jax.models import interpolate
-from walt_jax.training import checkpoints
+from walt_jax.training import checkpoint_params
 from walt_jax.training import stage as stage_lib
 from walt_jax.training import state as train_state
 from walt_jax.training import workdir as workdir_lib
@@ -44,8 +44,8 @@ def denoiser_warm_start(
     shapes = jax.eval_shape(read)
   else:
     found.config()  # Says what is wrong with the folder.
-    read = functools.partial(checkpoints.restore_params, root)
-    shapes = checkpoints.params_shapes(root)
+    read = functools.partial(checkpoint_params.restore_params, root)
+    shapes = checkpoint_params.params_shapes(root)
   fit = functools.partial(interpolate.fit_positions, target=target)
   try:
     jax.eval_shape(fit, shapes)

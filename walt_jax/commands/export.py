@@ -10,7 +10,7 @@ from walt_jax.core import files
 from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.planning import counting
-from walt_jax.training import checkpoints
+from walt_jax.training import checkpoint_params
 from walt_jax.training import workdir as workdir_lib
 
 
@@ -54,7 +54,7 @@ def _write_denoiser(workdir: workdir_lib.WorkDir, step: int | None,
   `derived`.
   """
   step = int(workdir.checkpoint(step).name)
-  params = checkpoints.restore_params(workdir.path, step=step)
+  params = checkpoint_params.restore_params(workdir.path, step=step)
   derived = config.get(config_lib.DERIVED, {}) | dict(
       step=step, weights=workdir.weights())
   exports.save_export(target, params, config | {config_lib.DERIVED: derived})

@@ -35,6 +35,8 @@ from walt_jax.training import loop
 from walt_jax.training import meter
 from walt_jax.training import replay
 from walt_jax.training import replay_bundles
+from walt_jax.training import resuming
+from walt_jax.training import retention
 from walt_jax.training import state as train_state
 from walt_jax.training import tokenizer_eval
 from walt_jax.training import workdir as workdir_lib
@@ -66,7 +68,7 @@ def _train(args: argparse.Namespace) -> None:
     # Before anything is built: the plainest mistake has the quickest answer.
     saved = {name: value for name, value in found.config().items()
              if name != config_lib.DERIVED}
-    checkpoints_lib.check_resume(
+    resuming.check_resume(
         schema.with_defaults(saved), schema.with_defaults(wanted))
   else:
     _check_new(experiment)
@@ -219,8 +221,8 @@ def _check_profile(profile: profile_request.Request | None,
         f'train.num_steps={num_steps}; give earlier steps')
 
 
-def _keep(train: schema.Train) -> checkpoints_lib.Keep:
-  return checkpoints_lib.Keep(
+def _keep(train: schema.Train) -> retention.Keep:
+  return retention.Keep(
       newest=train.keep_newest, every=train.keep_every, best=train.keep_best,
       metric=train.best_metric, mode=train.best_mode)
 

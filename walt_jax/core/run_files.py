@@ -9,9 +9,12 @@ from walt_jax.core import paths
 
 CONFIG = 'config.json'
 METRICS = 'metrics.jsonl'
+# Lines of steps that were taken again, from an older checkpoint.
+DROPPED_METRICS = 'metrics_dropped.jsonl'
 TIMING = 'timing.json'
 HISTORY = 'history.jsonl'  # Starts, saves and ends of a run.
 CHECKPOINTS = 'checkpoints'  # A folder a step, written by Orbax.
+DAMAGED = 'damaged.json'  # In a checkpoint: it is not to be used, and why.
 IMAGES = 'eval'  # Pictures of held-out rows, step_00000100_NAME.png.
 TENSORBOARD = 'tensorboard'
 PROFILE = 'profile'
@@ -25,14 +28,25 @@ _COMMITTED = 'commit_success.txt'
 
 
 def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
-  """The steps of a run's whole checkpoints, in order."""
+  """The steps of a run's whole checkpoints, in order, damaged ones left out."""
+  return [step for step, is_damaged in _whole(workdir) if not is_damaged]
+
+
+def damaged_steps(workdir: str | os.PathLike) -> list[int]:
+  """The steps of a run's checkpoints that were found damaged, in order."""
+  return [step for step, is_damaged in _whole(workdir) if is_damaged]
+
+
+def _whole(workdir: str | os.PathLike) -> list[tuple[int, bool]]:
+  """Steps of whole checkpoints, and whether each is marked as damaged."""
   folder = paths.path(workdir) / CHECKPOINTS
   if not folder.is_dir():
     return []
   # Orbax renames a checkpoint to its number when it is whole; in a bucket,
   # where nothing is renamed, it then adds a file.
   is_remote = paths.is_remote(folder)
-  return sorted(int(path.name) for path in folder.iterdir()
+  return sorted((int(path.name), (path / DAMAGED).is_file())
+                for path in folder.iterdir()
                 if path.name.isdigit() and (
                     not is_remote or (path / _COMMITTED).is_file()))
 

@@ -148,11 +148,19 @@ def of_main(value: Any) -> Any:
   """A JSON value of process 0, in every process."""
   if jax.process_count() == 1:
     return value
+  return of_all(value if is_main() else None)[0]
+
+
+def of_all(value: Any) -> list[Any]:
+  """The JSON values of all processes, in every process."""
+  if jax.process_count() == 1:
+    return [value]
   text = np.frombuffer(json.dumps(value).encode(), np.uint8)
   sizes = gather(np.array([len(text)], np.int64))[:, 0]
   padded = np.zeros(int(sizes.max()), np.uint8)
   padded[:len(text)] = text
-  return json.loads(gather(padded)[0, :sizes[0]].tobytes())
+  return [json.loads(row[:size].tobytes())
+          for row, size in zip(gather(padded), sizes, strict=True)]
 
 
 def merge(moments: moments_lib.Moments) -> moments_lib.Moments:

@@ -43,17 +43,28 @@ class Writer:
     self._sinks = [sinks.Background(name, place) for name in writers]
 
   def resume(self, step: int) -> None:
-    """Drops what an interrupted run wrote beyond the step now restored.
+    """Takes back what was written beyond the step now restored.
+
+    Lines go to `metrics_dropped.jsonl`, events are removed.
 
     Args:
-      step: Steps taken; -1 drops every line.
+      step: Steps taken; -1 takes back every line.
     """
-    for name in (run_files.METRICS, run_files.TENSORBOARD):
+    for name in (run_files.METRICS, run_files.DROPPED_METRICS,
+                 run_files.TENSORBOARD):
       self._mirror.fetch(name)
     if self._path.exists():
-      lines = run_files.read_metrics(self._path.parent).lines
-      files.write_text(self._path, ''.join(
-          json.dumps(line) + '\n' for line in lines if line['step'] <= step))
+      kept: list[str] = []
+      dropped: list[str] = []
+      for line in run_files.read_metrics(self._path.parent).lines:
+        (kept if line['step'] <= step else dropped).append(
+            json.dumps(line) + '\n')
+      if dropped:
+        # First: a crash leaves lines twice, not nowhere.
+        file = self._path.with_name(run_files.DROPPED_METRICS)
+        before = file.read_text() if file.exists() else ''
+        files.write_text(file, before + ''.join(dropped))
+      files.write_text(self._path, ''.join(kept))
     # Before the first event: a file is begun with it.
     event_files.drop_later(self._mirror.folder / run_files.TENSORBOARD, step)
 

@@ -334,16 +334,16 @@ class _Run:
 
   def _start(self) -> tuple[train_state.TrainState, int, int, bool]:
     """Returns (state, step, index of the next batch, whether restored)."""
-    step = self.checkpoints.latest_step()
     self.checkpoints.write_config()
-    if step is None:
+    restored = self.checkpoints.restore(self.programs.abstract)
+    if restored is None:
       self.writer.resume(-1)
       return self.programs.new_state(), 0, 0, False
+    step = restored.step
     self.writer.resume(step)
-    state, next_batch = self.checkpoints.restore(self.programs.abstract)
     self.meter.resume(step)
     self.progress.message(f'resumed at step {step}')
-    return state, step, next_batch, True
+    return restored.state, step, restored.next_batch, True
 
   def _logs(self, step: int) -> bool:
     return (step % self.options.log_every == 0 or

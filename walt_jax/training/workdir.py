@@ -15,6 +15,11 @@ from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.training import state as train_state
 
+# Keys of `config.json` that no config has: the version of its keys, and
+# whether a run has come to no whole checkpoint yet.
+VERSION = 'version'
+DRAFT = 'draft'
+
 
 class WorkDir:
   """Finds what a work directory or an export holds.
@@ -39,6 +44,23 @@ class WorkDir:
     """Reads the run's config, plain JSON values.
 
     Raises:
+      UserError: As `file_values`.
+    """
+    return {key: value for key, value in self.file_values().items()
+            if key not in (VERSION, DRAFT)}
+
+  def is_draft(self) -> bool:
+    """Whether the run had no whole checkpoint when its config was written."""
+    return bool(self.file_values().get(DRAFT))
+
+  def version(self) -> int:
+    """Version of the config's keys; 0 of runs before there were any."""
+    return int(self.file_values().get(VERSION, 0))
+
+  def file_values(self) -> dict[str, Any]:
+    """Reads all of `config.json`.
+
+    Raises:
       UserError: There is none, or it cannot be read.
     """
     if not self.config_file.is_file():
@@ -47,7 +69,10 @@ class WorkDir:
           f'{run_files.CONFIG}); make one with: walt train --config FILE '
           '--workdir DIR')
     try:
-      return files.read_json(self.config_file)
+      values = files.read_json(self.config_file)
+      if not isinstance(values, dict):
+        raise errors.UserError(f'{str(self.config_file)!r} holds no object')
+      return values
     except errors.UserError as error:
       raise errors.UserError(
           f'{error}; restore it from the config/ of a checkpoint, or start in '
