@@ -51,7 +51,7 @@ quickstart_long: install
 	$(BIN)/python -m walt_jax.quickstart --long
 
 # Two processes, each takes whole files: what tests of a file share is made
-# once, and those that take long begin (tests/conftest.py).
+# once. They begin at both ends of their list (tests/two_ends.py).
 SHARE := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: install

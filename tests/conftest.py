@@ -33,6 +33,7 @@ from walt_jax.core import host_memory  # noqa: E402 - imports no JAX.
 host_memory.keep_freed()
 
 from tests import lowering_context  # noqa: E402 - imports JAX.
+from tests import two_ends  # noqa: E402
 
 lowering_context.share()
 
@@ -46,17 +47,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Marks the tests of whole runs as slow; files with slow tests come first.
-
-  Processes that share the tests take whole files (`make test`): a long one at
-  the end would leave the others waiting.
-  """
+  """Marks the tests of whole runs as slow, and orders the files."""
   for item in items:
     folder = item.path.relative_to(_ROOT / 'tests').parts[0]
     if folder in _SLOW:
       item.add_marker(pytest.mark.slow)
-  slow = {item.path for item in items if item.get_closest_marker('slow')}
-  items.sort(key=lambda item: item.path not in slow)
+  items[:] = two_ends.ordered(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """How `make test` shares the files among its processes."""
+  return two_ends.Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
