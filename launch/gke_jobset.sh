@@ -59,4 +59,7 @@ if [[ $dry_run -eq 1 ]]; then
   exit 0
 fi
 command -v kubectl > /dev/null || fail 'kubectl is not installed'
+kubectl get secret "$name-token" > /dev/null 2>&1 ||
+  od -An -N32 -tx1 /dev/urandom | tr -d ' \n' |
+  kubectl create secret generic "$name-token" --from-file=token=/dev/stdin
 printf '%s\n' "$manifest" | kubectl apply -f -

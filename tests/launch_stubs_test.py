@@ -39,11 +39,18 @@ case "$*" in
 esac
 '''
 _SRUN = _STUB + r'''
+echo "${WALT_TOKEN:-}" > token
 exit "$(next codes 0)"
 '''
 _KUBECTL = _STUB + r'''
-cat > manifest
-exit "$(next codes 0)"
+case "$1" in
+  get) [[ -e secret ]]; exit ;;
+  create) cat > secret ;;
+  apply)
+    cat > manifest
+    exit "$(next codes 0)"
+    ;;
+esac
 '''
 
 
@@ -183,6 +190,7 @@ class SlurmTest(StubTest):
     self.assertEqual(result.returncode, code)
     self.assertEqual(self.calls('scontrol'),
                      ['scontrol requeue 7 '] * requeued)
+    self.assertRegex((self.folder / 'token').read_text(), '^[0-9a-f]{64}$')
 
   def test_without_srun_is_one_line(self):
     result = self.run_script('slurm.sbatch', '--config', 'c', PATH='/bin')
@@ -210,7 +218,12 @@ class GkeTest(StubTest):
     for code in (0, 1):
       result = self.run_script('gke_jobset.sh', *flags)
       self.assertEqual(result.returncode, code)
-    self.assertEqual(self.calls(), ['kubectl apply -f - '] * 2)
+    get = 'kubectl get secret run-token '
+    self.assertEqual(self.calls(), [
+        get, 'kubectl create secret generic run-token '
+        '--from-file=token=/dev/stdin ', 'kubectl apply -f - ',
+        get, 'kubectl apply -f - '])
+    self.assertRegex((self.folder / 'secret').read_text(), '^[0-9a-f]{64}$')
     self.assertEqual((self.folder / 'manifest').read_text(), dry.stdout)
 
   def test_flags_of_the_user_are_left_as_they_are(self):

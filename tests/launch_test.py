@@ -134,8 +134,10 @@ class JobSetTest(absltest.TestCase):
         '--restarts', '5', '--workdir', 'gs://my-bucket/run', *_TRAIN])
     self.assertEqual(container['command'], ['walt', 'train'])
     self.assertEqual(container['image'], 'registry/walt:1')
-    variables = {one['name']: one['value'] for one in container['env']}
+    variables = {one['name']: one.get('value') or one['valueFrom'][
+        'secretKeyRef'] for one in container['env']}
     self.assertEqual(variables, {
+        'WALT_TOKEN': {'name': 'run-token', 'key': 'token'},
         'WALT_COORDINATOR': 'run-hosts-0-0.run:8476',
         'WALT_NUM_PROCESSES': '8',
         'JAX_COMPILATION_CACHE_DIR': 'gs://my-bucket/walt_programs'})
@@ -149,7 +151,7 @@ class JobSetTest(absltest.TestCase):
     self.assertEqual(job['replicas'], 2)
     (container,) = job['template']['spec']['template']['spec']['containers']
     self.assertEqual([one['name'] for one in container['env']],
-                     ['JAX_COMPILATION_CACHE_DIR'])
+                     ['WALT_TOKEN', 'JAX_COMPILATION_CACHE_DIR'])
     self.assertEqual(container['resources']['limits'], {'google.com/tpu': 8})
 
   def test_the_jobset_holds_what_its_definition_knows(self):

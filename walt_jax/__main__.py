@@ -3,9 +3,12 @@ import os
 import signal
 import sys
 
+from walt_jax.core import supervised
+
 
 def main() -> int:
   """Runs the command; until it can do so itself, answers Ctrl-C for it."""
+  supervised.begin()
   for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
     if signal.getsignal(number) is not signal.SIG_IGN:
       signal.signal(number, lambda *_, code=code: _leave(code))

@@ -54,6 +54,7 @@ class ClustersTest(parameterized.TestCase):
       if other != victim:
         self.assertRegex(cluster.last_line(other),
                          f'process {victim} .*killed by SIGKILL.*Run the same')
+        self.assertNotIn('Traceback', cluster.log(other))
 
   def sample(self, out, *argv):
     return ('sample', '--workdir', f'{tiny.run("base")},{tiny.run("sr")}',

@@ -44,11 +44,6 @@ class DistributedTest(absltest.TestCase):
         r"^process 0 of 4 waited 7200 s at 'a gathering \(\d+\)' for "
         'process 1, process 3$'))
 
-  def test_only_linux_is_asked_to_end_a_child_with_its_parent(self):
-    with mock.patch('sys.platform', 'darwin'), \
-        mock.patch('ctypes.CDLL', side_effect=OSError):
-      distributed.die_with_parent()
-
 
 if __name__ == '__main__':
   absltest.main()

@@ -16,7 +16,9 @@ from absl.testing import parameterized
 
 from walt_jax.commands import cli
 from walt_jax.core import errors
+from walt_jax.core import interrupts
 from walt_jax.core import run_history
+from walt_jax.parallel import children
 from walt_jax.parallel import restarts
 
 
@@ -29,8 +31,6 @@ class RestartsTest(parameterized.TestCase):
     self.waits = []
     self.enterContext(mock.patch.object(
         restarts.time, 'sleep', self.waits.append))
-    for number in (signal.SIGTERM, signal.SIGINT):
-      self.addCleanup(signal.signal, number, signal.getsignal(number))
     self.err = io.StringIO()
 
   def run_policy(self, codes, limit=2, **policy):
@@ -110,17 +110,13 @@ class RestartsTest(parameterized.TestCase):
     self.enterContext(mock.patch.object(
         restarts.time, 'sleep',
         lambda seconds: os.kill(os.getpid(), signal.SIGTERM)))
-    with self.assertRaises(SystemExit) as caught:
+    with interrupts.watching(), self.assertRaises(
+        interrupts.Stopped) as caught:
       self.run_policy([1])
     self.assertEqual(caught.exception.code, 75)
 
 
 class ChildTest(absltest.TestCase):
-
-  def setUp(self):
-    super().setUp()
-    for number in (signal.SIGTERM, signal.SIGINT):
-      self.addCleanup(signal.signal, number, signal.getsignal(number))
 
   def test_a_command_that_dies_at_once_is_bounded(self):
     """Through the command line, with a child that is really started."""
@@ -130,7 +126,7 @@ class ChildTest(absltest.TestCase):
                'import os; os.kill(os.getpid(), 9)')
     popen = subprocess.Popen
     self.enterContext(mock.patch.object(
-        restarts.subprocess, 'Popen', lambda command, **rest: popen(
+        children.subprocess, 'Popen', lambda command, **rest: popen(
             [sys.executable, '-c', program], **rest)))
     self.enterContext(mock.patch.object(restarts, 'FIRST_SECONDS', 0.01))
     err = io.StringIO()
@@ -145,6 +141,15 @@ class ChildTest(absltest.TestCase):
     self.assertLen(lines, 4)
     self.assertRegex(lines[-1], '^walt: error: 4 starts in a row brought no '
                      'checkpoint at all, the last with exit code -9')
+
+  def test_a_child_that_hangs_is_ended(self):
+    program = ('from walt_jax.core import supervised; supervised.begin(); '
+               'import os; os.kill(os.getpid(), 19)')
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+      code = restarts.alone([sys.executable, '-c', program], seconds=2.0)
+    self.assertEqual(code, 76)
+    self.assertRegex(err.getvalue(), '^walt: .* silent for 2 s.*\n$')
 
   def test_signals_are_passed_on(self):
     program = ('import signal, sys, time\n'
@@ -164,8 +169,8 @@ class ChildTest(absltest.TestCase):
         'print("ready", flush=True)', f'import os; os.write({write}, b"ready")')
     popen = subprocess.Popen
     self.enterContext(mock.patch.object(
-        restarts.subprocess, 'Popen', lambda command, **rest: popen(
-            command, pass_fds=[write], **rest)))
+        children.subprocess, 'Popen', lambda command, **rest: popen(
+            command, **rest | dict(pass_fds=[write, *rest['pass_fds']]))))
     self.assertEqual(restarts.alone([sys.executable, '-c', program]), 75)
     os.close(write)
 

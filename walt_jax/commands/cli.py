@@ -30,6 +30,7 @@ from walt_jax.core import host_memory
 from walt_jax.core import interrupts
 from walt_jax.core import paths
 from walt_jax.core import program_cache
+from walt_jax.core import supervised
 
 _OVERRIDE_PREFIX = '--config.'
 _COMPILING = ('train', 'sample', 'demo', 'evaluate', 'data')
@@ -176,7 +177,9 @@ def _code_of(error: BaseException) -> int:
   if why is not None:
     _say(f'error: {why}')
     return exit_codes.USER_ERROR
-  traceback.print_exception(error)
+  text = ''.join(traceback.format_exception(error))
+  if not supervised.fault(text):
+    print(text, end='', file=sys.stderr, flush=True)
   return exit_codes.FAULT
 
 

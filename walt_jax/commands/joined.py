@@ -1,11 +1,9 @@
 """A command in this process, joined with those of the other hosts."""
 import argparse
 import importlib
-import os
 
 from walt_jax.parallel import distributed
 from walt_jax.parallel import hosts as hosts_lib
-from walt_jax.parallel import supervisor
 
 
 def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
@@ -16,8 +14,6 @@ def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
     hosts: The processes that run it, or None if this is the only one.
   """
   work = importlib.import_module(args.work)
-  if supervisor.CHILD in os.environ:
-    distributed.die_with_parent()
   with distributed.joined(hosts, seconds=args.host_timeout,
                           start_seconds=args.start_timeout):
     work.run(args)

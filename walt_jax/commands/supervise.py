@@ -13,6 +13,7 @@ import walt_jax
 from walt_jax.commands.flags import hosts as hosts_flags
 from walt_jax.core import errors
 from walt_jax.core import paths
+from walt_jax.core import supervised
 from walt_jax.parallel import hosts as hosts_lib
 from walt_jax.parallel import restarts
 from walt_jax.parallel import supervisor
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
   if not _is_alone(args):
     hosts = hosts_lib.find(os.environ, coordinator=args.coordinator,
                            process=args.process)
-  if supervisor.CHILD not in os.environ and (hosts or _restarts(args)):
+  if not supervised.is_child() and (hosts or _restarts(args)):
     raise SystemExit(_supervised(args, hosts))
   importlib.import_module(_JOINED).run(args, hosts)
 
@@ -42,13 +43,19 @@ def _supervised(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> int:
     start = lambda: supervisor.run(
         hosts, command, seconds=args.host_timeout,
         start_seconds=args.start_timeout, again=args.again,
-        alike=(f'walt {walt_jax.__version__}',
+        folder=_shared_folder(args), alike=(f'walt {walt_jax.__version__}',
                *hosts_flags.shared(args.argv)))
   if not _restarts(args):
     return start()
   return restarts.run(
       restarts.Policy(paths.path(args.workdir), args.restarts,
                       writes=hosts is None or hosts.process_id == 0), start)
+
+
+def _shared_folder(args: argparse.Namespace) -> str | None:
+  """A folder that all hosts of a command see: a work directory."""
+  workdir = getattr(args, 'workdir', None)
+  return workdir[0] if isinstance(workdir, list | tuple) else workdir
 
 
 def _restarts(args: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from walt_jax.core import exit_codes
 from walt_jax.core import scratch
+from walt_jax.core import supervised
 
 # SIGHUP: the terminal was closed.
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -109,7 +110,8 @@ class Watch:
 
   def tell(self, text: str) -> None:
     """Prints the one line of an interrupted command."""
-    if not self._told:
+    # A parent that watches over one of several hosts says it for its child.
+    if not self._told and not supervised.is_one_of_several():
       self._told = True
       # Not through `sys.stderr`, whose lock the main thread may hold.
       with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ WANDB = 'wandb.json'  # What W&B knows the run by.
 REPLAY = 'replay'  # Bundles of steps whose values were not finite.
 EVALUATION = 'evaluation'  # Scores, and what was computed for them.
 TOKENIZER = 'tokenizer'  # A denoiser's copy of its tokenizer's export.
+TOKEN = '.walt_token'  # The secret of hosts that run together.
 EXPORT = 'export'  # The export of a tokenizer.
 _COMMITTED = 'commit_success.txt'
 

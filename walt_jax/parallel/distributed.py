@@ -3,8 +3,6 @@ import contextlib
 import ctypes
 import itertools
 import re
-import signal
-import sys
 
 import jax
 
@@ -13,12 +11,12 @@ from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
 from walt_jax.core import errors
+from walt_jax.core import waiting
 from walt_jax.parallel import hosts as hosts_lib
 
 # JAX ends survivors of a lost process with a fatal error of its own, which
 # names nobody: our supervisors (`walt_jax.parallel.supervisor`) come before it.
 _HEARTBEAT_MARGIN = 2.0
-_PR_SET_PDEATHSIG = 1
 # How long a process waits for what the others do before they all meet: their
 # shares of samples, or what process 0 writes. Who is lost is noticed by the
 # supervisors much sooner; this ends the wait for one that hangs.
@@ -26,6 +24,8 @@ PATIENCE_SECONDS = 7200.0
 # How much later another host may find what is wrong with the command. Less than
 # the supervisors wait for an end that has a reason of its own.
 _MISTAKE_SECONDS = 2.0
+# A wait that is longer is told; shorter ones are in the order of things.
+_SILENT_SECONDS = 30.0
 _MEETINGS = itertools.count()
 
 
@@ -77,7 +77,7 @@ def joined(hosts: hosts_lib.Hosts | None, *, seconds: float = 60.0,
     else:
       jax.distributed.shutdown()
     raise
-  except Exception:
+  except (Exception, KeyboardInterrupt):
     _leave_at_once()
     raise
   except SystemExit:  # Stopped in order, as the others are.
@@ -118,7 +118,9 @@ def barrier(name: str, seconds: float = 600.0) -> None:
     return
   client = jax_distributed.global_state.client
   try:
-    client.wait_at_barrier(f'walt_{name}', int(1000 * seconds))
+    with waiting.told(lambda: f'for the other processes at {name!r}',
+                      seconds=_SILENT_SECONDS):
+      client.wait_at_barrier(f'walt_{name}', int(1000 * seconds))
   except jax.errors.JaxRuntimeError as e:
     missing = sorted(set(map(int, re.findall(
         r'task:(\d+)', str(e).partition('timed out task names')[2]))))
@@ -172,8 +174,3 @@ def stop_together(call: int) -> bool:
   """
   return multihost_utils.reached_preemption_sync_point(call)
 
-
-def die_with_parent() -> None:
-  """Asks Linux to end this process when its supervisor is killed."""
-  if sys.platform == 'linux':
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

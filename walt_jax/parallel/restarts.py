@@ -6,19 +6,18 @@ again and again is stopped alike, by exit code 2.
 """
 from collections.abc import Callable, Sequence
 import dataclasses
-import os
 import pathlib
-import signal
-import subprocess
+import queue
 import sys
 import time
 from typing import NoReturn
 
 from walt_jax.core import errors
 from walt_jax.core import exit_codes
+from walt_jax.core import interrupts
 from walt_jax.core import run_files
 from walt_jax.core import run_history
-from walt_jax.parallel import supervisor
+from walt_jax.parallel import children
 
 # Between two starts; twice as long with each that brought nothing.
 FIRST_SECONDS = 5.0
@@ -51,7 +50,7 @@ def run(policy: Policy, start: Callable[[], int]) -> int:
 
   Raises:
     UserError: Too many starts in a row brought no checkpoint.
-    SystemExit: With 75, at SIGTERM between two starts.
+    interrupts.Stopped: At a signal between two starts.
   """
   workdir = policy.workdir
   step = run_files.newest_step(workdir)
@@ -69,7 +68,7 @@ def run(policy: Policy, start: Callable[[], int]) -> int:
       if not again:
         raise
       # The others do not come any more: one of them is lost.
-      code = supervisor.EXIT_HOST_LOST
+      code = exit_codes.HOST_LOST
       _say(str(error))
     if code in exit_codes.FINAL:
       if policy.writes:
@@ -82,29 +81,42 @@ def run(policy: Policy, start: Callable[[], int]) -> int:
     again = True
 
 
-def alone(command: Sequence[str]) -> int:
+def alone(command: Sequence[str], *, seconds: float = 60.0) -> int:
   """Runs a command in a child and returns its exit code.
 
-  The first signal asks the child to save and stop, the second one ends it.
+  The first signal asks the child to stop, the second one ends it.
+
+  Args:
+    command: Program and arguments, see `children.Child`.
+    seconds: Silence after which the child counts as lost.
   """
-  children: list[subprocess.Popen] = []
+  events: queue.SimpleQueue[children.Event] = queue.SimpleQueue()
   signals: list[int] = []
-
-  def pass_on(number, frame):
-    del frame
-    signals.append(number)
-    for child in children:
-      child.send_signal(
-          signal.SIGTERM if len(signals) == 1 else signal.SIGKILL)
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, pass_on)
-  children.append(subprocess.Popen(
-      list(command), env=os.environ | {supervisor.CHILD: '1'},
-      start_new_session=True))
-  if signals:  # It came before there was a child.
-    children[0].send_signal(signal.SIGTERM)
-  return children[0].wait()
+  with interrupts.watching() as watch, watch.diverted(
+      lambda number: events.put(('signal', number))):
+    child = children.Child(command, events.put, seconds=seconds)
+    try:
+      while True:
+        kind, what = events.get()
+        if kind == 'child':
+          code = what
+          break
+        if kind == 'hung':
+          _say(f'the process that works has been silent for {what:.0f} s: it '
+               'was stopped, or hangs; it is ended')
+          return exit_codes.HOST_LOST
+        if kind == 'signal':
+          signals.append(what)
+          if len(signals) == 1:
+            child.signal(what)
+          else:
+            child.end_soon()
+    finally:
+      child.kill()
+  if signals and code < 0:  # It could not answer.
+    _say(interrupts.words_of(signals[0]))
+    return interrupts.code_of(signals[0])
+  return code
 
 
 def _fruitless(attempts: Sequence[run_history.Attempt],
@@ -150,12 +162,7 @@ def _refuse(policy: Policy, step: int | None, fruitless: int,
 
 def _wait(policy: Policy, fruitless: int, step: int | None,
           code: int | None) -> None:
-  """Says why, and waits; a signal meanwhile ends the process in order."""
-  def stop(number, frame):
-    raise SystemExit(75)
-
-  signal.signal(signal.SIGTERM, stop)
-  signal.signal(signal.SIGINT, signal.default_int_handler)
+  """Says why, and waits."""
   seconds = min(FIRST_SECONDS * 2 ** max(fruitless - 1, 0), MOST_SECONDS)
   if not policy.writes:
     # The first host, which the others come to, first takes the last start down.

@@ -5,6 +5,7 @@ import signal
 import jax
 
 from walt_jax.core import interrupts
+from walt_jax.core import supervised
 from walt_jax.parallel import distributed
 
 _NOTICE = 'Stopping at the end of this step; the state will be saved.'
@@ -40,6 +41,7 @@ class StopSignal:
     self.number = signal.SIGTERM
     self._together = jax.process_count() > 1
     self._stop_together = False
+    self._holds = False
     self._calls = 0
     self._stack = contextlib.ExitStack()
 
@@ -56,8 +58,11 @@ class StopSignal:
 
   def hold(self) -> None:
     """From now on there is something to lose."""
-    if not self._together:
-      self._watch.keep(_NOTICE)
+    if not self._holds:
+      self._holds = True
+      supervised.hold()
+      if not self._together:
+        self._watch.keep(_NOTICE)
 
   def requested(self, step: int) -> bool:
     """Returns whether to stop after `step`; equal in every process.
