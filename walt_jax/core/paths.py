@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import threading
 from typing import Any
 import uuid
@@ -31,6 +32,7 @@ os.environ.setdefault('EPATH_USE_TF', 'false')
 SCHEME = 'gs://'
 # The most that is waited for a bucket to answer, before anything runs.
 REACH_SECONDS = 45.0
+_SILENT_SECONDS = 3.0  # Before it is said what is waited for.
 
 # 'C:/x' is no path of the systems that this runs on; 'data:/x' may be one, but
 # is refused too: './data:/x' says what is meant.
@@ -266,7 +268,11 @@ def reach(text: str, *, write: bool, seconds: float = REACH_SECONDS) -> None:
   # A library may try again for minutes; it is not waited for.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
-  thread.join(seconds)
+  thread.join(min(_SILENT_SECONDS, seconds))
+  if thread.is_alive():
+    print(f'walt: waiting for {text!r} to answer, at most {seconds:g} s ..',
+          file=sys.stderr, flush=True)
+    thread.join(max(0.0, seconds - _SILENT_SECONDS))
   error = outcome[0] if outcome else TimeoutError(
       f'no answer within {seconds:g} s')
   if error is not None:

@@ -94,6 +94,10 @@ def _check_no_real(inputs: inputs_lib.Inputs) -> None:
     raise errors.UserError(
         f'--real {request.real}: {request.metric} scores generated clips by '
         'themselves and would not look at it; leave it out')
+  if request.measure.save_statistics:
+    raise errors.UserError(
+        f'--save_statistics {request.measure.save_statistics}: '
+        f'{request.metric} computes none of real clips; leave it out')
 
 
 def _judge(found: Sequence[set_info.Difference],

@@ -9,6 +9,7 @@ import numpy as np
 from walt_jax.builders import pipelines
 from walt_jax.builders import sampling_meshes
 from walt_jax.core import errors
+from walt_jax.core import files
 from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.evaluation import clip_files
@@ -207,9 +208,11 @@ class DrawnClips:
     workdirs: The stages' work directories.
   """
 
-  def __init__(self, drawer: Drawer, seed: int, count: int):
-    """Draws nothing yet."""
+  def __init__(self, drawer: Drawer, seed: int, count: int,
+               save: str | None = None):
+    """Draws nothing yet; `save` names an .npz that gets all clips."""
     self._drawer, self._seed, self._count = drawer, seed, count
+    self._save = save
     self._chunk, self._clips = range(0), np.zeros(0, np.uint8)
     self.path = paths.path(drawer.pipeline.stages[0].workdir)
     asked = [drawer.requests[i % len(drawer.requests)] for i in range(count)]
@@ -232,7 +235,8 @@ class DrawnClips:
     return self._clips[index - self._chunk.start]
 
   def __iter__(self) -> Iterator[np.ndarray]:
-    return (self[i] for i in range(self._count))
+    return iter(self.stack() if self._save else
+                (self[i] for i in range(self._count)))
 
   def length(self) -> int:
     """Frames of a clip."""
@@ -252,4 +256,8 @@ class DrawnClips:
     drawn = ((clip,) for chunk in shares.batches()
              for clip in self._drawer.draw(self._seed, chunk))
     clips = {number: clip for number, (clip,) in shares.together(drawn)}
-    return np.stack([clips[number] for number in range(self._count)])
+    result = np.stack([clips[number] for number in range(self._count)])
+    if self._save and multihost.is_main():
+      with files.replaced_file(self._save) as partial, partial.open('wb') as to:
+        np.savez(to, arr_0=result)
+    return result

@@ -144,7 +144,8 @@ class Inputs:
       return self._open('generated', self.request.generated,
                         frames or self.request.frames)
     count = self.request.drawing.num_samples or DEFAULT_SAMPLES
-    return drawer_lib.DrawnClips(self.drawer(), self.request.seed, count)
+    return drawer_lib.DrawnClips(self.drawer(), self.request.seed, count,
+                                 self.request.drawing.save_samples)
 
   def pipeline(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
     """The stages that samples are drawn from, and their devices."""
