@@ -58,6 +58,18 @@ class DataCommandTest(absltest.TestCase):
     self._render('a', '--split', 'test', '--num', 5)  # Does nothing new.
     self.assertEqual({p.name: p.read_bytes() for p in output.iterdir()}, before)
 
+  def test_a_set_of_other_settings_is_replaced_only_if_told_to(self):
+    output = self._render('a', '--split', 'test', '--num', 5)
+    with self.assertRaisesRegex(errors.UserError, 'already holds.*overwrite'):
+      self._render('a', '--split', 'test', '--num', 3)
+    (output / 'notes.txt').write_text('mine')
+    self._render('a', '--split', 'test', '--num', 3, '--overwrite')
+    clean = self._render('b', '--split', 'test', '--num', 3)
+    names = lambda folder: {path.name for path in folder.iterdir()}
+    self.assertEqual(names(output), names(clean) | {'notes.txt'})
+    for path in clean.glob('*.array_record*'):
+      self.assertEqual((output / path.name).read_bytes(), path.read_bytes())
+
   def test_render_both_splits(self):
     output = self._render('a', '--split', 'train', '--num', 80, '--heldout', 6,
                           '--labels', 'digit', '--num_frames', 3)

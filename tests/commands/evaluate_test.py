@@ -43,10 +43,12 @@ class EvaluateTest(parameterized.TestCase):
     self.folder = pathlib.Path(folder.name)
 
   def test_a_folder_is_no_result_file_and_is_refused_before_the_work(self):
-    with mock.patch.object(evaluate, '_evaluate') as work:
-      with self.assertRaisesRegex(
-          errors.UserError, f'--json {self.folder} is a folder'):
-        evaluate.run(_args('fvd', json=str(self.folder)))
+    with (mock.patch.object(evaluate, '_evaluate') as work,
+          contextlib.redirect_stderr(io.StringIO()) as told):
+      self.assertEqual(cli.main([
+          'evaluate', 'fvd', '--generated', 'x', '--json', str(self.folder)
+      ]), 2)
+    self.assertIn(f'--json {self.folder} is a folder', told.getvalue())
     work.assert_not_called()
 
   def array(self, name: str, clips: np.ndarray) -> str:
@@ -156,8 +158,6 @@ class EvaluateTest(parameterized.TestCase):
     few = self.array('few', self.clips(frames=16))
     self.refused('fvd', 'whole videos', real=few, generated=few,
                  protocol='ucf101-magvit')
-    self.refused('fvd', '--json', real=real, generated=real,
-                 json='/no/such/folder/x.json')
     self.refused('reconstruction', 'as many', real=real,
                  generated=self.array('more', self.clips(count=3)))
 

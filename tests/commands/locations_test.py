@@ -12,6 +12,7 @@ from absl.testing import parameterized
 
 from walt_jax.commands import cli
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.core import exit_codes
 from walt_jax.core import interrupts
 from walt_jax.core import paths
@@ -119,7 +120,8 @@ class LocationsTest(parameterized.TestCase):
   def test_a_bucket_is_asked_for_before_anything_runs(self, name):
     argv = command_lines(_BUCKET)[name]
     is_written = name in _WRITTEN or name.split()[-1] in _WRITTEN
-    with mock.patch.object(paths, 'reach') as reach:
+    with mock.patch.object(paths, 'reach') as reach, mock.patch.object(
+        outputs, 'check'):  # It reads what is in the bucket.
       code, err = run(argv, lambda args: None)
     self.assertEqual((code, err), (0, ''))
     reach.assert_called_once_with(_BUCKET, write=is_written)

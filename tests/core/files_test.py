@@ -3,7 +3,10 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 
@@ -73,6 +76,24 @@ class FilesTest(parameterized.TestCase):
     files.write_text(pipe, 'down the pipe')
     reader.join()
     self.assertEqual(found, ['down the pipe'])
+
+  def test_devices_are_written_through(self):
+    one_end, other_end = pty.openpty()
+    self.addCleanup(os.close, one_end)
+    self.addCleanup(os.close, other_end)
+    device = os.ttyname(other_end)
+    files.write_text(device, 'text')
+    with files.replaced_file(device) as partial:
+      partial.write_text(' and more')
+    self.assertEqual(os.read(one_end, 100), b'text and more')
+    self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
+
+  def test_standard_output_that_is_a_file_keeps_what_was_printed(self):
+    code = ('from walt_jax.core import files; print("before"); '
+            'files.write_text("/dev/stdout", "inside\\n"); print("after")')
+    with open(self.path, 'wb') as out:
+      subprocess.run([sys.executable, '-c', code], stdout=out, check=True)
+    self.assertEqual(self.path.read_text(), 'before\ninside\nafter\n')
 
   def test_concurrent_writers_leave_one_whole_text(self):
     texts = [letter * 100_000 for letter in 'abcd']

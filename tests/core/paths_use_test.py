@@ -14,6 +14,7 @@ LOCAL = {
     'commands/flags/quickstart.py': 'refuses buckets',
     'core/files.py': 'temporary files; branches for buckets come first',
     'core/host_memory.py': 'files of the kernel',
+    'core/outputs.py': 'asks about buckets first',
     'core/paths.py': 'makes all others',
     'core/program_cache.py': 'compiled programs stay on the machine',
     'data/prepare/annotations.py': 'raw input is local',

@@ -64,6 +64,8 @@ class CatalogTest(parameterized.TestCase):
     self.assertEqual(result.code, 0, result.err)
     found = json.loads(self.out.read_text())
     self.assertEqual(list(found.pop('sets')), ['real', 'generated'])
+    self.assertEqual(found.pop('made_by')['command'],
+                     'evaluate my_metric:Brightness')
     self.assertEqual(found, dict(
         metric='my_metric:Brightness', protocol='quick', value=7.0,
         num_generated=2, differences=[]))

@@ -129,7 +129,7 @@ class ComparisonTest(parameterized.TestCase):
   def evaluate(self, real, generated, *argv, said=None):
     """The result and the warnings; of refused ones the error."""
     found = tiny.walt('evaluate', 'fvd', '--real', real, '--generated',
-                      generated, '--json', self.out, *argv)
+                      generated, '--json', self.out, '--overwrite', *argv)
     if said is not None:
       self.assertEqual(found.code, 2, found.err)
       self.assertRegex(found.err, r'\A(walt: warning: [^\n]*\n)?'

@@ -56,6 +56,16 @@ class SamplesTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'not a finished folder'):
       samples.read_samples(self.folder)
 
+  def test_a_new_run_removes_clips_of_the_old_one_and_nothing_else(self):
+    samples.write_samples(self.folder, self.clips[:2], [
+        samples.Entry('0'), samples.Entry('1', original='1_true')], 8)
+    (self.folder / 'notes.txt').write_text('mine')
+    (self.folder / '2.mp4').write_text('mine')
+    samples.write_samples(self.folder, self.clips[:1], [samples.Entry('0')], 8)
+    self.assertEqual(
+        {path.name for path in self.folder.iterdir()},
+        {'0.npy', '0.mp4', 'samples.json', 'notes.txt', '2.mp4'})
+
   @parameterized.parameters(
       ('run', 8.0), ('request', 8.0), ('default', None), (None, 8.0))
   def test_a_rate_that_nothing_said_is_none(self, origin, rate):

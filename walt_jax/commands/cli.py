@@ -18,6 +18,7 @@ from walt_jax.commands.flags import demo
 from walt_jax.commands.flags import evaluate
 from walt_jax.commands.flags import export
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import plan
 from walt_jax.commands.flags import report
 from walt_jax.commands.flags import sample
@@ -129,6 +130,8 @@ def _run(argv: Sequence[str], watch: interrupts.Watch) -> int:
     host_memory.keep_freed()
     if args.command in _COMPILING and (not_kept := program_cache.enable()):
       _say(not_kept)
+    if not hasattr(args, 'work'):  # Else its first process checks.
+      outputs.check(args)
     _entry_point(args.module)(args)
     sys.stdout.flush()
     return exit_codes.DONE

@@ -1,13 +1,16 @@
 """`walt data`: prepare videos, render the embedded data, inspect a data set."""
 import argparse
+from collections.abc import Callable
 import functools
 import json
 import logging
 import pathlib
+from typing import Any
 
 import jax
 
 from walt_jax.builders import text_encoders
+from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import fetched
 from walt_jax.core import paths
@@ -22,6 +25,7 @@ from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.data.storage import shards
 from walt_jax.media import samples
 from walt_jax.parallel import distributed
 from walt_jax.parallel import session
@@ -67,13 +71,13 @@ def _prepare(args: argparse.Namespace) -> None:
       heldout=args.heldout)
   settings = prepare.Settings(
       **{name: value for name, value in given.items() if value is not None})
-  manifest = prepare.prepare(
+  manifest = _replacing(output, args, lambda: prepare.prepare(
       source, output, settings, annotations=_annotations(args),
       split_folders=args.split_folders,
       limit=text_encoders.default_caption_limit(
           args.text, args.text_path, args.max_tokens),
       on=prepare.Engine(
-          args.workers, args.beam_pipeline_options))
+          args.workers, args.beam_pipeline_options)))
   counts = manifest['counts']
   print(f'{output}: {counts["clips"]} clips of {counts["used"]} files in '
         f'{len(manifest["classes"])} classes; {counts["rejected"]} files '
@@ -90,6 +94,27 @@ def _prepare(args: argparse.Namespace) -> None:
              'takes single images)'))
   if args.latents:
     _write_latents(output, output / 'latents', args)
+
+
+def _replacing(output: pathlib.Path, args: argparse.Namespace,
+               write: Callable[[], Any]) -> Any:
+  """Writes a set, in place of one of other settings if `--overwrite` says so.
+  """
+  try:
+    return write()
+  except shards.OtherSet as error:
+    if not args.overwrite:
+      raise errors.UserError(f'{error}, or add --overwrite') from None
+  if not distributed.is_joined() and getattr(args, 'process', None):
+    raise errors.UserError(
+        f'--overwrite with --process: which of them would remove what is in '
+        f'{output}? Remove it first')
+  if jax.process_index() == 0:
+    shards.remove(output)
+    samples.remove_set(output)  # Of rendered sets, clips to look at.
+  if distributed.is_joined():
+    distributed.meet('the removal of the older set')
+  return write()
 
 
 def _tell_captions(manifest: dict, output: pathlib.Path) -> None:
@@ -151,10 +176,10 @@ def _write_latents(dataset: pathlib.Path, output: pathlib.Path,
       size=_cache_size(args, manifest), fps=args.fps,
       low_res_factor=args.low_res_factor,
       images_per_clip=args.images_per_clip)
-  written = latent_cache.write_cache(
+  written = _replacing(output, args, lambda: latent_cache.write_cache(
       splits, output, settings, encode=frozen.encode,
       text=frozen.text, source_sha256=manifest['task_sha256'],
-      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, processes=processes)
+      batch_size=_CLIPS_PER_DEVICE * frozen.num_devices, processes=processes))
   if written is None:
     print(f'{output}: process {processes.number} of {processes.count} has done '
           'its part')
@@ -223,7 +248,8 @@ def _render(args: argparse.Namespace) -> None:
                   num_frames=args.num_frames, difficulty=source.difficulty,
                   labels=source.labels, seed=source.seed)
   output = paths.path(args.output)
-  render.write_sources(splits, output, dict(settings=settings))
+  _replacing(output, args, lambda: render.write_sources(
+      splits, output, dict(settings=settings)))
   shown = args.clips
   if shown is None:
     shown = args.num if split == 'heldout' or args.num <= _FEW_CLIPS else 0
@@ -250,5 +276,5 @@ def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
 def _inspect(args: argparse.Namespace) -> None:
   for line in inspect.inspect(
       paths.path(args.path), paths.path(args.out) if args.out else None,
-      args.clips):
+      args.clips, made_by=outputs.made_by(args)):
     print(line)

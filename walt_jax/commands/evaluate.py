@@ -26,18 +26,16 @@ from walt_jax.training import workdir as workdir_lib
 def run(args: argparse.Namespace) -> None:
   """Runs `walt evaluate METRIC` and writes its result to `args.json`."""
   if args.metric == 'compare':
-    _finish(results.compare(*args.files), args.json)
+    _finish(results.compare(*args.files), args)
     return
   config_lib.check_workdirs(_begun(args), allow_code=args.allow_code)
   protocols.get(args.protocol)
-  if args.json and multihost.is_main():
-    outputs.check_file('--json', args.json)
   with warnings.catch_warnings():
     warnings.simplefilter('always')
     warnings.showwarning = _shown_once()
     result = _evaluate(args)
   if multihost.is_main():
-    _finish(result, args.json)
+    _finish(result, args)
 
 
 def _begun(args: argparse.Namespace) -> list[str]:
@@ -50,10 +48,10 @@ def _begun(args: argparse.Namespace) -> list[str]:
   return workdirs
 
 
-def _finish(result: dict[str, Any], path: str | None) -> None:
+def _finish(result: dict[str, Any], args: argparse.Namespace) -> None:
   """Writes and prints a result."""
-  if path:
-    results.write(path, result)
+  if args.json:
+    results.write(args.json, result | outputs.made_by(args).entry())
   _print(result)
 
 

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from walt_jax.builders import config as config_lib
+from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import exports
 from walt_jax.core import files
@@ -20,9 +21,6 @@ def run(args: argparse.Namespace) -> None:
   out = paths.path(args.out)
   config_lib.check_workdirs([args.workdir], allow_code=args.allow_code)
   config = workdir.config()
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise errors.UserError(
-        f'--out {out} exists and is not empty; give a new folder')
   is_tokenizer = config.get('stage') == 'tokenizer'
   if is_tokenizer and args.step is not None:
     raise errors.UserError(
@@ -30,12 +28,13 @@ def run(args: argparse.Namespace) -> None:
         'was written with its latent statistics at the end of its training; '
         'leave out --step')
   tokenizer = workdir.tokenizer()
-  if is_tokenizer:
-    exports.copy_export(tokenizer, out)
-  else:
-    with files.replaced_folder(out) as partial:
+  with files.replaced_folder(out) as partial:
+    if is_tokenizer:
+      exports.copy_export(tokenizer, partial)
+    else:
       _write_denoiser(workdir, args.step, config, partial)
       exports.copy_export(tokenizer, partial / run_files.TOKENIZER)
+    outputs.made_by(args).into_folder(partial)
   params, written = exports.load_export(out)
   params.pop('statistics', None)
   print(f'{out}: {counting.parameters(params):,} parameters, sha256 '

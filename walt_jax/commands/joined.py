@@ -2,8 +2,10 @@
 import argparse
 import importlib
 
+from walt_jax.commands.flags import outputs
 from walt_jax.parallel import distributed
 from walt_jax.parallel import hosts as hosts_lib
+from walt_jax.parallel import multihost
 
 
 def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
@@ -16,4 +18,6 @@ def run(args: argparse.Namespace, hosts: hosts_lib.Hosts | None) -> None:
   work = importlib.import_module(args.work)
   with distributed.joined(hosts, seconds=args.host_timeout,
                           start_seconds=args.start_timeout):
+    if multihost.is_main():
+      outputs.check(args)
     work.run(args)

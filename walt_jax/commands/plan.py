@@ -52,24 +52,15 @@ def run(args: argparse.Namespace) -> None:
       print('\n'.join(drawing.table(plan['drawing'])), flush=True)
     print('\n'.join(f'  ({note})' for note in plan['prediction_notes']),
           flush=True)
+  made_by = outputs.made_by(args)
   if args.json:
-    files.write_json(args.json, plan)
+    files.write_json(args.json, plan | made_by.entry())
   if args.html:
-    files.write_text(args.html, page.page(plan))
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-  """Refuses files that could not be written after minutes of compiling."""
-  outputs.check_file('--json', args.json)
-  outputs.check_file('--html', args.html)
-  if args.json and args.json == args.html:
-    raise errors.UserError(
-        f'--json and --html are both {args.json}; give them two names')
+    files.write_text(args.html, made_by.in_page(page.page(plan)))
 
 
 def _check(args: argparse.Namespace) -> None:
   """The plainest mistakes have the quickest answers."""
-  _check_outputs(args)
   if args.no_train_step and (
       args.no_sampler or args.sweep or args.largest_batch):
     raise errors.UserError(

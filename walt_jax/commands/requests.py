@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 from walt_jax.commands.flags import evaluate as evaluate_flags
+from walt_jax.commands.flags import outputs
 from walt_jax.evaluation import requests as evaluation_requests
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import job as job_lib
@@ -56,7 +57,8 @@ def evaluation_request(args: argparse.Namespace
       metric=args.metric, real=args.real, generated=args.generated,
       workdirs=args.workdir or (), protocol=args.protocol,
       frames=args.frames, network=args.network, batch_size=args.batch_size,
-      seed=args.seed, allow_code=args.allow_code)
+      seed=args.seed, allow_code=args.allow_code,
+      made_by=outputs.made_by(args))
   groups = evaluate_flags.groups(args.metric)
   if 'chunks' in groups:
     request = dataclasses.replace(request, chunks=chunks(args))

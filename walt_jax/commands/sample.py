@@ -1,7 +1,6 @@
 """`walt sample`: draws clips from trained stages."""
 import argparse
 import dataclasses
-import os
 import time
 
 import jax
@@ -9,7 +8,7 @@ import jax
 from walt_jax.builders import pipelines
 from walt_jax.builders import sampling_meshes
 from walt_jax.commands import requests
-from walt_jax.core import errors
+from walt_jax.commands.flags import outputs
 from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.parallel import compiler_options
@@ -32,11 +31,10 @@ def run(args: argparse.Namespace) -> None:
           args.workdir, mesh, allow_code=args.allow_code),
       chunks=requests.chunks(args)), args.fps)
   job = job_lib.prepare(requests.sampling_job(args), pipeline)
-  if multihost.is_main():
-    _check_out(args.out)
   output = output_lib.Output(
       paths.path(args.out), animation=args.animation,
-      all_stages=args.all_stages, settings=dict(
+      all_stages=args.all_stages, made_by=outputs.made_by(args),
+      settings=dict(
           seed=args.seed, requests=args.requests, animation=args.animation,
           processes=jax.process_count(), mesh=dict(mesh.shape),
           devices=[str(d) for d in mesh.devices.flat]))
@@ -61,18 +59,6 @@ def _say(line: str) -> None:
 def _together() -> str:
   count = jax.process_count()
   return f' in each of {count} processes' if count > 1 else ''
-
-
-def _check_out(out: str) -> None:
-  """Refuses, before any work, a folder that cannot be written to."""
-  path = paths.path(out)
-  if paths.is_remote(path):
-    return  # Asked for with all other buckets.
-  while not path.exists():
-    path = path.parent
-  if not path.is_dir() or not os.access(path, os.W_OK):
-    raise errors.UserError(
-        f'--out {out}: {path} is no folder that can be written to')
 
 
 class _Bars:

@@ -9,7 +9,10 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
+import stat
+import sys
 from typing import Any, BinaryIO
 import uuid
 
@@ -18,6 +21,9 @@ from walt_jax.core import paths
 from walt_jax.core import scratch
 
 _PARTIAL = '.partial-'
+_STANDARD = dict(stdin=0, stdout=1, stderr=2)
+_DESCRIPTOR = re.compile(
+    '/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]+)')
 
 
 @contextlib.contextmanager
@@ -40,21 +46,25 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   so that a crash of the machine leaves the old file or the new one. If the
   body raises, the old file stays. A body that writes no file replaces none.
 
-  The temporary file of one in a bucket is local, and uploaded at the end.
+  The temporary file of one in a bucket is local, and uploaded at the end; so
+  is that of a device or a pipe, which is written through and never replaced.
 
   Raises:
     errors.UserError: The disk, or the bucket, failed after the body.
   """
-  if paths.is_remote(path):
+  if paths.is_remote(path) or is_stream(path):
     with scratch.folder('upload') as folder:
       target = paths.path(path)
       partial = folder / target.name
       yield partial
       if partial.exists():
-        paths.upload(partial, target)
+        if paths.is_remote(path):
+          paths.upload(partial, target)
+        else:
+          _write_through(target, partial.read_bytes())
     return
   path = pathlib.Path(os.path.realpath(path))
-  partial = path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
+  partial = partial_of(path)
   try:
     with scratch.partial(partial):
       yield partial
@@ -66,6 +76,11 @@ def replaced_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     # A disk that fails must not hide the error that the body raised.
     with contextlib.suppress(OSError):
       partial.unlink(missing_ok=True)
+
+
+def partial_of(path: pathlib.Path) -> pathlib.Path:
+  """A name beside a file that no other process uses."""
+  return path.with_name(f'.{path.name}{_PARTIAL}{uuid.uuid4().hex}')
 
 
 def _sync(path: pathlib.Path) -> None:
@@ -90,6 +105,42 @@ def remove_partial_files(
         path.unlink()
 
 
+def is_stream(path: str | os.PathLike) -> bool:
+  """Whether a local path is a device, a pipe or a descriptor of this process.
+
+  `/dev/stdout` is one even where it leads to a file: to replace that file
+  would lose what else is printed to it.
+  """
+  path = pathlib.Path(path)
+  if _descriptor(path) is not None:
+    return True
+  try:
+    mode = path.stat().st_mode
+  except OSError:
+    return False
+  return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _descriptor(path: pathlib.Path) -> int | None:
+  """The number of `/dev/stdout`, `/dev/stderr`, `/dev/fd/N` and the like."""
+  match = _DESCRIPTOR.fullmatch(os.path.normpath(path.absolute()))
+  if match is None:
+    return None
+  return _STANDARD[match[1]] if match[1] else int(match[2])
+
+
+def _write_through(path: pathlib.Path, data: bytes) -> None:
+  with explained(path):
+    number = _descriptor(path)
+    if number is None:
+      path.write_bytes(data)
+      return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(os.dup(number), 'wb') as file:
+      file.write(data)
+
+
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
   """Writes a file whole or not at all; devices and pipes directly.
 
@@ -100,10 +151,10 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
   if paths.is_remote(path):
     paths.upload_bytes(data, path)
     return
+  if is_stream(path):
+    _write_through(path, data)
+    return
   with explained(path):
-    if path.exists() and not path.is_file():
-      path.write_bytes(data)  # Such as /dev/stdout, which cannot be replaced.
-      return
     with replaced_file(path) as partial:
       partial.write_bytes(data)
 

@@ -6,10 +6,14 @@ import re
 import numpy as np
 
 from walt_jax.core import errors
+from walt_jax.core import files
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.data import latent_cache
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.media import contact_sheet
+from walt_jax.media import video
 
 _SHEET = 'contact_sheet.png'
 _BINS = 8
@@ -22,13 +26,15 @@ _SAMPLE = 256  # Latents looked at.
 
 
 def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
-            num_clips: int = 16) -> list[str]:
+            num_clips: int = 16, *,
+            made_by: made_by_lib.MadeBy | None = None) -> list[str]:
   """Describes a set, and draws a contact sheet of a dataset.
 
   Args:
     path: Folder of a dataset or of a latent cache.
     out: The sheet's file; default `path`/contact_sheet.png.
     num_clips: Number of clips on the sheet.
+    made_by: What the sheet says of how it came to be, or None.
 
   Returns:
     Lines of text.
@@ -41,7 +47,12 @@ def inspect(path: pathlib.Path, out: pathlib.Path | None = None,
     return list(_describe_latents(path, manifest))
   lines = list(_describe(path, manifest))
   out = path / _SHEET if out is None else out
-  _draw(path, manifest, out, num_clips)
+  sheet = video.encode_png(_sheet(path, manifest, num_clips))
+  try:
+    files.write_bytes(out, made_by.in_png(sheet) if made_by else sheet)
+  except errors.UserError as error:
+    raise errors.UserError(
+        f'{error}, or choose another place with --out FILE.png') from error
   return [*lines, f'contact sheet: {out}']
 
 
@@ -100,10 +111,10 @@ def _reasons(manifest: dict) -> Iterator[str]:
     for entry in entries:
       kind = re.split(', at |:', entry['reason'])[0]
       groups.setdefault(_NUMBER.sub('N', kind), []).append(entry['file'])
-    for reason, files in sorted(groups.items(),
+    for reason, named in sorted(groups.items(),
                                 key=lambda item: -len(item[1])
                                 )[:_MOST_REASONS]:
-      yield f'  {what}: {len(files)} x {reason} (such as {files[0]!r})'
+      yield f'  {what}: {len(named)} x {reason} (such as {named[0]!r})'
   frames = manifest.get('frame_folders', {})
   if frames.get('count'):
     yield (f'  {frames["count"]} files are folders of numbered images, taken '
@@ -175,11 +186,8 @@ def _describe_latents(path: pathlib.Path, manifest: dict) -> Iterator[str]:
       yield f'  {what} by channel, of {len(rows)} clips: {numbers}'
 
 
-def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
-          num_clips: int) -> None:
-  """Writes the sheet: clips at equal distances over all splits."""
-  from walt_jax.media import contact_sheet
-  from walt_jax.media import video
+def _sheet(path: pathlib.Path, manifest: dict, num_clips: int) -> np.ndarray:
+  """Clips at equal distances over all splits, uint8 [H, W, 3]."""
   splits = {split: entry['num_examples']
             for split, entry in manifest['splits'].items()
             if entry['num_examples']}
@@ -196,11 +204,6 @@ def _draw(path: pathlib.Path, manifest: dict, out: pathlib.Path,
       shown.append(codecs.read_clip(example, indices, _SIDE, _SIDE))
       caption = example['caption'] or dataset.classes[example['label']]
       captions.append(f'{split} {row}: {caption} ({frames} frames)')
-  sheet = contact_sheet.contact_sheet(
+  return contact_sheet.contact_sheet(
       shown, captions, numbers=numbers,
       title=f'{path.name}: {total} clips, evenly spaced frames of each shown')
-  try:
-    video.write_png(out, sheet)
-  except errors.UserError as error:
-    raise errors.UserError(
-        f'{error}, or choose another place with --out FILE.png') from error

@@ -20,6 +20,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.core import scratch
@@ -69,7 +70,7 @@ def score(plan: plan_lib.Plan) -> dict[str, Any]:
                  keep_clips=bool(drawing.save_samples and repeat == 0))
       sets.append(job.run(plan.keep))
       if job.keep_clips and multihost.is_main():
-        job.write_samples(paths.path(drawing.save_samples))
+        job.write_samples(paths.path(drawing.save_samples), request.made_by)
   result = plan.result(references, sets, network)
   result |= real.describe() if real else {}
   result['real_split'] = request.measure.real_split or (real and real.split)
@@ -168,11 +169,18 @@ class _Job:
                       content)
     return collector.finish(chunk=shares.batch)
 
-  def write_samples(self, path: pathlib.Path) -> None:
+  def write_samples(self, path: pathlib.Path,
+                    made_by: made_by_lib.MadeBy | None) -> None:
     """Writes the clips of all chunks as `arr_0`, streaming."""
+    with files.replaced_file(path) as partial:
+      self._write_clips(partial)
+      if made_by is not None:
+        made_by.into_npz(partial)
+
+  def _write_clips(self, path: pathlib.Path) -> None:
     folder, shape = self.folder, None
-    with files.replaced_file(path) as partial, zipfile.ZipFile(
-        partial, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with zipfile.ZipFile(
+        path, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
       with archive.open('arr_0.npy', 'w', force_zip64=True) as file:
         chunk = self.drawer.shares(self.count).batch
         for first in range(0, self.count, chunk):

@@ -10,6 +10,7 @@ from walt_jax.builders import pipelines
 from walt_jax.builders import sampling_meshes
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import paths
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.evaluation import clip_files
@@ -209,10 +210,19 @@ class DrawnClips:
   """
 
   def __init__(self, drawer: Drawer, seed: int, count: int,
-               save: str | None = None):
-    """Draws nothing yet; `save` names an .npz that gets all clips."""
+               save: str | None = None,
+               made_by: made_by_lib.MadeBy | None = None):
+    """Draws nothing yet; `save` names an .npz that gets all clips.
+
+    Args:
+      drawer: Draws them.
+      seed: Seed of the noise.
+      count: Number of clips.
+      save: Path of an `.npz`, or None.
+      made_by: What that file says of how it came to be.
+    """
     self._drawer, self._seed, self._count = drawer, seed, count
-    self._save = save
+    self._save, self._made_by = save, made_by
     self._chunk, self._clips = range(0), np.zeros(0, np.uint8)
     self.path = paths.path(drawer.pipeline.stages[0].workdir)
     asked = [drawer.requests[i % len(drawer.requests)] for i in range(count)]
@@ -258,6 +268,9 @@ class DrawnClips:
     clips = {number: clip for number, (clip,) in shares.together(drawn)}
     result = np.stack([clips[number] for number in range(self._count)])
     if self._save and multihost.is_main():
-      with files.replaced_file(self._save) as partial, partial.open('wb') as to:
-        np.savez(to, arr_0=result)
+      with files.replaced_file(self._save) as partial:
+        with partial.open('wb') as to:
+          np.savez(to, arr_0=result)
+        if self._made_by is not None:
+          self._made_by.into_npz(partial)
     return result

@@ -16,7 +16,7 @@ from walt_jax.parallel import multihost
 WriteScalars = Callable[[pathlib.Path, int, Mapping[str, float]], None]
 # What does not change a score, or is another one's in each record.
 _FREE = ('workdirs', 'batch_size', 'cache', 'allow_code', 'step',
-         'save_samples', 'save_statistics')
+         'save_samples', 'save_statistics', 'made_by')
 
 
 class Records:

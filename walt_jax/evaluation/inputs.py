@@ -145,7 +145,8 @@ class Inputs:
                         frames or self.request.frames)
     count = self.request.drawing.num_samples or DEFAULT_SAMPLES
     return drawer_lib.DrawnClips(self.drawer(), self.request.seed, count,
-                                 self.request.drawing.save_samples)
+                                 self.request.drawing.save_samples,
+                                 self.request.made_by)
 
   def pipeline(self) -> tuple[pipeline_lib.Pipeline, jax.sharding.Mesh]:
     """The stages that samples are drawn from, and their devices."""

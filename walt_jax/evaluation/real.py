@@ -113,10 +113,12 @@ class Real:
     saved = plan.request.measure.save_statistics
     if saved:
       found = dataclasses.replace(found, about=clips.info().record())
-    for path in (None if known else cached, saved):
-      if path and multihost.is_main():
-        paths.make_folder(paths.path(path).parent)
-        found.save(path)
+    if multihost.is_main():
+      if cached and not known:
+        paths.make_folder(cached.parent)
+        found.save(cached)
+      if saved:
+        found.save(saved, plan.request.made_by)
     return found
 
   def _of_file(self, plan, network, frames):

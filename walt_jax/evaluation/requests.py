@@ -2,6 +2,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.metrics import scores
 from walt_jax.sampling import compiled_tokenizer
 from walt_jax.sampling import settings
@@ -75,6 +76,8 @@ class EvaluationRequest:
     chunks: What a tokenizer that is scored computes at once.
     measure: How it is measured.
     drawing: How samples are drawn.
+    made_by: What the files of `save_statistics` and `save_samples` say of how
+      they came to be.
   """
   metric: str
   real: str | None = None
@@ -91,3 +94,4 @@ class EvaluationRequest:
   chunks: compiled_tokenizer.Chunks = compiled_tokenizer.Chunks()
   measure: Measure = Measure()
   drawing: Drawing = Drawing()
+  made_by: made_by_lib.MadeBy | None = None

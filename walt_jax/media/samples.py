@@ -23,6 +23,7 @@ from walt_jax.media import video
 
 FILE_NAME = 'samples.json'
 FORMAT = 1
+_SUFFIXES = ('.npy', '.mp4', '.png', '.gif', '.webp')
 KINDS = ('generated', 'real', 'reconstruction')
 
 
@@ -152,8 +153,8 @@ class SampleSet:
 class SampleWriter:
   """Writes clips as they come; `finish` makes the folder complete.
 
-  Clips of an earlier run in the folder are overwritten; its `samples.json` is
-  removed first, so that an interrupted run never looks complete.
+  Clips that the `samples.json` of an earlier run names are removed, and that
+  file first, so that an interrupted run never looks complete.
   """
 
   def __init__(self, directory: str | os.PathLike, *, fps: float,
@@ -170,7 +171,7 @@ class SampleWriter:
       raise ValueError(f'kind must be one of {KINDS}, got {kind!r}.')
     self._directory = paths.path(directory)
     paths.make_folder(self._directory)
-    (self._directory / FILE_NAME).unlink(missing_ok=True)
+    remove_set(self._directory)
     self._fps, self._kind, self._mp4 = float(fps), kind, mp4
     self._entries: list[Entry] = []
     self._stems: set[str] = set()
@@ -268,6 +269,22 @@ def write_samples(directory: str | os.PathLike, clips: Iterable[np.ndarray],
 def is_sample_folder(directory: str | os.PathLike) -> bool:
   """Whether `directory` holds a `samples.json`."""
   return (paths.path(directory) / FILE_NAME).is_file()
+
+
+def remove_set(directory: pathlib.Path) -> None:
+  """Removes the clips that a folder's `samples.json` names, and the file."""
+  if not is_sample_folder(directory):
+    return
+  try:
+    entries = read_samples(directory).entries
+  except errors.UserError:
+    entries = ()  # A damaged list names nothing.
+  (directory / FILE_NAME).unlink()
+  for entry in entries:
+    for stem in (entry.stem, entry.original, *entry.stages.values()):
+      if stem and pathlib.PurePath(stem).name == stem:
+        for suffix in _SUFFIXES:
+          (directory / f'{stem}{suffix}').unlink(missing_ok=True)
 
 
 def read_samples(directory: str | os.PathLike) -> SampleSet:

@@ -11,6 +11,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import moments as moments_lib
 from walt_jax.core import paths
 from walt_jax.metrics import feature_network
@@ -55,7 +56,8 @@ class FeatureSet:
   def count(self) -> int:
     return self.moments.count
 
-  def save(self, path: str | os.PathLike) -> None:
+  def save(self, path: str | os.PathLike,
+           made_by: made_by_lib.MadeBy | None = None) -> None:
     """Writes an `.npz` that `load` reads, whole or not at all."""
     arrays = {}
     for name, moments in {'': self.moments, **self.others}.items():
@@ -64,8 +66,11 @@ class FeatureSet:
     header = dict(format=FORMAT, frames=self.frames, network=self.network,
                   preprocessing=self.preprocessing, content=self.content,
                   about=self.about)
-    with files.replaced_file(path) as partial, open(partial, 'wb') as file:
-      np.savez(file, header=json.dumps(header), **arrays)
+    with files.replaced_file(path) as partial:
+      with open(partial, 'wb') as file:
+        np.savez(file, header=json.dumps(header), **arrays)
+      if made_by is not None:
+        made_by.into_npz(partial)
 
 
 def is_statistics(path: str | os.PathLike) -> bool:

@@ -187,7 +187,8 @@ def run(plan: Plan, out: pathlib.Path) -> int:
   timings.append(scores_file.Timing(scores_file.WHOLE_RUN, total, peak))
   scores_file.write_scores(out, scores, timings,
                           dict(difficulty=plan.difficulty))
-  report = ['report', str(out)]
+  # An earlier report of this folder may show other clips, or fewer.
+  report = ['report', str(out), '--overwrite']
   print(f'\n$ walt {shlex.join(report)}', flush=True)
   code = cli.main(report)
   _print_summary(out, scores, total, peak)

@@ -10,6 +10,7 @@ import pathlib
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.media import samples
@@ -108,11 +109,11 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
 
 def write_report(directory: str | os.PathLike,
                  out: str | os.PathLike | None = None,
-                 max_clips: int = 24) -> pathlib.Path:
+                 max_clips: int = 24, *,
+                 made_by: made_by_lib.MadeBy | None = None) -> pathlib.Path:
   """Writes the page, by default DIR/report.html; returns its path."""
-  content = render(directory, max_clips).encode()
+  page = render(directory, max_clips)
+  content = (made_by.in_page(page) if made_by else page).encode()
   path = paths.path(out) if out else paths.path(directory) / 'report.html'
-  if not paths.is_remote(path) and not path.parent.is_dir():
-    raise errors.UserError(f'no such folder: {path.parent}')
   files.write_bytes(path, content)
   return path

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import walt_jax
+from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import progress
 from walt_jax.media import contact_sheet
 from walt_jax.media import samples as samples_lib
@@ -34,11 +35,13 @@ class Output:
     animation: 'gif' or 'webp' to be written too, or None.
     all_stages: Whether clips of the earlier stages are decoded and written
       beside those of the last.
+    made_by: What a file of the folder says of how it came to be, or None.
     settings: What else `samples.json` is to say, JSON values.
   """
   folder: pathlib.Path
   animation: str | None = None
   all_stages: bool = False
+  made_by: made_by_lib.MadeBy | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -102,6 +105,8 @@ class _Writer:
     self._outputs = outputs
     self._writer = samples_lib.SampleWriter(
         self._out, fps=pipeline.frame_rate)
+    if output.made_by is not None:  # Before any clip: a rerun continues.
+      output.made_by.into_folder(self._out)
     self._first = 0 if output.all_stages else len(outputs) - 1
 
   def write(self, requests: Sequence[requests_lib.Request],

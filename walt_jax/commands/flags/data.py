@@ -4,6 +4,7 @@ from typing import Any
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import values
 
 
@@ -19,8 +20,9 @@ def add(commands: Any) -> None:
   render.add_argument('--split', default='heldout', metavar='S')
   render.add_argument('--num', type=values.positive_int, required=True,
                       metavar='N')
-  render.add_argument('--output', required=True, type=locations.written,
-                      metavar='DIR')
+  render.add_argument('--output', required=True,
+                      type=locations.written_work, metavar='DIR')
+  outputs.add_overwrite(render)
   render.add_argument('--size', type=values.positive_int, default=32,
                       metavar='N')
   render.add_argument('--num_frames', type=values.positive_int, default=17,
@@ -39,8 +41,10 @@ def add(commands: Any) -> None:
   inspect = actions.add_parser(
       'inspect', help='summary and contact sheet of a data set')
   inspect.add_argument('path', type=locations.read, metavar='DIR')
-  inspect.add_argument('--out', type=locations.written, metavar='FILE.png',
+  inspect.add_argument('--out', type=locations.written_file,
+                       metavar='FILE.png',
                        help='default: DIR/contact_sheet.png')
+  outputs.add_overwrite(inspect)
   inspect.add_argument('--clips', type=values.positive_int, default=16,
                        metavar='N', help='clips on the contact sheet')
   parser.set_defaults(module='walt_jax.commands.data')
@@ -54,7 +58,8 @@ def _add_prepare(actions: Any) -> None:
       'cannot be used is listed. A rerun continues where it stopped.')
   add = parser.add_argument
   add('--input', required=True, type=locations.read, metavar='DIR')
-  add('--output', required=True, type=locations.written, metavar='DIR')
+  add('--output', required=True, type=locations.written_work, metavar='DIR')
+  outputs.add_overwrite(parser)
   what = parser.add_argument_group('what is known of the files')
   what.add_argument('--annotations', type=values.separated(locations.read),
                     metavar='PATH',

@@ -6,6 +6,7 @@ from typing import Any
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -66,7 +67,8 @@ def add(commands: Any, own: str | None = None) -> None:
       'compare', help='compare two results, if they may be compared')
   compare.add_argument('files', nargs=2, type=locations.read,
                        metavar='RESULT.json')
-  compare.add_argument('--json', type=locations.written, metavar='FILE')
+  compare.add_argument('--json', type=locations.written_file, metavar='FILE')
+  outputs.add_overwrite(compare)
 
 
 def _add_sets(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +81,8 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
                          metavar='BASE[,SR1,SR2]',
                          help='score samples of a checkpoint')
   code.add(parser)
-  add_('--json', required=True, type=locations.written, metavar='FILE')
+  add_('--json', required=True, type=locations.written_file, metavar='FILE')
+  outputs.add_overwrite(parser)
   add_('--protocol', metavar='NAME', default='quick',
        help='default: %(default)s, which compares with nothing published')
   add_('--frames', type=values.positive_int, metavar='N',
@@ -110,7 +113,7 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
        help='first frames of each clip that were given to the model, where no '
        'samples.json says so; with --workdir they are taken of the clips of '
        '--real')
-  add_('--save_statistics', type=locations.written, metavar='FILE.npz',
+  add_('--save_statistics', type=locations.written_file, metavar='FILE.npz',
        help='write the statistics of the real clips, to be given as --real')
 
 
@@ -127,14 +130,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
        help='checkpoint of the base; the newest by default')
   sampling.add(group)
   sampling.add_mesh(group)
-  add_('--save_samples', type=locations.written, metavar='FILE.npz',
+  add_('--save_samples', type=locations.written_file, metavar='FILE.npz',
        help='write the samples as the array arr_0')
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group('long jobs')
   add_ = group.add_argument
-  add_('--cache', type=locations.written, metavar='DIR',
+  add_('--cache', type=locations.written_work, metavar='DIR',
        help='features of samples, from which an interrupted job continues, and '
        'statistics of real clips; WORKDIR/evaluation by default')
   add_('--follow', action='store_true',

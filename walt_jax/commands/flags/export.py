@@ -3,6 +3,7 @@ from typing import Any
 
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import values
 
 
@@ -14,9 +15,10 @@ def add(commands: Any) -> None:
       'config.json, with the tokenizer of a denoiser beside them.')
   parser.add_argument('--workdir', required=True, type=locations.read,
                       metavar='DIR')
-  parser.add_argument('--out', required=True, type=locations.written,
-                      metavar='DIR',
-                      help='a new folder')
+  parser.add_argument('--out', required=True,
+                      type=locations.written_export, metavar='DIR',
+                      help='a folder of its own')
+  outputs.add_overwrite(parser)
   parser.add_argument('--step', type=values.natural, metavar='N',
                       help='checkpoint to export; the newest by default')
   code.add(parser)

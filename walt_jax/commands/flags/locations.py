@@ -1,9 +1,11 @@
 """Flags that name files and folders, of this machine or in a bucket."""
 import argparse
 from collections.abc import Iterable, Iterator
+import dataclasses
 from typing import Any
 
 from walt_jax.core import errors
+from walt_jax.core import outputs
 from walt_jax.core import paths
 
 
@@ -16,8 +18,14 @@ class Location(str):
   is_written = False
 
 
-class _Written(Location):
+class Written(Location):
+  """A path that is written, or read and written.
+
+  Attributes:
+    kind: What the command makes of it.
+  """
   is_written = True
+  kind = outputs.Kind.OWN
 
 
 def read(text: str) -> Location:
@@ -32,9 +40,28 @@ def read_several(text: str) -> Location:
   return Location(text)
 
 
-def written(text: str) -> Location:
-  """Parses a path that is written, or read and written."""
-  return _Written(_checked(text))
+@dataclasses.dataclass(frozen=True)
+class Writes:
+  """Parses a path that is written, or read and written.
+
+  Attributes:
+    kind: What the command makes of it.
+  """
+  kind: outputs.Kind
+
+  def __call__(self, text: str) -> Written:
+    if not text:
+      raise argparse.ArgumentTypeError('give a path; it is empty')
+    location = Written(_checked(text))
+    location.kind = self.kind
+    return location
+
+
+written_file = Writes(outputs.Kind.FILE)
+written_clips = Writes(outputs.Kind.CLIPS)
+written_export = Writes(outputs.Kind.EXPORT)
+# Training, data sets and caches keep records of their own.
+written_work = Writes(outputs.Kind.OWN)
 
 
 def _checked(text: str) -> str:
@@ -52,16 +79,17 @@ def reach(args: argparse.Namespace) -> None:
     errors.UserError: One does not answer, or refuses.
   """
   asked: dict[str, bool] = {}
-  for location in _locations(vars(args).values()):
+  for location in found(vars(args).values()):
     if paths.is_remote(location):
       asked[location] = asked.get(location, False) or location.is_written
   for path, is_written in asked.items():
     paths.reach(path, write=is_written)
 
 
-def _locations(values: Iterable[Any]) -> Iterator[Location]:
+def found(values: Iterable[Any]) -> Iterator[Location]:
+  """All paths among the values of flags, and in lists of them."""
   for value in values:
     if isinstance(value, Location):
       yield value
     elif isinstance(value, list):
-      yield from _locations(value)
+      yield from found(value)

@@ -3,6 +3,7 @@ from typing import Any
 
 from walt_jax.commands.flags import config
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import values
 
 
@@ -41,8 +42,9 @@ def add(commands: Any) -> None:
       help='compile the sampler alone (of a tokenizer: decoding)')
   add('--num_samples', type=values.positive_int, metavar='N',
       help='samples that are drawn at once (8)')
-  add('--json', type=locations.written, metavar='FILE',
+  add('--json', type=locations.written_file, metavar='FILE',
       help='write the figures here')
-  add('--html', type=locations.written, metavar='FILE',
+  add('--html', type=locations.written_file, metavar='FILE',
       help='write a page here')
+  outputs.add_overwrite(parser)
   parser.set_defaults(module='walt_jax.commands.plan')

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 import pathlib
 
 from walt_jax.core import errors
+from walt_jax.core import made_by as made_by_lib
+from walt_jax.core import outputs
 from walt_jax.core import paths
 
 
@@ -30,5 +32,8 @@ def parse(argv: Sequence[str] | None, description: str | None
           f'--out {args.out!r} lies in a bucket, but the tutorial runs on this '
           'machine; give a local folder, and copy it afterwards (gcloud '
           'storage cp -r)')
+    outputs.check(
+        [outputs.Output('--out', args.out, outputs.Kind.OWN)], (),
+        made_by_lib.MadeBy('quickstart', {}, ''))
     args.out = pathlib.Path(args.out)
   return args

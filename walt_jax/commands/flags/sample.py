@@ -4,6 +4,7 @@ from typing import Any
 from walt_jax.commands.flags import code
 from walt_jax.commands.flags import hosts
 from walt_jax.commands.flags import locations
+from walt_jax.commands.flags import outputs
 from walt_jax.commands.flags import sampling
 from walt_jax.commands.flags import values
 
@@ -18,8 +19,9 @@ def add(commands: Any) -> None:
   parser.add_argument('--workdir', required=True,
                       type=values.separated(locations.read),
                       metavar='BASE[,SR1,SR2]')
-  parser.add_argument('--out', required=True, type=locations.written,
-                      metavar='DIR')
+  parser.add_argument('--out', required=True,
+                      type=locations.written_clips, metavar='DIR')
+  outputs.add_overwrite(parser)
   parser.add_argument('--prompt', metavar='TEXT')
   parser.add_argument('--label', metavar='NAME', help="a class, or 'all'; "
                       'with a prompt, both; with neither, samples are drawn '

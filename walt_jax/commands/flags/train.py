@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
       description='Trains the stage that a config describes. A work directory '
       'with a checkpoint is resumed.')
   config.add(parser, required=False)
-  parser.add_argument('--workdir', type=locations.written, metavar='DIR',
+  parser.add_argument('--workdir', type=locations.written_work, metavar='DIR',
                       help='config.json, metrics.jsonl, checkpoints/')
   parser.add_argument('--replay', type=locations.read, metavar='BUNDLE',
                       help='only take the failed step again that training '

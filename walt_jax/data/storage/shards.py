@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import contextlib
 import json
 import pathlib
+import re
 
 from walt_jax.core import errors
 from walt_jax.core import files
@@ -19,6 +20,9 @@ from walt_jax.media import decode
 UNFINISHED = '.unfinished'
 _RAW_SUFFIXES = decode.VIDEO_SUFFIXES | decode.IMAGE_SUFFIXES | {'.tar'}
 _TASK = 'task.json'
+# What `Unfinished.publish` and those who call it name files.
+_SET_FILE = re.compile(
+    r'[^/]+\.array_record-\d{5,}-of-\d{5,}|[^/]+\.index\.npy|inputs\.jsonl')
 # Entries of a task that finished work may differ in: its records do not.
 _NO_IDENTITY = ('versions', 'caption_limit')
 
@@ -65,6 +69,10 @@ def write_records(path: pathlib.Path, records: Iterable[bytes]) -> int:
   return count
 
 
+class OtherSet(errors.UserError):
+  """A folder holds a set of ours, of another task."""
+
+
 class Unfinished:
   """The numbered parts of a set that is being written to `output`."""
 
@@ -78,19 +86,20 @@ class Unfinished:
       alone: Nobody else writes now: what a killed run left can go.
 
     Raises:
-      errors.UserError: `output` holds other work, or other files.
+      OtherSet: `output` holds other work.
+      errors.UserError: It holds other files.
     """
     self.output = output
     self.directory = output / UNFINISHED
     task_file = self.directory / _TASK
     if (output / manifest_lib.MANIFEST).exists():
-      raise errors.UserError(
+      raise OtherSet(
           f'{str(output)!r} already holds a data set made from other input or '
           'with other settings: remove it or choose another --output')
     if task_file.exists():
       # As it is read: JSON knows no tuples.
       if files.read_json(task_file) != json.loads(json.dumps(task)):
-        raise errors.UserError(
+        raise OtherSet(
             f'{str(output)!r} holds an unfinished data set made from other '
             'input or with other settings: remove it or choose another '
             '--output')
@@ -167,6 +176,16 @@ class Unfinished:
     """Writes the manifest and forgets the parts."""
     files.write_json(self.output / manifest_lib.MANIFEST, manifest)
     paths.remove_tree(self.directory)
+
+
+def remove(output: pathlib.Path) -> None:
+  """Removes a set, finished or not, from a folder; other files stay."""
+  if (output / manifest_lib.MANIFEST).exists():
+    (output / manifest_lib.MANIFEST).unlink()  # First: no half of it is whole.
+  for path in output.iterdir():
+    if _SET_FILE.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+  paths.remove_tree(output / UNFINISHED)
 
 
 def _refuse_raw(output: pathlib.Path) -> None:
