@@ -48,6 +48,15 @@ class TokenizerTest(parameterized.TestCase):
       encoders('ucf101', ('latents.height', '8'), ('model.spatial_window',
                                                    '(1,8,16)'))
 
+  def test_on_a_tpu_frames_are_encoded_as_rows(self):
+    config = load('ucf101')
+    found = absent_encoders.absent_encoders(config, 'tpu')
+    self.assertEqual(found.tokenizer.conv_form, 'native')  # As it decodes.
+    self.assertEqual(found.encoder(1).tokenizer,
+                     found.tokenizer.clone(conv_form='stacked'))
+    found = absent_encoders.absent_encoders(config, 'cpu')
+    self.assertIs(found.encoder(1).tokenizer, found.tokenizer)
+
   def test_that_of_a_work_directory_is_read(self):
     config = load('quickstart:smoke')
     pixels = np.random.default_rng(0).integers(

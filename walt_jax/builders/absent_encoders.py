@@ -49,12 +49,14 @@ class AbsentEncoders:
     source: Where its sizes are from, in words.
     encode_text: `(params, ids, mask) -> states`, or None without text.
     shapes: Shapes of the weights, as `LatentEncoder` takes them.
+    platform: Decides the forms of layers.
   """
   config: schema.DenoiserExperiment
   tokenizer: autoencoder.Autoencoder
   source: str
   encode_text: Callable[..., jax.Array] | None
   shapes: dict[str, PyTree]
+  platform: str
 
   def encoder(self, num_shards: int, rows_at_once: int | None = None
               ) -> encode_lib.LatentEncoder:
@@ -67,8 +69,8 @@ class AbsentEncoders:
     if rows_at_once is None:
       rows_at_once = self.config.tokenizer.encode_rows
     return encode_lib.LatentEncoder(
-        self.tokenizer, self.encode_text, self.config.model.low_res_factor,
-        num_shards, rows_at_once)
+        networks.encoding(self.tokenizer, self.platform), self.encode_text,
+        self.config.model.low_res_factor, num_shards, rows_at_once)
 
   def batch(self, *, cached: bool) -> types.Batch:
     """Shapes of a batch as the data come: pixels, or what a cache holds."""
@@ -175,14 +177,15 @@ def absent_encoders(config: schema.DenoiserExperiment, platform: str
       statistics=statistics.LatentStatistics(moments, moments)))
   text = config.text
   if not text.name:
-    return AbsentEncoders(config, module, source, None, shapes)
+    return AbsentEncoders(config, module, source, None, shapes, platform)
   network = text_encoder.network(
       text.name, text.width, text.path or None,
       dtype=networks.DTYPES[text.dtype])
   shapes['text'] = _params(network, (1, text.max_tokens), jnp.int32, bool)
   return AbsentEncoders(
       config, module, source,
-      functools.partial(text_encoder.encode, network, text.width), shapes)
+      functools.partial(text_encoder.encode, network, text.width), shapes,
+      platform)
 
 
 def _tokenizer(config: schema.DenoiserExperiment, platform: str

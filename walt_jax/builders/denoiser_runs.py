@@ -87,7 +87,8 @@ def _build(config: schema.DenoiserExperiment, mesh: jax.sharding.Mesh,
   clip_rates = datasets.clip_rates(config, train)
   tokenize = limits.CountingTokenizer(text.tokenizer) if text else None
   encode = encode_lib.LatentEncoder(
-      tokenizer=tokenizer.module,
+      tokenizer=networks.encoding(
+          tokenizer.module, mesh_lib.platform(mesh)),
       encode_text=text.encode if text else None,
       low_res_factor=objective.denoiser.low_res_factor,
       num_shards=num_shards, rows_at_once=config.tokenizer.encode_rows)
