@@ -48,7 +48,14 @@ def product_flops(function: Callable[..., Any], *args: Any) -> int:
   Raises:
     ValueError: On a loop whose number of steps depends on data.
   """
-  return _flops_of(jax.make_jaxpr(function)(*args).jaxpr)
+  return flops_and_shapes(function, *args)[0]
+
+
+def flops_and_shapes(function: Callable[..., Any], *args: Any
+                     ) -> tuple[int, Any]:
+  """`product_flops`, and the shapes of what the function returns."""
+  jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+  return _flops_of(jaxpr.jaxpr), shapes
 
 
 def flops_of(traced: jax.stages.Traced) -> int:

@@ -156,14 +156,15 @@ def _tokenizer_flops(config: schema.TokenizerExperiment) -> _TokenizerFlops:
   clip = (1, *next(iter(rows.values()))[1:])
   try:
     latents = module.latent_shape(clip)[1:]
-    shapes = _init_shapes(module, clip)
+    encode, decode, shapes = _autoencoder_counts(module, clip)
   except ValueError as e:
     raise errors.UserError(f'config section model or data: {e}') from e
-  # Of one clip; a batch costs its clips.
-  passes = {kind: _autoencoder_flops(module, shapes, (1, *shape[1:]))
-            for kind, shape in rows.items()}
-  encode, decode = next(iter(passes.values()))
-  forward = sum(shape[0] * sum(passes[kind]) for kind, shape in rows.items())
+  forward = 0
+  for shape in rows.values():  # Of one clip; a batch costs its clips.
+    one = (1, *shape[1:])
+    forward += shape[0] * (
+        encode + decode if one == clip else
+        sum(_autoencoder_counts(module, one)[:2]))
   try:
     discriminators = [
         (rows[kind][0], *_discriminator(network, rows[kind]))
@@ -204,17 +205,19 @@ def _tokenizer_plan(config: schema.TokenizerExperiment) -> dict[str, Any]:
       encode_flops_per_clip=counts.encode, decode_flops_per_clip=counts.decode)
 
 
-def _autoencoder_flops(module, shapes, clip: tuple[int, ...]
-                       ) -> tuple[int, int]:
-  """FLOPs of encoding and of decoding clips of one shape."""
-  encode, decode = (counting.product_flops(
-      lambda params, x, method=method: module.apply(
-          {'params': params}, x, method=method),
-      shapes, jax.ShapeDtypeStruct(shape, jnp.float32))
-                    for method, shape in (
-                        ('encode', clip),
-                        ('decode', module.latent_shape(clip))))
-  return encode, decode
+def _autoencoder_counts(module, clip: tuple[int, ...]
+                        ) -> tuple[int, int, Any]:
+  """FLOPs of encoding and of decoding clips of a shape; parameters' shapes.
+
+  Initialisation, which is traced, draws numbers and multiplies no matrices.
+  """
+  (encode, encoder), (decode, decoder) = (counting.flops_and_shapes(
+      lambda key, x, method=method: module.init(key, x, method=method),
+      jax.eval_shape(lambda: jax.random.key(0)),
+      jax.ShapeDtypeStruct(shape, jnp.float32))
+          for method, shape in (('encode', clip),
+                                ('decode', module.latent_shape(clip))))
+  return encode, decode, encoder['params'] | decoder['params']
 
 
 def _discriminator(network, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -231,11 +234,6 @@ def _discriminator(network, shape: tuple[int, ...]) -> tuple[int, int]:
       lambda params, x: network.apply({'params': params}, x, maps(x)), shapes,
       clip)
   return counting.parameters(shapes), flops
-
-
-def _init_shapes(module, shape: tuple[int, ...]):
-  return jax.eval_shape(module.init, jax.random.key(0),
-                        jax.ShapeDtypeStruct(shape, jnp.float32))['params']
 
 
 def _size(shape: tuple[int, ...]) -> int:
