@@ -34,6 +34,13 @@ def estimate(groups, num_rows=NUM_ROWS, first=0, seed=0):
   return np.asarray(run(rows))[:, 0], passed[0]
 
 
+@jax.jit
+def draws():
+  """Keys of the rows, and a number that each draws."""
+  keys = noise.row_keys(jax.random.key(0), NUM_ROWS)
+  return keys, noise.uniform(keys, ())
+
+
 class SelfConditioningTest(parameterized.TestCase):
 
   @parameterized.parameters(
@@ -69,8 +76,8 @@ class SelfConditioningTest(parameterized.TestCase):
 
   def test_rows_of_one_draw_for_themselves(self):
     out, _ = estimate(self_conditioning.Groups(0.5, 1))
-    keys = noise.row_keys(jax.random.key(0), NUM_ROWS)
-    np.testing.assert_array_equal(out != 0, noise.uniform(keys, ()) < 0.5)
+    _, uniform = draws()
+    np.testing.assert_array_equal(out != 0, uniform < 0.5)
 
   def test_shards_of_whole_groups_stay_where_they_are(self):
     mesh = mesh_lib.make_mesh(4, 1, 1, devices=jax.devices()[:4])
@@ -80,16 +87,18 @@ class SelfConditioningTest(parameterized.TestCase):
     def run(x, keys, uniform):
       return groups.estimate(lambda x: jnp.sin(x), x, keys, uniform)
 
-    keys = noise.row_keys(jax.random.key(0), NUM_ROWS)
-    inputs = (jax.random.normal(jax.random.key(1), (NUM_ROWS, 8)), keys,
-              noise.uniform(keys, ()))
-    program = jax.jit(run, in_shardings=(rows,) * 3, out_shardings=rows)
-    compiled = program.lower(*inputs).compile()
+    keys, uniform = draws()
+    inputs = (np.random.default_rng(1).normal(size=(NUM_ROWS, 8)).astype(
+        np.float32), keys, uniform)
+    alone = jax.jit(run)(*inputs)
+    compiled = jax.jit(
+        run, in_shardings=(rows,) * 3, out_shardings=rows).lower(
+            *inputs).compile()
     for collective in ('all-gather', 'all-to-all', 'collective-permute',
                        'all-reduce'):
       self.assertNotIn(collective, compiled.as_text())
     np.testing.assert_array_equal(
-        program(*jax.device_put(inputs, rows)), run(*inputs))
+        compiled(*jax.device_put(inputs, rows)), alone)
 
   @parameterized.parameters(NUM_ROWS, 40)
   def test_the_choice_is_the_same_without_whole_groups(self, num_rows):

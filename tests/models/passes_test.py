@@ -75,9 +75,9 @@ def outputs_and_gradients(function, inputs, dtype, form):
     out = [o.astype(FLOAT32) for o in function(inputs, dtype, form)]
     return sum((jnp.sin(jnp.arange(o.size)).reshape(o.shape) * o).sum()
                for o in out), out
-  run = jax.value_and_grad(loss, has_aux=True)
-  if dtype == FLOAT32:  # As one program, XLA would leave out roundings.
-    run = jax.jit(run)
+  # As one program, XLA would leave out roundings.
+  run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options={
+      'xla_allow_excess_precision': False})
   (_, out), gradients = run(inputs)
   return jax.tree.map(np.asarray, (out, gradients))
 
