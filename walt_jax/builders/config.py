@@ -238,6 +238,17 @@ def from_dict(values: dict[str, Any], where: str = 'the config', *,
   return config
 
 
+def saved(found: workdir_lib.WorkDir) -> dict[str, Any]:
+  """The config of a run or an export, of whatever version.
+
+  Keys that came later have the values by which runs of its version did.
+
+  Raises:
+    UserError: As `WorkDir.config`.
+  """
+  return schema.completed(found.config(), found.version())
+
+
 def read_experiment(workdir: str, *, allow_code: bool = False
                     ) -> schema.Experiment | schema.TokenizerExport:
   """Reads and checks the config of a run or an export.
@@ -251,7 +262,7 @@ def read_experiment(workdir: str, *, allow_code: bool = False
       and may not.
   """
   found = workdir_lib.WorkDir(workdir)
-  values = found.config()
+  values = saved(found)
   if not allow_code:
     extensions.refuse(values, str(found.config_file))
   if 'stage' not in values and 'model' in values:

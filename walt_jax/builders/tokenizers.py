@@ -1,6 +1,7 @@
 """Where a denoiser's frozen tokenizer comes from."""
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -36,10 +37,33 @@ def load_tokenizer(workdir: str, platform: str = 'cpu', *,
     UserError: If it names one and may not, or there is none; a tokenizer run
       that has not finished has no export yet.
   """
-  folder = workdir_lib.WorkDir(workdir).tokenizer()
-  return inference.load_tokenizer(folder, functools.partial(
+  found = workdir_lib.WorkDir(workdir)
+  folder = found.tokenizer()
+  tokenizer = inference.load_tokenizer(folder, functools.partial(
       _network, '' if allow_code else str(folder / exports.CONFIG_FILE),
       platform))
+  _check_copy(found, folder, tokenizer.sha256)
+  return tokenizer
+
+
+def _check_copy(found: workdir_lib.WorkDir, folder: pathlib.Path,
+                sha256: str) -> None:
+  """Refuses a denoiser's copy of its tokenizer that has changed since.
+
+  Args:
+    found: The denoiser's work directory or export.
+    folder: Where its tokenizer was found.
+    sha256: Hash of the tokenizer's weights.
+  """
+  if folder != found.path / run_files.TOKENIZER or (
+      not found.config_file.is_file() or found.begins_anew()):
+    return
+  said = found.config().get('derived', {}).get('tokenizer_sha256', sha256)
+  if said != sha256:
+    raise errors.UserError(
+        f'{str(folder)!r} is not the tokenizer that the denoiser was trained '
+        f'with: its {exports.MODEL_FILE} has sha256 {sha256[:12]}.., that one '
+        f'{said[:12]}..; copy the two files of that export there again')
 
 
 def load_network(workdir: str, platform: str) -> autoencoder_lib.Autoencoder:

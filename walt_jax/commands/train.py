@@ -1,8 +1,11 @@
 """`walt train`: trains the stage that a config describes, or resumes it."""
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
+import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +20,10 @@ from walt_jax.builders import schema
 from walt_jax.builders import tokenizer_runs
 from walt_jax.builders import training_run
 from walt_jax.core import errors
+from walt_jax.core import lease
 from walt_jax.core import paths
 from walt_jax.core import profile_request
+from walt_jax.core import run_files
 from walt_jax.evaluation import training
 from walt_jax.parallel import compiler_options
 from walt_jax.parallel import cuts
@@ -63,13 +68,14 @@ def _train(args: argparse.Namespace) -> None:
     raise errors.UserError(
         f'--workdir {args.workdir} is a file; give a directory')
   found = workdir_lib.WorkDir(workdir)
-  wanted = config_lib.to_dict(config)
-  if found.config_file.exists():
+  wanted = schema.with_defaults(config_lib.to_dict(config))
+  if (found.config_file.exists() and not args.restart
+      and not found.begins_anew()):
     # Before anything is built: the plainest mistake has the quickest answer.
-    saved = {name: value for name, value in found.config().items()
-             if name != config_lib.DERIVED}
     resuming.check_resume(
-        schema.with_defaults(saved), schema.with_defaults(wanted))
+        {name: value for name, value in config_lib.saved(found).items()
+         if name != config_lib.DERIVED}, wanted)
+    found.check_begun()
   else:
     _check_new(experiment)
   _check_profile(args.profile, experiment.train.num_steps)
@@ -88,10 +94,56 @@ def _train(args: argparse.Namespace) -> None:
   flops = summary.step_flops(experiment)
   _check_platform(experiment, mesh, flops, args.allow_cpu)
   session.say('train', mesh)
+  with _owned(found, args.restart) as check_owner:
+    _run(args, experiment, wanted, mesh, metrics, options, flops, check_owner)
+
+
+@contextlib.contextmanager
+def _owned(found: workdir_lib.WorkDir, restart: bool
+           ) -> Iterator[Callable[[], None]]:
+  """Holds the work directory's lease; moves a run in it aside if asked.
+
+  Args:
+    found: The work directory.
+    restart: Whether to begin again.
+
+  Yields:
+    What raises once another run has taken the directory over.
+
+  Raises:
+    UserError: In every process, where another run is alive.
+  """
+  refusal, held = '', None
+  if multihost.is_main():
+    try:
+      held = lease.take(
+          found.path / run_files.LEASE, f'--workdir {found.path}',
+          lambda line: print(f'walt: {line}', file=sys.stderr, flush=True))
+      aside = found.set_aside() if restart else None
+      if aside is not None:
+        print(f'moved what the run before has left to {aside}', flush=True)
+    except errors.UserError as error:
+      refusal = str(error)
+  try:
+    refusal = multihost.of_main(refusal)
+    if refusal:
+      raise errors.UserError(refusal)
+    yield held.check_now if held else lambda: None
+  finally:
+    if held is not None:
+      held.release()
+
+
+def _run(args: argparse.Namespace, experiment: schema.Experiment,
+         wanted: dict[str, Any], mesh: jax.sharding.Mesh, metrics: Any,
+         options: loop.LoopOptions, flops: Callable[[int], int] | None,
+         check_owner: Callable[[], None]) -> None:
+  """Builds the run and trains, once the work directory is this run's."""
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(
       args.workdir, wanted | {config_lib.DERIVED: built.derived},
-      keep=_keep(experiment.train))
+      keep=_keep(experiment.train), version=schema.VERSION,
+      complete=config_lib.saved, check_owner=check_owner)
   evaluators = [_of_average(evaluator, experiment.stage)
                 for evaluator in training.evaluators(
                     metrics, experiment, args.workdir, mesh,

@@ -162,6 +162,30 @@ def upload_bytes(data: bytes, target: pathlib.Path) -> None:
     _bucket(target).pipe_file(str(target), data)
 
 
+def upload_if(data: bytes, target: pathlib.Path, generation: int) -> int | None:
+  """Writes an object of a bucket if it is of this version.
+
+  Args:
+    data: What to write.
+    target: The object.
+    generation: Version that must be there; 0: none may be.
+
+  Returns:
+    The new version; None where another is there.
+  """
+  opener = _bucket(target)
+  bucket, _, name = os.fspath(target).removeprefix(SCHEME).partition('/')
+  with answered(target):
+    try:
+      told = opener.call(
+          'POST', f'{opener._location}/upload/storage/v1/b/{bucket}/o',
+          uploadType='media', name=name, ifGenerationMatch=str(generation),
+          data=data, json_out=True)
+    except FileExistsError:  # So gcsfs calls a condition that does not hold.
+      return None
+  return int(told['generation'])
+
+
 def download(source: pathlib.Path, target: pathlib.Path) -> None:
   """Copies a file, of a bucket or a local one, to a local file."""
   if not is_remote(source):
@@ -179,6 +203,17 @@ def move(source: pathlib.Path, target: pathlib.Path) -> None:
   with answered(target):
     _bucket(target).cp_file(str(source), str(target))
     _bucket(target).rm_file(str(source))
+
+
+def move_tree(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Gives a file or a folder another name, beside or below."""
+  if not is_remote(source):
+    os.replace(source, target)
+    return
+  inside = list(files_below(source))
+  for file in inside or [source]:
+    move(file, target / file.relative_to(source).as_posix() if inside
+         and file != source else target)
 
 
 def _bucket(of: str | os.PathLike) -> Any:

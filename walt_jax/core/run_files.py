@@ -20,6 +20,7 @@ TENSORBOARD = 'tensorboard'
 PROFILE = 'profile'
 PROFILE_REQUEST = 'profile_now'  # Asks a run under way for a trace.
 WANDB = 'wandb.json'  # What W&B knows the run by.
+LEASE = 'lease'  # Says which run writes here.
 REPLAY = 'replay'  # Bundles of steps whose values were not finite.
 EVALUATION = 'evaluation'  # Scores, and what was computed for them.
 TOKENIZER = 'tokenizer'  # A denoiser's copy of its tokenizer's export.

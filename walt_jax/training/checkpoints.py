@@ -68,6 +68,8 @@ class Checkpoints:
       *,
       keep: retention.Keep = _TWO_NEWEST,
       version: int = 0,
+      complete: Callable[[workdir_lib.WorkDir], Mapping[str, Any]] = (
+          workdir_lib.WorkDir.config),
       check_owner: Callable[[], None] = lambda: None,
   ):
     """Opens a work directory, new or old; writes nothing yet.
@@ -77,10 +79,12 @@ class Checkpoints:
       config: The config to train with, compared with the saved one.
       keep: Which checkpoints stay.
       version: Version of the config's keys, written with it.
+      complete: Reads a saved config, with the keys that it lacks.
       check_owner: Raises where another run has taken over the directory.
 
     Raises:
-      UserError: If the directory holds a run of another config.
+      UserError: If the directory holds a run of another config, or one whose
+        checkpoints are gone.
     """
     self.workdir = paths.absolute(workdir)
     self.config = json.loads(json.dumps(config))
@@ -94,8 +98,9 @@ class Checkpoints:
     self._opened: ocp.CheckpointManager | None = None
     self._is_draft = False
     self._finisher: threading.Thread | None = None
-    if self._found.config_file.exists():
-      resuming.check_resume(self._found.config(), self.config)
+    if self._found.config_file.exists() and not self._found.begins_anew():
+      self._found.check_begun()
+      resuming.check_resume(complete(self._found), self.config)
 
   @property
   def _manager(self) -> ocp.CheckpointManager:

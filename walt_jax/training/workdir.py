@@ -19,6 +19,13 @@ from walt_jax.training import state as train_state
 # whether a run has come to no whole checkpoint yet.
 VERSION = 'version'
 DRAFT = 'draft'
+# What `set_aside` moves: last what says that there was a run.
+_OF_A_RUN = (
+    run_files.METRICS, run_files.DROPPED_METRICS, run_files.TIMING,
+    run_files.HISTORY, run_files.IMAGES, run_files.TENSORBOARD,
+    run_files.REPLAY, run_files.EVALUATION, run_files.CHECKPOINTS,
+    run_files.CONFIG)
+_ASIDE = 'before_restart_'
 
 
 class WorkDir:
@@ -56,6 +63,45 @@ class WorkDir:
   def version(self) -> int:
     """Version of the config's keys; 0 of runs before there were any."""
     return int(self.file_values().get(VERSION, 0))
+
+  def begins_anew(self) -> bool:
+    """Whether a run that came to no checkpoint is begun again."""
+    return self.is_draft() and not self.steps()
+
+  def check_begun(self) -> None:
+    """Refuses to begin a run anew where one has had checkpoints.
+
+    Raises:
+      UserError: The checkpoints are gone, or none of them is sound.
+    """
+    if not self.config_file.exists() or self.steps() or self.is_draft():
+      return
+    damaged = run_files.damaged_steps(self.path)
+    what = (f'only damaged checkpoints ({", ".join(map(str, damaged))})'
+            if damaged else
+            f'no checkpoint any more (is {run_files.CHECKPOINTS}/ mounted?)')
+    raise errors.UserError(
+        f'{str(self.path)!r} holds a run with {what}; bring one back, or add '
+        '--restart to walt train, which moves what is left aside and begins '
+        'again')
+
+  def set_aside(self) -> pathlib.Path | None:
+    """Moves what a run has written to a folder beside, to begin again.
+
+    Returns:
+      The folder, in the work directory; None if there was nothing.
+    """
+    names = [name for name in _OF_A_RUN if (self.path / name).exists()]
+    if not names:
+      return None
+    number = 1
+    while (self.path / f'{_ASIDE}{number}').exists():
+      number += 1
+    target = paths.make_folder(self.path / f'{_ASIDE}{number}')
+    with files.explained(target):
+      for name in names:
+        paths.move_tree(self.path / name, target / name)
+    return target
 
   def file_values(self) -> dict[str, Any]:
     """Reads all of `config.json`.

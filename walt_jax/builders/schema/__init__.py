@@ -32,6 +32,8 @@ from walt_jax.builders.schema.tokenizer import OwnTokenizer
 from walt_jax.builders.schema.tokenizer import Perceptual
 from walt_jax.builders.schema.tokenizer import RandomTokenizer
 from walt_jax.builders.schema.tokenizer import Statistics
+from walt_jax.builders.schema.versions import VERSION
+from walt_jax.builders.schema.versions import completed
 
 __all__ = [
     'Autoencoder',
@@ -57,6 +59,8 @@ __all__ = [
     'TokenizerExperiment',
     'TokenizerExport',
     'Train',
+    'VERSION',
+    'completed',
     'default',
     'hint',
     'is_section',

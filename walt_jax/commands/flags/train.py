@@ -32,6 +32,10 @@ def add(commands: Any) -> None:
   parser.add_argument('--allow_cpu', action='store_true',
                       help="train a config of the paper's size on a CPU, "
                       'where a step takes minutes')
+  parser.add_argument('--restart', action='store_true',
+                      help='begin again: what a run has left in WORKDIR '
+                      '(checkpoints, metrics, events) is moved to '
+                      'WORKDIR/before_restart_N/ first')
   parser.add_argument('--restarts', type=values.natural, default=0,
                       metavar='N', help='start again after a crash or a lost '
                       'host, later each time, until N restarts in a row '
