@@ -72,6 +72,10 @@ def _check_train(args: argparse.Namespace) -> None:
     if not getattr(args, name):
       raise errors.UserError(
           f'walt train needs --{name} (or --replay BUNDLE)')
+  if args.restart and args.restarts:
+    raise errors.UserError(
+        '--restart with --restarts: every start would begin again; give '
+        '--restart alone, and --restarts when it has a checkpoint')
 
 
 def _is_alone(args: argparse.Namespace) -> bool:
