@@ -16,6 +16,7 @@ from walt_jax.core import profile_request
 from walt_jax.core import progress
 from walt_jax.core import run_files
 from walt_jax.core import run_history
+from walt_jax.core import workers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import multihost
 from walt_jax.parallel import rules as partition
@@ -159,7 +160,10 @@ class _Feed:
     self._again: collections.deque[PyTree] = collections.deque()
 
   def __next__(self) -> PyTree:
-    return self._again.popleft() if self._again else next(self._batches)
+    if self._again:
+      return self._again.popleft()
+    with workers.heeded():
+      return next(self._batches)
 
   def put_back(self, batches: list[PyTree]) -> None:
     self._again.extendleft(reversed(batches))

@@ -40,7 +40,7 @@ class EngineTest(absltest.TestCase):
     self.assertLen(os.listdir(self.folder), 6)
 
   def test_several_workers_and_one_that_is_killed(self):
-    with self.assertRaisesRegex(errors.UserError, 'killed.*137'):
+    with self.assertRaisesRegex(errors.UserError, 'killed.*-9'):
       self._run(workers=2, kill_at=3)
     with self.assertRaisesRegex(errors.UserError, 'disk 3 is full'):
       self._run(workers=2, fail_at=3)

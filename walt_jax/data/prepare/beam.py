@@ -7,6 +7,7 @@ On a cluster, input and output folders must be visible to all workers.
 from collections.abc import Callable, Sequence
 import contextlib
 import logging
+import os
 import pickle
 import shlex
 import signal
@@ -176,8 +177,8 @@ def _local_runner(options, workers: int):
   if workers > 1:
     # Beam's own command, but silent: it would tell of its coming and going.
     environment = environments.SubprocessSDKEnvironment.from_command_string(
-        f'{shlex.quote(sys.executable)} -m '
-        'apache_beam.runners.worker.sdk_worker_main 2> /dev/null')
+        f'exec {shlex.quote(sys.executable)} -m '
+        f'walt_jax.data.prepare.beam_worker {os.getpid()} 2> /dev/null')
   encoded = portable_runner.JobServiceHandle.encode_pipeline_options(
       options.get_all_options())
   provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)

@@ -20,6 +20,7 @@ import numpy as np
 
 from walt_jax.core import pixels as pixels_lib
 from walt_jax.core import types
+from walt_jax.core import workers
 from walt_jax.data.sources import source as source_lib
 from walt_jax.data.storage import codecs
 from walt_jax.data.storage import frames as frames_lib
@@ -146,9 +147,14 @@ def make_batches(source: source_lib.Source, options: BatchOptions, *,
       # Grain's worker processes read absl flags, which nobody has parsed.
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-      dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(
-          num_workers=options.num_workers))
-    return iter(dataset)
+      dataset = dataset.mp_prefetch(
+          grain.MultiprocessingOptions(num_workers=options.num_workers),
+          worker_init_fn=workers.begin)
+    with workers.deaf():
+      batches = iter(dataset)
+      if options.num_workers:
+        batches.start_prefetch()
+    return batches
 
   return start
 
