@@ -12,7 +12,7 @@ from tests import ports
 from tests import xla_flags
 from tests.e2e import tiny
 from tests.e2e import warm
-from walt_jax.parallel import supervisor
+from walt_jax.core import supervised as supervised_lib
 
 PATIENCE = 300.0  # Seconds until processes must have come somewhere.
 TIMEOUT = 10.0  # Silence after which a host counts as lost.
@@ -53,7 +53,7 @@ def started(test: absltest.TestCase, folder: pathlib.Path, count: int,
             cwd=tiny.ROOT, env=environment))
     else:
       processes.append(warm.Process(
-          each, log, environment | {supervisor.CHILD: '1'}))
+          each, log, environment | {supervised_lib.CHILD: '1'}))
     test.addCleanup(processes[-1].wait)
     test.addCleanup(processes[-1].kill)
   return processes

@@ -41,7 +41,7 @@ def begin() -> None:
 
   To be called first of all: a parent may be killed at any time.
   """
-  if not is_child():
+  if _pipe() is None:
     return
   parent, pipe, _ = os.environ[CHILD].split(':')
   if sys.platform == 'linux':
@@ -49,7 +49,7 @@ def begin() -> None:
   if os.getppid() != int(parent):  # Killed before Linux was asked.
     os._exit(exit_codes.HOST_LOST)
   os.set_inheritable(int(pipe), False)
-  threading.Thread(target=_beat, args=(int(pipe),), daemon=True).start()
+  threading.Thread(target=_beat, daemon=True).start()
 
 
 def hold() -> None:
@@ -68,11 +68,11 @@ def fault(text: str) -> bool:
 
 
 def _tell(data: bytes) -> bool:
-  if not is_child():
+  pipe = _pipe()
+  if pipe is None:
     return False
   try:
     with _LOCK:
-      pipe = int(os.environ[CHILD].split(':')[1])
       while data:
         data = data[os.write(pipe, data):]
     return True
@@ -80,7 +80,14 @@ def _tell(data: bytes) -> bool:
     return False
 
 
-def _beat(pipe: int) -> None:
+def _pipe() -> int | None:
+  """The pipe to the parent; None where there is none, as in tests of a child.
+  """
+  found = os.environ.get(CHILD, '').split(':')
+  return int(found[1]) if len(found) == 3 else None
+
+
+def _beat() -> None:
   while True:
     if not _tell(BEAT):
       # Where Linux does not tell: nobody reads any more.
