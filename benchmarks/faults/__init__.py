@@ -1,0 +1,1 @@
+"""Faults on purpose: what a run keeps, says and leaves when it is disturbed."""
