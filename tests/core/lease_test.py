@@ -55,7 +55,7 @@ class LeaseTest(parameterized.TestCase):
     while self.holder()['renewed'] < 2:
       self.assertLess(time.monotonic(), deadline)
       time.sleep(.02)
-    taken.check_now()
+    taken.check(now=True)
     taken.release()
     self.assertEqual(list(self.root.iterdir()), [])
     self.assertEqual(self.said, [])
@@ -137,14 +137,14 @@ class LeaseTest(parameterized.TestCase):
     for thread in threads:
       thread.join()
     self.assertEqual((len(taken), len(refused)), (1, 7))
-    taken[0].check_now()
+    taken[0].check(now=True)
     taken[0].release()
 
   def test_a_holder_that_was_replaced_ends(self):
     taken = self.take()
     self.left_by(run='b', pid=7, host='elsewhere')
     with self.assertRaisesRegex(errors.UserError, 'taken over by process 7'):
-      taken.check_now()
+      taken.check(now=True)
     taken.release()
     self.assertEqual(self.holder()['run'], 'b')
 

@@ -153,6 +153,28 @@ class DamageTest(parameterized.TestCase):
     self.assertEqual(restore(workdir).step, 2)
     self.assertLen(self.said.getvalue().splitlines(), 1)
 
+  def test_a_marked_one_is_named_by_those_who_ask_for_it(self):
+    workdir = self.copy()
+    for step in (3, 2, 1):
+      checkpoints.mark_damaged(workdir / 'checkpoints' / str(step), 'why')
+      with self.assertRaisesRegex(
+          errors.UserError, f'checkpoint {step} is damaged'):
+        checkpoint_params.restore_params(workdir, step=step)
+    with self.assertRaisesRegex(errors.UserError, '3 is damaged.*--restart'):
+      checkpoint_params.restore_params(workdir)
+
+  def test_nothing_is_written_to_what_another_run_has_taken(self):
+    workdir = self.copy()
+
+    def check_owner(*, now):
+      raise errors.UserError(f'taken over {now}')
+
+    run = checkpoints.Checkpoints(
+        workdir, {'seed': 0}, check_owner=check_owner)
+    with self.assertRaisesRegex(errors.UserError, 'taken over True'):
+      run.save(4, state_of(4), 4)
+    self.assertEqual(run_files.checkpoint_steps(workdir), [1, 2, 3])
+
   def test_a_damaged_one_counts_not_and_goes_when_its_step_is_saved(self):
     workdir = self.copy()
     self.a_value_of(workdir / 'checkpoints' / '3', 3)

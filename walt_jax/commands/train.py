@@ -100,7 +100,7 @@ def _train(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _owned(found: workdir_lib.WorkDir, restart: bool
-           ) -> Iterator[Callable[[], None]]:
+           ) -> Iterator[Callable[..., None]]:
   """Holds the work directory's lease; moves a run in it aside if asked.
 
   Args:
@@ -128,7 +128,7 @@ def _owned(found: workdir_lib.WorkDir, restart: bool
     refusal = multihost.of_main(refusal)
     if refusal:
       raise errors.UserError(refusal)
-    yield held.check_now if held else lambda: None
+    yield held.check if held else lambda *, now: None
   finally:
     if held is not None:
       held.release()
@@ -137,7 +137,7 @@ def _owned(found: workdir_lib.WorkDir, restart: bool
 def _run(args: argparse.Namespace, experiment: schema.Experiment,
          wanted: dict[str, Any], mesh: jax.sharding.Mesh, metrics: Any,
          options: loop.LoopOptions, flops: Callable[[int], int] | None,
-         check_owner: Callable[[], None]) -> None:
+         check_owner: Callable[..., None]) -> None:
   """Builds the run and trains, once the work directory is this run's."""
   built = _build(experiment, args.workdir, mesh, args.allow_code)
   checkpoints = checkpoints_lib.Checkpoints(

@@ -127,21 +127,21 @@ class Lease:
     self._thread = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
-  def check(self) -> None:
-    """Asks whether the lease is still held, as far as is known.
+  def check(self, *, now: bool = False) -> None:
+    """Asks whether the lease is still held.
+
+    Args:
+      now: Whether to look at the files; else what the last look found counts.
 
     Raises:
       UserError: Another run has taken it.
     """
+    if now:
+      self._look()
     if self._lost:
       raise errors.UserError(
           f'{self._file.parent.parent} was taken over by {self._lost}: this '
           'run was not seen for a while, and ends; that one continues')
-
-  def check_now(self) -> None:
-    """The same, by a look at the files."""
-    self._look()
-    self.check()
 
   def release(self) -> None:
     """Gives the lease back; a lease that was lost stays its holder's."""

@@ -59,6 +59,7 @@ class Checkpoints:
     workdir: The run's directory.
     config: The run's config, as plain JSON values.
     keep: Which checkpoints stay.
+    check_owner: Raises where another run has taken over the directory.
   """
 
   def __init__(
@@ -70,7 +71,7 @@ class Checkpoints:
       version: int = 0,
       complete: Callable[[workdir_lib.WorkDir], Mapping[str, Any]] = (
           workdir_lib.WorkDir.config),
-      check_owner: Callable[[], None] = lambda: None,
+      check_owner: Callable[..., None] = lambda *, now: None,
   ):
     """Opens a work directory, new or old; writes nothing yet.
 
@@ -80,7 +81,8 @@ class Checkpoints:
       keep: Which checkpoints stay.
       version: Version of the config's keys, written with it.
       complete: Reads a saved config, with the keys that it lacks.
-      check_owner: Raises where another run has taken over the directory.
+      check_owner: `check_owner(now=)` raises where another run has taken over
+        the directory, see `lease.Lease.check`.
 
     Raises:
       UserError: If the directory holds a run of another config, or one whose
@@ -93,7 +95,7 @@ class Checkpoints:
     self._found = workdir_lib.WorkDir(self.workdir)
     self.keep = keep
     self._version = version
-    self._check_owner = check_owner
+    self.check_owner = check_owner
     self._damaged: set[int] = set()
     self._opened: ocp.CheckpointManager | None = None
     self._is_draft = False
@@ -156,7 +158,7 @@ class Checkpoints:
     Raises:
       UserError: Another run has taken over the directory.
     """
-    self._check_owner()
+    self.check_owner(now=True)
     config = self._config_with_version()
     manager = self._manager
     if step in self._damaged:

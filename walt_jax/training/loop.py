@@ -364,6 +364,7 @@ class _Run:
     """Writes the metrics of the last logged step, one interval late."""
     if self.pending is None:
       return
+    self.checkpoints.check_owner(now=False)
     step, metrics = self.pending
     self.pending = None
     # A step that failed has values that JSON cannot hold.

@@ -139,6 +139,13 @@ class WorkDir:
       UserError: There is no such checkpoint.
     """
     steps = self.steps()
+    damaged = run_files.damaged_steps(self.path)
+    if damaged and (step in damaged or not steps):
+      raise errors.UserError(
+          f'{self.path}: checkpoint {step or damaged[-1]} is damaged '
+          f'({run_files.DAMAGED} in it says why); '
+          + (f'give another step: {", ".join(map(str, steps))}' if steps else
+             'no other is there: train again with walt train --restart'))
     if not steps:
       raise errors.UserError(
           f'{self.path} has no checkpoint; train it first with `walt train`')
