@@ -37,7 +37,9 @@ setuptools.setup(
         *setuptools.find_packages(include=['walt_jax', 'walt_jax.*']),
         'walt_jax.configs'],
     package_dir={'walt_jax.configs': 'configs'},
-    package_data={'walt_jax': ['py.typed', 'planning/gpu_specs/*.txtpb']},
+    package_data={'walt_jax': [
+        'py.typed', 'planning/gpu_specs/*.txtpb',
+        'data/sources/stage_play/art.sha256']},
     install_requires=[
         'absl-py', 'av>=18', 'flax>=0.10', 'grain>=0.2.10', 'array-record',
         'jax>=0.10', 'ml-collections', 'numpy', 'optax>=0.2.4',

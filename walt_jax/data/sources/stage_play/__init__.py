@@ -1,0 +1,1 @@
+"""A captioned world with known truth, drawn from sprites: `stage_play`."""
