@@ -22,6 +22,7 @@ from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import open
 from walt_jax.data.sources import rates
 from walt_jax.data.sources import source as source_lib
+from walt_jax.data.sources.stage_play import source as stage_play
 from walt_jax.data.stream import batches
 from walt_jax.parallel import multihost
 from walt_jax.text import limits
@@ -66,6 +67,9 @@ def source(config: schema.Experiment, split: str,
   if data.name == 'moving_digits':
     digits = _moving_digits(data, split)
     return Data(digits, None, digits.classes, split)
+  if data.name == stage_play.NAME:
+    play = _stage_play(data, split)
+    return Data(play, None, play.classes, split)
   open_one = open.open_dataset
   if extensions.is_name(data.name):
     open_one = extensions.load(
@@ -138,6 +142,16 @@ def _moving_digits(data, split: str) -> source_lib.Source:
   except ValueError as e:
     raise errors.UserError(f'config section data: {e}') from e
   return source_lib.Concatenation([whole, *parts])
+
+
+def _stage_play(data: schema.Data, split: str) -> source_lib.Source:
+  try:
+    return stage_play.StagePlay(
+        split=split, num_examples=data.num_clips, height=data.height,
+        width=data.width, num_frames=data.num_frames,
+        difficulty=data.difficulty)
+  except ValueError as e:
+    raise errors.UserError(f'config section data: {e}') from e
 
 
 def train_batches(config: schema.Experiment, mesh: jax.sharding.Mesh,

@@ -23,6 +23,8 @@ from walt_jax.data.prepare import annotations
 from walt_jax.data.prepare import prepare
 from walt_jax.data.sources import moving_digits
 from walt_jax.data.sources import source as source_lib
+from walt_jax.data.sources.stage_play import scenes
+from walt_jax.data.sources.stage_play import source as stage_play
 from walt_jax.data.storage import dataset as dataset_lib
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import shards
@@ -226,7 +228,7 @@ def _cache_size(args: argparse.Namespace, manifest: dict) -> tuple[int, int]:
 
 
 def _render(args: argparse.Namespace) -> None:
-  """Writes moving digits as a dataset and, if wanted, as clips to look at."""
+  """Writes clips of a world as a dataset and, if wanted, to look at."""
   split = 'heldout' if args.split == _TEST else args.split
   wanted = {split: args.num}
   if args.heldout:
@@ -235,18 +237,18 @@ def _render(args: argparse.Namespace) -> None:
                              'choose --split train')
     wanted['heldout'] = args.heldout
   try:
-    splits = {
-        name: moving_digits.MovingDigits(
-            split=name, num_examples=count, size=args.size,
-            num_frames=args.num_frames, difficulty=args.difficulty or 'quick',
-            labels=args.labels, seed=args.seed)
-        for name, count in wanted.items()}
+    splits = {name: _world(args, name, count)
+              for name, count in wanted.items()}
   except ValueError as error:
     raise errors.UserError(str(error)) from error
   source = splits[split]
-  settings = dict(name='moving_digits', size=args.size,
+  settings = dict(name=args.name, size=args.size,
                   num_frames=args.num_frames, difficulty=source.difficulty,
-                  labels=source.labels, seed=source.seed)
+                  seed=source.seed)
+  if isinstance(source, moving_digits.MovingDigits):
+    settings['labels'] = source.labels
+  else:
+    settings['version'] = scenes.VERSION
   output = paths.path(args.output)
   _replacing(output, args, lambda: render.write_sources(
       splits, output, dict(settings=settings)))
@@ -258,13 +260,33 @@ def _render(args: argparse.Namespace) -> None:
     _write_clips(source, output, shown, settings | dict(split=split))
   counts = ', '.join(f'{name} {count}' for name, count in wanted.items())
   beside = f'; {shown} of them also as files' if shown else ''
-  print(f'{output}: clips of moving digits ({counts}{beside})')
+  what = args.name.replace('_', ' ')
+  print(f'{output}: clips of {what} ({counts}{beside})')
+
+
+def _world(args: argparse.Namespace, split: str, count: int
+           ) -> moving_digits.MovingDigits | stage_play.StagePlay:
+  """One split of what `walt data render` is asked for."""
+  if args.name == 'moving_digits':
+    return moving_digits.MovingDigits(
+        split=split, num_examples=count, size=args.size,
+        num_frames=args.num_frames, difficulty=args.difficulty or 'quick',
+        labels=args.labels or 'digit_direction', seed=args.seed)
+  if args.labels:
+    raise errors.UserError(
+        f'--labels {args.labels} is of moving digits; labels of {args.name} '
+        'name actor and action; leave it out')
+  return stage_play.StagePlay(
+      split=split, num_examples=count, height=args.size, width=args.size,
+      num_frames=args.num_frames, difficulty=args.difficulty or 'solo',
+      seed=args.seed)
 
 
 def _write_clips(source: source_lib.Source, output: pathlib.Path, count: int,
                  settings: dict) -> None:
   """Writes the first clips of a source as files, with `samples.json`."""
-  writer = samples.SampleWriter(output, fps=moving_digits.FPS, kind='real')
+  fps = source[0]['fps']
+  writer = samples.SampleWriter(output, fps=fps, kind='real')
   for index in progress.track(range(count), 'write clips', 'clip'):
     example = source[index]
     writer.add(samples.Entry(

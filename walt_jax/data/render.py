@@ -63,6 +63,9 @@ def write_sources(splits: Mapping[str, source_lib.Source],
       splits={split: dict(num_examples=count)
               for split, count in counts.items()},
       counts=dict(clips=sum(counts.values())), rejected=[], damaged=[])
+  # A source gives all of its clips several captions, or none of them.
+  if len(next(iter(splits.values()))[0].get('captions', ())) > 1:
+    manifest['captions'] = dict(clips_with_several=sum(counts.values()))
   prepare.finish(unfinished, manifest,
                  [unfinished.report(number) for number in range(len(parts))])
   return manifest
@@ -73,5 +76,7 @@ def _record(example: dict, codec: str, index: list[tuple], bar) -> bytes:
   encoded = codecs.encode_clip(clip, codec, quality=100, fps=fps)
   index.append((*clip.shape[:3], fps, label))
   bar.update()
+  captions = example.get('captions', [example['caption']])
   return examples.encode(dataset_lib.example_features(
-      clip, encoded, label, [example['caption']], fps, example['key']))
+      clip, encoded, label, captions, fps, example['key'],
+      list_captions=len(captions) > 1))

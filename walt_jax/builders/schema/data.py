@@ -43,10 +43,10 @@ class Data:
 
   Attributes:
     name: 'clips' that `walt data prepare` wrote, their cached 'latents', or
-      'moving_digits', which are rendered on the way, or a source of your own
-      as module:Class (`data.sources.source.Source`).
+      'moving_digits' or 'stage_play', which are rendered on the way, or a
+      source of your own as module:Class (`data.sources.source.Source`).
     path: Folder of prepared data or 'tfds:NAME[@DIR]'; several, separated by
-      commas, are mixed. Unused by moving digits.
+      commas, are mixed. Unused by what is rendered.
     image_path: Data of the image rows; '' takes frames of the videos.
     weights: Share of each set of `path` in a batch; () goes by their sizes.
     num_frames: Frames of a clip; 1 + a multiple of the tokenizer's factor.
@@ -65,14 +65,18 @@ class Data:
     random_crop: Whether crops are at random places; else at the centre.
     num_workers: Processes that read ahead; 0 reads in the training process.
     difficulty: Moving digits: 'quick' has fixed lanes, speed and backgrounds,
-      'free' draws them for each clip.
-    num_clips: Moving digits: number of different clips of a split.
+      'free' draws them for each clip. Stage play: 'solo' has one actor and
+      plain captions, 'duo' up to two groups and captions in variants, 'stage'
+      up to three, walls that hide them and a camera that may move.
+    num_clips: Moving digits and stage play: number of different clips of a
+      split.
     crop_sizes: Moving digits: sides of larger frames, in pixels, of which a
       quarter of `num_clips` each is shown too, as crops.
     labels: Moving digits: what the classes name, digit and direction or the
       digit alone.
   """
-  name: Literal['moving_digits', 'clips', 'latents'] | OwnClass = 'clips'
+  name: Literal['moving_digits', 'stage_play', 'clips',
+                'latents'] | OwnClass = 'clips'
   path: str = ''
   image_path: str = ''
   weights: tuple[ranges.Rate, ...] = ()
@@ -87,7 +91,7 @@ class Data:
   flip: bool = False
   random_crop: bool = False
   num_workers: ranges.Workers = 0
-  difficulty: Literal['quick', 'free'] = 'quick'
+  difficulty: Literal['quick', 'free', 'solo', 'duo', 'stage'] = 'quick'
   num_clips: ranges.Count = 2048
   crop_sizes: tuple[ranges.Pixels, ...] = ()
   labels: Literal['digit_direction', 'digit'] = 'digit_direction'
@@ -105,6 +109,9 @@ class Data:
     if self.weights and not any(self.weights):
       raise ValueError(f'weights={self.weights} leaves no set in a batch; give '
                        'one of them more than 0, or () for their sizes.')
+    if self.name == 'stage_play' and self.crop_sizes:
+      raise ValueError(f'crop_sizes={self.crop_sizes} are of moving digits; '
+                       'stage_play is drawn at any size; give ().')
     if not self.strides:
       raise ValueError('strides is empty; (1,) shows clips at their speed.')
     if self.name == 'latents' and (

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
   _add_prepare(actions)
   render = actions.add_parser(
       'render', help='write clips of the embedded data')
-  render.add_argument('name', choices=('moving_digits',))
+  render.add_argument('name', choices=('moving_digits', 'stage_play'))
   render.add_argument('--split', default='heldout', metavar='S')
   render.add_argument('--num', type=values.positive_int, required=True,
                       metavar='N')
@@ -28,11 +28,13 @@ def add(commands: Any) -> None:
   render.add_argument('--num_frames', type=values.positive_int, default=17,
                       metavar='N')
   render.add_argument('--difficulty', metavar='NAME',
-                      help='quick (default) or free')
+                      help='moving digits: quick (default) or free; stage '
+                      'play: solo (default), duo or stage')
   render.add_argument('--heldout', type=values.natural, default=0, metavar='M',
-                      help='add a split of M clips of held-out digits')
+                      help='add a split of M held-out clips')
   render.add_argument('--labels', choices=('digit_direction', 'digit'),
-                      default='digit_direction', help='what labels name')
+                      help='of moving digits: what labels name '
+                      '(digit_direction)')
   render.add_argument('--seed', type=values.seed, default=0, metavar='S',
                       help='default: %(default)s')
   render.add_argument('--clips', type=values.natural, metavar='N',
