@@ -51,7 +51,7 @@ class SamplingMeshesTest(parameterized.TestCase):
     check(1)
     check(2)
     with self.assertRaisesRegex(
-        errors.UserError, 'mesh.context=8 does not divide .* a divisor of'):
+        errors.UserError, 'mesh.context=8 .* these sizes serve: 1, 2'):
       check(8)
     with self.assertRaisesRegex(errors.UserError, 'for sampling alone'):
       meshes.check_training(config_of(context=2))

@@ -1,5 +1,7 @@
 """`walt plan` without a topology: figures that belong together."""
+import contextlib
 import dataclasses
+import io
 import json
 import pathlib
 import tempfile
@@ -14,7 +16,12 @@ from walt_jax.builders import schema
 from walt_jax.commands import cli
 from walt_jax.commands import plan
 from walt_jax.core import errors
+from walt_jax.planning import aot
+from walt_jax.planning import cascade
+from walt_jax.planning import ledger
+from walt_jax.planning import places
 from walt_jax.planning import summary
+from walt_jax.planning import topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -169,6 +176,65 @@ class CommandTest(absltest.TestCase):
     self.assertIn('5 x 16 x 16 x 8', text)
     self.assertIn('81.0%', text)
     self.assertIn('12.35', text)
+
+
+
+class CascadeTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ((), '--then needs a --topology'),
+      (('--topology', 'gpu:4'), '--then compiles, which takes a --topology'),
+      (('--topology', 'v5e:2x2', '--sweep'), 'leave out --sweep'),
+      (('--topology', 'v5e:2x2', '--html', 'x.html'), 'leave out --html'))
+  def test_what_does_not_go_with_it(self, flags, words):
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+      self.assertEqual(cli.main([
+          'plan', '--config', 't2v_base_9x16:smoke', '--then',
+          't2v_sr1:smoke', *flags]), 2)
+    self.assertIn(words, err.getvalue())
+
+  def test_stages_that_do_not_follow_each_other(self):
+    for then, words in (('t2v_sr2:smoke', 'takes latents of'),
+                        ('t2v_base_9x16:smoke', 'only super-resolution'),
+                        ('tokenizer_video', 'is of a tokenizer')):
+      err = io.StringIO()
+      with contextlib.redirect_stderr(err):
+        self.assertEqual(cli.main([
+            'plan', '--config', 't2v_base_9x16:smoke', '--then', then,
+            '--topology', 'v5e:2x2']), 2)
+      self.assertIn(words, err.getvalue())
+
+  def test_parts_add_up(self):
+    names = ['t2v_base_9x16:smoke', 't2v_sr1:smoke']
+    chip = dataclasses.replace(topology.CHIPS['v5e'], hbm_bytes=2**34)
+    compiled = []
+
+    def compile_program(traced, effort):
+      del effort
+      compiled.append(traced)
+      charge = ledger.Charge(
+          'x', 'pass', ledger.REST, '', '', 1, float(len(compiled)), 0, 0, '')
+      return aot.Compiled(1., len(compiled) * 2**30, 2**20, []), (
+          ledger.Ledger((charge,)))
+
+    place = places.Place('v5e:2x2', chip, 4, tuple(jax.devices()[:4]),
+                         compile_program, ('a note',))
+    with mock.patch.object(places, 'get', return_value=place):
+      found = cascade.cascade_plan(
+          names, [schema.of(config_lib.load(name)) for name in names],
+          'v5e:2x2', 1, dict(data=2, context=2))
+    drawn = found['drawing']
+    self.assertEqual(
+        [(part['name'], part['times']) for part in drawn['parts']],
+        [('text encoder', 2), ('sampler of t2v_base_9x16:smoke', 1),
+         ('sampler of t2v_sr1:smoke', 1), ('tokenizer, decode', 1)])
+    # Compiled in the order of samplers, text and decoder.
+    self.assertEqual(drawn['predicted_seconds'], 1 + 2 + 2 * 3 + 4)
+    self.assertEqual(drawn['hbm_needed_bytes'], 4 * 2**30)
+    self.assertTrue(drawn['fits'])
+    self.assertEqual(found['mesh'], dict(data=2, fsdp=1, tensor=1, context=2))
+    self.assertIn('height over 4 devices', drawn['decoding'])
 
 
 if __name__ == '__main__':

@@ -92,6 +92,9 @@ ROWS = (
     Row(('plan', '--config', 'B/c.py:smoke', '--json', 'B/plan.json', '--html',
          'B/plan.html'), ('plan --config', 'plan --json', 'plan --html'),
         ('plan.json', 'plan.html')),
+    # Both configs are read before the second is found to be no stage.
+    Row(('plan', '--config', 'B/c.py:smoke', '--then', 'B/c.py:tokenizer',
+         '--topology', 'v5e:2x2'), ('plan --then',), refused='of a tokenizer'),
     Row(('data', 'prepare', '--input', 'L', '--annotations', 'B/captions.csv',
          '--output', 'B/set', *_SMALL),
         ('data prepare --annotations', 'data prepare --output'),

@@ -216,7 +216,8 @@ class ExecutionTest(parameterized.TestCase):
 
     class Looped(denoiser_lib.Denoiser):
 
-      def _layers(self, x, context):
+      def _layers(self, x, context, order):
+        del order
         stacked = self.variables['params']['layers']
         for pair in range(self.depth // 2):
           own = jax.tree.map(lambda leaf, i=pair: leaf[i], stacked)

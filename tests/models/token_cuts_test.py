@@ -51,7 +51,8 @@ def _on_mesh(apply, inputs, mesh):
   cut = (partition.tree_shardings(inputs[0], mesh, partition.DENOISER_RULES),
          rows, rows)
   with partition.activate(mesh):
-    compiled = jax.jit(apply, in_shardings=cut).lower(*inputs).compile()
+    compiled = jax.jit(
+        token_cuts.on_parts(apply), in_shardings=cut).lower(*inputs).compile()
   sent = [(kind, shape, name) for shape, kind, name in
           _SENT.findall(compiled.as_text())]
   return np.asarray(compiled(*jax.device_put(inputs, cut))), sent
@@ -60,9 +61,9 @@ def _on_mesh(apply, inputs, mesh):
 class TokenCutsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # Heads of the windows of both kinds of layers.
+      # Windows of both kinds are shared, by eight devices and by two.
       ('xla', (3, 8, 8), (1, 8, 8), (3, 4, 4), (1, 1, 1, 8), 16),
-      # In the order of tiles; a kernel leaves spacetime windows in place.
+      # A kernel, and spacetime windows that stay in place.
       ('fused_tpu_interpreted', (2, 8, 12), (1, 8, 12), (2, 8, 6),
        (2, 1, 1, 2), 12))
   def test_equal_to_one_device(self, form, grid, spatial, spacetime, axes,
@@ -79,6 +80,8 @@ class TokenCutsTest(parameterized.TestCase):
     inside = [kind for kind, _, name in sent if '/layers/' in name]
     self.assertEqual(set(inside), {'all-to-all'})
     self.assertLen(inside, num_exchanges)
+    # The tokens of the head's few channels are put together once.
+    self.assertLessEqual(len(sent) - len(inside), 2)
 
   @pytest.mark.slow
   def test_beside_heads_over_tensor(self):
@@ -90,17 +93,27 @@ class TokenCutsTest(parameterized.TestCase):
     self.assertEqual({kind for kind, _, name in sent if '/layers/' in name},
                      {'all-to-all', 'all-reduce'})
 
-  def test_nothing_is_cut_without_the_axis(self):
-    with partition.activate(mesh_lib.make_mesh(8)):
-      self.assertFalse(token_cuts.is_cut())
-    with partition.activate(mesh_lib.make_mesh(2, context=4)):
-      self.assertTrue(token_cuts.is_cut())
-      for columns, window, keeps_rows, expected in (
-          (16, 4, True, token_cuts.BY_PLACE),
-          (16, 4, False, token_cuts.BY_HEADS),
-          (16, 8, True, token_cuts.BY_HEADS)):
-        self.assertEqual(token_cuts.attention_axes(
-            columns, window, keeps_rows=keeps_rows), expected)
+  def test_nothing_is_cut_outside_of_parts(self):
+    seen = []
+    look = lambda x: seen.append(token_cuts.num_parts()) or x
+    for mesh in (mesh_lib.make_mesh(8), mesh_lib.make_mesh(2, context=4)):
+      with partition.activate(mesh):
+        look(0)
+        jax.eval_shape(token_cuts.on_parts(look), jnp.zeros(4))
+    jax.eval_shape(token_cuts.on_parts(look), jnp.zeros(4))
+    self.assertEqual(seen, [1, 1, 1, 4, 1])
+
+  @parameterized.parameters(
+      (2, (64, 16), None), (8, (64, 16), None),
+      (3, (64,), 'does not divide the 64 tokens'),
+      (8, (64, 12), '8 tokens of a frame, neither .* 12 of a window'),
+      (16, (64,), '16 devices share a window, .* 8 heads'))
+  def test_refusals(self, parts, window_tokens, reason):
+    found = token_cuts.refusal(parts, 64, 8, window_tokens)
+    if reason is None:
+      self.assertIsNone(found)
+    else:
+      self.assertRegex(found, reason)
 
 
 if __name__ == '__main__':

@@ -67,6 +67,18 @@ class NamesTest(parameterized.TestCase):
     self.assertEqual(cli.main(
         ['plan', '--config', SMOKE, '--topology', name]), 2)
 
+  @parameterized.parameters(
+      ('v5e:3x5', 'first two sides are even; give v5e:4x6, or v5e:1x1'),
+      ('v5p:2x3x4', 'give v5p:2x4x4, or v5p:1x1x1'),
+      ('2*h100:8', 'GPUs of several hosts are h100:2x8'),
+      ('2*h100:4x8', 'are h100:8x8'))
+  def test_what_is_no_slice_is_told_with_what_is(self, name, words):
+    with self.assertRaisesRegex(errors.UserError, words):
+      topology.parse(name)
+
+  def test_one_chip(self):
+    self.assertEqual(topology.parse('v5e:1x1')[2], (1, 1))
+
   def test_what_compiles_needs_a_tpu_topology(self):
     for flags in (['--sweep'], ['--sweep', '--topology', 'gpu:2'],
                   ['--largest_batch', '--topology', 'gpu:2'],

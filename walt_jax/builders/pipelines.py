@@ -65,7 +65,7 @@ def load_pipeline(workdirs: Sequence[str], mesh: jax.sharding.Mesh, *,
   _check_texts(workdirs, configs)
   if not low_res_given:
     _check_base(workdirs[0], configs[0])
-  _check_chain(workdirs, configs)
+  check_chain(workdirs, configs)
   stages = tuple(
       _load_stage(index, workdir, config, mesh,
                   step if index == 0 else None)
@@ -151,8 +151,17 @@ def _check_base(workdir: str, config: schema.DenoiserExperiment) -> None:
         '--workdir BASE,SR1,SR2')
 
 
-def _check_chain(workdirs, configs) -> None:
-  """Each stage must take the latents of the one before."""
+def check_chain(workdirs: Sequence[str],
+                configs: Sequence[schema.DenoiserExperiment]) -> None:
+  """Checks that each stage takes the latents of the one before.
+
+  Args:
+    workdirs: What the user calls the stages.
+    configs: Their configs.
+
+  Raises:
+    UserError: If one does not.
+  """
   for i, (before, config) in enumerate(
       zip(configs[:-1], configs[1:], strict=True), 1):
     factor = config.model.low_res_factor

@@ -2,7 +2,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import math
 
 import jax
 
@@ -12,7 +11,8 @@ from walt_jax.builders import schema
 from walt_jax.core import errors
 from walt_jax.models import compute_type
 from walt_jax.models import denoiser as denoiser_lib
-from walt_jax.models.kernels import fused_attention
+from walt_jax.models import tile_order
+from walt_jax.models import token_cuts
 from walt_jax.parallel import cuts
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -65,15 +65,21 @@ def check_context(config: schema.DenoiserExperiment,
   latents = config.latents
   grid = (latents.frames, latents.height // denoiser.patch,
           latents.width // denoiser.patch)
-  ordered = fused_attention.token_order(
-      denoiser.attention_form, grid,
-      (denoiser.spatial_window, denoiser.spacetime_window))
-  columns = grid[1] * grid[2] if ordered else grid[2]
-  heads = denoiser.num_heads // mesh.shape['tensor']
-  if columns % parts or heads % parts:
+  windows = (denoiser.spatial_window, denoiser.spacetime_window)
+  if tile_order.tile_order(grid, windows) is None:
     raise errors.UserError(
-        f'mesh.context={parts} does not divide {columns} columns of tokens '
-        f'and {heads} heads; make it a divisor of {math.gcd(columns, heads)}')
+        f'mesh.context={parts} cannot cut frames of {grid[1]}x{grid[2]} tokens '
+        f'with windows {windows[0]} and {windows[1]}: it takes windows that '
+        'see all of a frame, or all the same part of it; set mesh.context=1')
+  refusal = lambda parts: token_cuts.refusal(
+      parts, grid[1] * grid[2], denoiser.num_heads // mesh.shape['tensor'],
+      tuple(window[1] * window[2] for window in windows))
+  reason = refusal(parts)
+  if reason is not None:
+    served = [n for n in range(2, mesh.size + 1) if refusal(n) is None]
+    raise errors.UserError(
+        f'mesh.context={parts} {reason}; these sizes serve: '
+        f'{", ".join(map(str, [1, *served]))}')
 
 
 def weights_words(config: schema.DenoiserExperiment,

@@ -11,6 +11,7 @@ from walt_jax.builders import schema
 from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.planning import cascade
 from walt_jax.planning import drawing
 from walt_jax.planning import encoding
 from walt_jax.planning import gpu
@@ -37,12 +38,7 @@ def run(args: argparse.Namespace) -> None:
   jax.config.update('jax_platforms', 'cpu')
   # Nor does it help to hear of each plugin that its device is absent.
   logging.getLogger('jax_plugins').setLevel(logging.ERROR)
-  config = schema.of(config_lib.load(args.config, args.overrides))
-  plan = dict(config=args.config) | summary.plan(config)
-  if not args.no_encoder:
-    plan |= encoding.costs(config, topology_plan.model_flops(plan))
-  if args.topology:
-    plan |= _on_topology(args, config, plan)
+  plan = _cascade(args) if args.then else _single(args)
   print(table(plan), flush=True)
   if plan.get('programs'):
     print('\n'.join(programs.table(plan['programs'], args.ledger)), flush=True)
@@ -59,6 +55,37 @@ def run(args: argparse.Namespace) -> None:
     files.write_text(args.html, made_by.in_page(page.page(plan)))
 
 
+def _single(args: argparse.Namespace) -> dict[str, Any]:
+  """The plan of one config."""
+  config = schema.of(config_lib.load(args.config, args.overrides))
+  plan = dict(config=args.config) | summary.plan(config)
+  if not args.no_encoder:
+    plan |= encoding.costs(config, topology_plan.model_flops(plan))
+  if args.topology:
+    plan |= _on_topology(args, config, plan)
+  return plan
+
+
+def _cascade(args: argparse.Namespace) -> dict[str, Any]:
+  """The plan of drawing clips by several stages."""
+  names = [args.config, *args.then]
+  configs = []
+  for name in names:
+    config = schema.of(config_lib.load(name, args.overrides))
+    if not isinstance(config, schema.DenoiserExperiment):
+      raise errors.UserError(
+          f'{name} is of a tokenizer; --then takes the stages of a cascade')
+    configs.append(config)
+  jax.config.update('jax_enable_compilation_cache', False)
+  return dict(config=names) | cascade.cascade_plan(
+      names, configs, args.topology,
+      args.num_samples or absent_runs.NUM_SAMPLES, args.mesh, _report)
+
+
+def _report(text: str) -> None:
+  print(f'plan: {text}', flush=True)
+
+
 def _check(args: argparse.Namespace) -> None:
   """The plainest mistakes have the quickest answers."""
   if args.no_train_step and (
@@ -66,8 +93,9 @@ def _check(args: argparse.Namespace) -> None:
     raise errors.UserError(
         '--no_train_step leaves the sampler alone to compile: give it without '
         '--no_sampler, --sweep and --largest_batch')
+  _check_cascade(args)
   if args.topology is None:
-    for flag in ('sweep', 'largest_batch', 'no_train_step', 'ledger'):
+    for flag in ('sweep', 'largest_batch', 'no_train_step', 'ledger', 'then'):
       if getattr(args, flag):
         raise errors.UserError(
             f'--{flag} needs a --topology, such as v5p:4x4x4')
@@ -87,25 +115,41 @@ def _check(args: argparse.Namespace) -> None:
         f'{args.topology} plan single layouts with --config.mesh')
 
 
+def _check_cascade(args: argparse.Namespace) -> None:
+  if args.mesh and not args.then:
+    raise errors.UserError(
+        '--mesh goes with --then; plan one config with --config.mesh.data=N, '
+        '.. of its own')
+  if not args.then:
+    return
+  for flag in ('sweep', 'largest_batch', 'no_sampler', 'no_encoder', 'html'):
+    if getattr(args, flag):
+      raise errors.UserError(
+          f'--then plans drawing clips alone; leave out --{flag}')
+  if (args.topology or '').startswith(gpu.PREFIX):
+    raise errors.UserError(
+        '--then compiles, which takes a --topology with a chip, such as '
+        f'v5e:2x2 or h100:8; for {args.topology} the train step is estimated')
+
+
 def _on_topology(args, config, figures: dict[str, Any]) -> dict[str, Any]:
   if args.topology.startswith(gpu.PREFIX):
     return gpu.gpu_plan(config, args.topology)
   # Programs for absent devices can be written to the cache, never read back.
   jax.config.update('jax_enable_compilation_cache', False)
-  report = lambda text: print(f'plan: {text}', flush=True)
   if args.sweep:
     return sweeps.sweep(config, args.topology, figures,
-                        num_compiled=args.num_compiled, report=report)
+                        num_compiled=args.num_compiled, report=_report)
   found = topology_plan.topology_plan(
       config, args.topology, figures,
       with_train_step=not args.no_train_step,
       with_encoder=not args.no_encoder,
       with_sampler=not args.no_sampler,
-      num_samples=args.num_samples or absent_runs.NUM_SAMPLES, report=report)
+      num_samples=args.num_samples or absent_runs.NUM_SAMPLES, report=_report)
   if args.largest_batch and found['fits']:
     found['largest_global_batch'] = topology_plan.largest_global_batch(
         config, args.topology, found['largest_global_batch_estimate'],
-        report=report)
+        report=_report)
   return found
 
 

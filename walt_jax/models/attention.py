@@ -10,9 +10,11 @@ from jax import ad_checkpoint
 import jax.numpy as jnp
 
 from walt_jax.models import branches
+from walt_jax.models import constants
 from walt_jax.models import mapped_attention
 from walt_jax.models import projections
 from walt_jax.models import remat
+from walt_jax.models import token_cuts
 
 # Builders choose the form for the devices of the mesh; all compute the same.
 FORMS = ('xla', 'cudnn', 'mapped')
@@ -86,7 +88,8 @@ class ToHeads(nn.Module):
     num_heads: K.
     width: d, of a head.
     dtype: Compute type; parameters stay float32.
-    sums_by_products: Whether the gradient of the bias is a product with ones.
+    for_tpu: Whether the gradient of the bias is a product with ones, and a
+      sampler keeps the weights as they meet tokens.
     rows: Whether tokens are rows of one matrix in the form for TPUs.
     flat: Whether tokens are rows of one matrix, see `projections`.
     named: Whether the heads have a name for policies of `remat`: with their
@@ -95,27 +98,41 @@ class ToHeads(nn.Module):
   num_heads: int
   width: int
   dtype: jnp.dtype
-  sums_by_products: bool = False
+  for_tpu: bool = False
   rows: bool = False
   flat: bool = False
   named: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """[..., D] to [..., K, d]."""
+  def __call__(self, x: jax.Array,
+               exchange: token_cuts.Exchange | None = None) -> jax.Array:
+    """[..., D] to [..., K, d]; tokens [B, T, 1, C, D] for an exchange to
+    [B, size, T, C, K / size, d]."""
     heads = (self.num_heads, self.width)
     kernel = self.param('kernel', _flat_init(1), (x.shape[-1], *heads))
     bias = self.param('bias', nn.initializers.zeros, heads)
     x, kernel, bias = nn.dtypes.promote_dtype(
         x, kernel, bias, dtype=self.dtype)
     kernel = kernel.reshape(x.shape[-1], -1)
+    bias = bias.reshape(-1)
+    if exchange is not None:
+      kernel, bias = (
+          constants.once(self, name, functools.partial(
+              exchange.pieces, weights, -1))
+          for name, weights in (('pieces', kernel), ('bias_pieces', bias)))
+      y = jnp.einsum('btrcd,gdk->bgtrck', x, kernel)
+      y = (y + bias[:, None, None, None])[:, :, :, 0]
+      return y.reshape(*y.shape[:-1], -1, self.width)
+    if self.for_tpu:
+      # [K, d] of a stack of layers is laid out anew when a layer reads it.
+      kernel = constants.once(self, 'lanes', lambda: kernel)
+      bias = constants.once(self, 'bias_lanes', lambda: bias)
     if self.flat:
-      y = projections.linear(x, kernel, bias.reshape(-1))
+      y = projections.linear(x, kernel, bias)
     else:
       y = (projections.product(x, _keep_lanes(kernel)) if self.rows
            else x @ kernel)
-      bias = bias.reshape(-1)
-      y = _add_bias(y, bias) if self.sums_by_products else y + bias
+      y = _add_bias(y, bias) if self.for_tpu else y + bias
     if self.named:
       y = ad_checkpoint.checkpoint_name(y, remat.PROJECTION)
     return y.reshape(*x.shape[:-1], *heads)
@@ -128,7 +145,8 @@ class FromHeads(nn.Module):
     width: D, of the tokens.
     dtype: Compute type; parameters stay float32.
     zero: Whether the kernel starts at zero.
-    keeps_lanes: Whether the gradient of the heads is computed as [K d] too.
+    for_tpu: Whether the gradient of the heads is computed as [K d] too, and a
+      sampler keeps the weights so.
     rows: Whether tokens are rows of one matrix in the form for TPUs.
     flat: Whether tokens are rows of one matrix, see `projections`.
     adds_bias: Whether the bias is added here; else whoever reads the result
@@ -137,27 +155,36 @@ class FromHeads(nn.Module):
   width: int
   dtype: jnp.dtype
   zero: bool = False
-  keeps_lanes: bool = False
+  for_tpu: bool = False
   rows: bool = False
   flat: bool = False
   adds_bias: bool = True
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> branches.Branch:
-    """[..., K, d] to [..., D]."""
+  def __call__(self, x: jax.Array,
+               exchange: token_cuts.Exchange | None = None) -> branches.Branch:
+    """[..., K, d] to [..., D]; of an exchange [B, size, T, C, K / size, d] to
+    tokens [B, T, 1, C, D]."""
     init = nn.initializers.zeros if self.zero else _flat_init(2)
-    kernel = self.param('kernel', init, (*x.shape[-2:], self.width))
+    num_heads = x.shape[-2] * (exchange.size if exchange else 1)
+    kernel = self.param('kernel', init, (num_heads, x.shape[-1], self.width))
     bias = self.param('bias', nn.initializers.zeros, (self.width,))
     x, kernel, bias = nn.dtypes.promote_dtype(
         x, kernel, bias, dtype=self.dtype)
     x = x.reshape(*x.shape[:-2], -1)
     kernel = kernel.reshape(-1, self.width)
-    if self.keeps_lanes:
+    if self.for_tpu and exchange is None:
       x = _keep_lanes(x)
-    if self.flat:
+      kernel = constants.once(self, 'lanes', lambda: kernel)
+    if exchange is not None:
+      kernel = constants.once(
+          self, 'pieces', lambda: exchange.pieces(kernel, 0))
+      y = jnp.einsum('bgtck,gkd->btcd', x, kernel)[:, :, None]
+    elif self.flat:
       return branches.Branch(projections.linear(x, kernel, bias))
-    y = (projections.product(x, _keep_lanes(kernel)) if self.rows
-         else x @ kernel)
+    else:
+      y = (projections.product(x, _keep_lanes(kernel)) if self.rows
+           else x @ kernel)
     if self.adds_bias:
       return branches.Branch(y + bias)
     return branches.Branch(y, bias)
@@ -257,7 +284,7 @@ class AttentionProjections(nn.Module):
     self.key = project()
     self.value = project()
     self.out = FromHeads(
-        self.width, self.dtype, self.zero_output, keeps_lanes=for_tpu,
+        self.width, self.dtype, self.zero_output, for_tpu,
         rows=self.rows, flat=self.flat, adds_bias=self.adds_bias)
     if self.use_qk_norm:
       self.query_norm = HeadScale(head_width)
@@ -269,6 +296,7 @@ class AttentionProjections(nn.Module):
       return None, None
     return self.query_norm(), self.key_norm()
 
-  def tokens(self, context: jax.Array) -> branches.Branch:
-    """[..., K, d] to [..., D]."""
-    return self.out(context)
+  def tokens(self, context: jax.Array,
+             exchange: token_cuts.Exchange | None = None) -> branches.Branch:
+    """[..., K, d] to [..., D], see `FromHeads`."""
+    return self.out(context, exchange)

@@ -71,9 +71,9 @@ class LayerOptions:
 
   @property
   def rows(self) -> bool:
-    """Whether tokens are rows of one matrix in the form for TPUs; where they
-    are cut over devices, no such matrix is a part of each device's."""
-    return self.token_order is not None and not token_cuts.is_cut()
+    """Whether tokens are rows of one matrix in the form for TPUs; XLA joins
+    less with such products where each device has a part of a clip's tokens."""
+    return self.token_order is not None and token_cuts.num_parts() == 1
 
 
 class Linear(nn.Module):

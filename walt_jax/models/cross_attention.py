@@ -3,7 +3,6 @@ import jax
 
 from walt_jax.models import branches
 from walt_jax.models import constants
-from walt_jax.models import token_cuts
 from walt_jax.models import window_projections
 from walt_jax.models.kernels import fused_attention
 from walt_jax.models.kernels import operands
@@ -29,20 +28,22 @@ class CrossAttention(window_projections.WindowProjections):
           f'{num_texts} texts a row need {num_texts} frames and windows of '
           f'one frame; got {frames} frames and window {self.window}.')
     query_scale, key_scale = self.norm_scales()
-    text_key = constants.once(
-        self, 'text_key', lambda: token_cuts.shared(self.key(text)))
+    exchange = self.exchange(x)
+    of_text = lambda project: (
+        project(text) if exchange is None
+        else exchange.own_heads(project(text), -2))
+    text_key = constants.once(self, 'text_key', lambda: of_text(self.key))
     text_value = constants.once(
-        self, 'text_value', lambda: token_cuts.shared(self.value(text)))
+        self, 'text_value', lambda: of_text(self.value))
 
-    def attend(tokens, window, form):
+    def attend(tokens, whole):
       query, key, value = (
-          self.windowed(project(tokens), window, form)
+          whole.heads(project, tokens)
           for project in (self.query, self.key, self.value))
-      return self.at_tokens(fused_attention.attend(
+      return whole.tokens(fused_attention.attend(
           operands.Operands(
-              query, key, value,
-              query_scale, key_scale, text_key=text_key,
-              text_value=text_value, text_mask=text_mask), window, form),
-                            window, form)
+              query, key, value, query_scale, key_scale, text_key=text_key,
+              text_value=text_value, text_mask=text_mask),
+          whole.window, whole.form))
 
     return self.over_windows(x, attend, text.shape[2])

@@ -14,6 +14,7 @@ from walt_jax.models import embeddings
 from walt_jax.models import modulation
 from walt_jax.models import remat
 from walt_jax.models import super_resolution
+from walt_jax.models import token_cuts
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
 
@@ -155,7 +156,13 @@ class Denoiser(nn.Module):
     context = blocks.LayerContext(
         embedding=embedding, shared_modulation=shared, text=text,
         text_mask=text_mask, is_image=is_image)
-    x = self._layers(x, context)
+    _, frames, rows, columns, _ = x.shape
+    order = fused_attention.token_order(
+        self.attention_form, (frames, rows, columns),
+        (self.spatial_window, self.spacetime_window))
+    if order:
+      x = token_cuts.own(order.apply(x), 3)
+    x = self._layers(x, context, order)
 
     shift, scale = jnp.split(
         modulation.linear_modulation(
@@ -166,18 +173,18 @@ class Denoiser(nn.Module):
     x = modulation.on_rows(nn.Dense(
         self.patch ** 2 * x_t.shape[-1], kernel_init=nn.initializers.zeros,
         name='head')(modulation.on_rows(x)))
+    if order:
+      x = order.undo(token_cuts.whole(x, 3))
     x = windows.unpatchify(x, self.patch)
     if self.linear_skip:
       x = x + self._skip(embedding, [x_t, *low_res])
     return x
 
-  def _layers(self, x, context):
+  def _layers(self, x, context, order):
     num_pairs = self.depth // 2
     unroll = min(self.scan_unroll, num_pairs)
     spatial, spacetime = tuple(self.spatial_window), tuple(
         self.spacetime_window)
-    order = fused_attention.token_order(
-        self.attention_form, x.shape[1:4], (spatial, spacetime))
     options = blocks.LayerOptions(
         width=self.width, num_heads=self.num_heads, mlp_width=self.mlp_width,
         spatial_window=spatial, spacetime_window=spacetime,
@@ -194,9 +201,8 @@ class Denoiser(nn.Module):
             'params': 0, constants.COLLECTION: 0},
         split_rngs={'params': True}, in_axes=nn.broadcast, length=num_pairs,
         unroll=unroll, check_constancy_invariants=False)
-    x = layers(options, self.remat_policy, unroll == num_pairs,
-               name='layers')(order.apply(x) if order else x, context)[0]
-    return order.undo(x) if order else x
+    return layers(options, self.remat_policy, unroll == num_pairs,
+                  name='layers')(x, context)[0]
 
   def _low_res(self, x_t, conditioning) -> list[jax.Array]:
     """The upscaled low-resolution latents of x_t's shape, if there are any."""

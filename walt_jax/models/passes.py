@@ -238,20 +238,11 @@ def _on_shards(
   if mesh.empty:
     return run(inputs)
   batch, last = (
-      name if size % _num_parts(mesh, name) == 0 else None
-      for name, size in zip(
-          nn.logical_to_mesh_axes(('batch', columns)), (grid[0], grid[-1]),
-          strict=True))
+      mesh_axes.cut(mesh, axis, size) for axis, size in (
+          ('batch', grid[0]), (columns, grid[-1])))
   specs = {5: P(batch, None, None, None, last), 3: P(batch, None, last),
            1: P(last)}
   return jax.shard_map(
       run, in_specs=({key: specs[x.ndim] for key, x in inputs.items()},),
       out_specs={key: specs[ndim] for key, ndim in outputs.items()},
       axis_names=mesh_axes.free(mesh), check_vma=False)(inputs)
-
-
-def _num_parts(mesh, name) -> int:
-  parts = 1
-  for part in (name,) if isinstance(name, str) else tuple(name or ()):
-    parts *= mesh.shape[part]
-  return parts

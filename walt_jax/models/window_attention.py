@@ -9,6 +9,7 @@ from walt_jax.models import branches
 from walt_jax.models import constants
 from walt_jax.models import remat
 from walt_jax.models import tile_order
+from walt_jax.models import token_cuts
 from walt_jax.models import window_projections
 from walt_jax.models import windows
 from walt_jax.models.kernels import fused_attention
@@ -78,20 +79,28 @@ class WindowAttention(window_projections.WindowProjections):
     query_scale, key_scale = self.norm_scales()
     bias = None
     if self.use_relative_bias:
-      bias = constants.once(self, 'bias', self._bias)
+      bias = constants.once(
+          self, 'bias', lambda: self._bias_at(self.exchange(x)))
       bias = ad_checkpoint.checkpoint_name(bias, remat.RELATIVE_BIAS)
 
-    def attend(tokens, window, form):
+    def attend(tokens, whole):
       query, key, value = (
-          self.windowed(project(tokens), window, form)
+          whole.heads(project, tokens)
           for project in (self.query, self.key, self.value))
-      return self.at_tokens(fused_attention.attend(
+      return whole.tokens(fused_attention.attend(
           operands.Operands(
-              query, key, value,
-              query_scale, key_scale, bias, is_image), window, form),
-                            window, form)
+              query, key, value, query_scale, key_scale, bias, is_image),
+          whole.window, whole.form))
 
     return self.over_windows(x, attend)
+
+  def _bias_at(self, exchange: token_cuts.Exchange | None) -> jax.Array:
+    """[K, L, L] for the heads and the order of tokens where windows are."""
+    bias = self._bias()
+    if exchange is None:
+      return bias
+    with jax.named_scope('relative_bias'):  # By which a ledger knows it.
+      return exchange.in_order(exchange.own_heads(bias, 0), self.window[0])
 
   def _bias(self) -> jax.Array:
     """[K, L, L] for tokens in the order in which they come."""

@@ -20,8 +20,6 @@ import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from walt_jax.parallel import mesh as mesh_lib
-
 PyTree = Any
 
 
@@ -102,15 +100,7 @@ FROZEN_RULES: Rules = ((r'^tokenizer/', P()), *TEXT_RULES)
 LOGICAL_AXIS_RULES: tuple[tuple[str, Any], ...] = (
     ('batch', ('data', 'fsdp')),
     ('heads', 'tensor'),
-    ('window_heads', 'tensor'),
     ('mlp', 'tensor'),
-)
-# The same in a mesh with the axis `context`: tokens are cut along the columns
-# of their grid, and attention on whole windows by heads.
-CONTEXT_AXIS_RULES: tuple[tuple[str, Any], ...] = (
-    ('columns', 'context'),
-    *((name, ('tensor', 'context') if name == 'window_heads' else axes)
-      for name, axes in LOGICAL_AXIS_RULES),
 )
 
 
@@ -226,7 +216,5 @@ def without_axis(axis: str):
 @contextlib.contextmanager
 def activate(mesh: jax.sharding.Mesh):
   """Makes the logical axes of models mean axes of this mesh."""
-  axis_rules = (CONTEXT_AXIS_RULES if mesh_lib.CONTEXT in mesh.shape
-                else LOGICAL_AXIS_RULES)
-  with jax.set_mesh(mesh), nn.logical_axis_rules(axis_rules):
+  with jax.set_mesh(mesh), nn.logical_axis_rules(LOGICAL_AXIS_RULES):
     yield

@@ -1,4 +1,5 @@
 """All that drawing clips runs: text encoder, sampler, decoder; time, memory."""
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -33,28 +34,44 @@ class Part:
     return None if one is None else self.times * one
 
 
-def drawing(config: schema.DenoiserExperiment, run: absent_runs.AbsentRun,
-            sampler: programs.Found, place: places.Place) -> dict[str, Any]:
-  """Compiles what `walt sample` runs beside the sampler.
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A stage that draws.
 
-  Args:
-    config: Config of a denoiser.
+  Attributes:
+    config: Its config.
     run: Its sampler on absent devices.
     sampler: The same, compiled.
+  """
+  config: schema.DenoiserExperiment
+  run: absent_runs.AbsentRun
+  sampler: programs.Found
+
+
+def drawing(stages: Sequence[Stage], place: places.Place) -> dict[str, Any]:
+  """Compiles what `walt sample` runs beside the samplers.
+
+  Args:
+    stages: A denoiser, or the stages of a cascade; the last is decoded.
     place: The devices.
 
   Returns:
     Plain JSON values: `programs` to append to those of the plan, and
     `drawing`, of which docs/scaling.md tells the keys.
   """
-  encoders = absent_encoders.absent_encoders(
-      config, mesh_lib.platform(run.mesh))
-  parts = [Part(sampler, 1)]
-  text = absent_drawing.text_program(encoders, run.mesh)
-  if text is not None:
+  run = stages[-1].run
+  platform = mesh_lib.platform(run.mesh)
+  encoders = absent_encoders.absent_encoders(stages[-1].config, platform)
+  parts = [Part(stage.sampler, 1) for stage in stages]
+  # Every stage with text encodes the prompt; all have the same encoder.
+  texts = [stage.config for stage in stages if stage.config.text.name]
+  if texts:
+    text = absent_drawing.text_program(
+        absent_encoders.absent_encoders(texts[0], platform), run.mesh)
+    assert text is not None
     parts.insert(0, Part(programs.compiled(
         programs.Program(TEXT, text), _one_device(place),
-        aot.DEFAULT_EFFORT), 1))
+        aot.DEFAULT_EFFORT), len(texts)))
   choice, decoding = _decoder(encoders, run, place)
   parts += decoding
   devices = place.chip.num_devices
@@ -63,7 +80,7 @@ def drawing(config: schema.DenoiserExperiment, run: absent_runs.AbsentRun,
   needed = max(part.found.compiled.needed_bytes for part in parts)
   return dict(
       programs=[part.found.as_json() for part in parts
-                if part.found is not sampler],
+                if all(part.found is not stage.sampler for stage in stages)],
       drawing=dict(
           num_samples=run.num_samples, decoding=choice.form.words,
           tokenizer=encoders.source,

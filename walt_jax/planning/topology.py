@@ -16,6 +16,7 @@ from jax.experimental import topologies
 
 from walt_jax.core import errors
 from walt_jax.core import extras
+from walt_jax.planning import gpu_topology
 
 _GIB = 1 << 30
 
@@ -120,6 +121,11 @@ def parse(name: str) -> tuple[int, Chip, tuple[int, ...]]:
   match = re.fullmatch(r'(?:([1-9]\d{0,3})\*)?(.*)', name, re.DOTALL)
   assert match is not None
   kind, _, grid = match[2].partition(':')
+  if match[1] and gpu_topology.is_gpus(match[2]):
+    _, hosts, size = gpu_topology.parse(match[2])
+    raise errors.UserError(
+        f'--topology {name}: slices are of TPUs; GPUs of several hosts are '
+        f'{kind}:{int(match[1]) * hosts}x{size}')
   chip = CHIPS.get(_ALIASES.get(kind, kind))
   if chip is None or not re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', grid):
     raise errors.UserError(
@@ -131,6 +137,13 @@ def parse(name: str) -> tuple[int, Chip, tuple[int, ...]]:
     raise errors.UserError(
         f'--topology {name}: {chip.name} slices have {chip.torus_axes} axes, '
         f'such as {chip.name}:{"x".join(["4"] * chip.torus_axes)}')
+  if math.prod(shape) > 1 and any(size % 2 for size in shape[:2]):
+    even = [size + size % 2 for size in shape[:2]]
+    nearest = 'x'.join(map(str, (*even, *shape[2:])))
+    raise errors.UserError(
+        f'--topology {name}: a host has 2x2 chips, of which {kind} slices are '
+        f'made, so that the first two sides are even; give {kind}:{nearest}, '
+        f'or {kind}:{"x".join("1" * len(shape))} for one chip')
   return int(match[1] or 1), chip, shape
 
 
@@ -146,7 +159,10 @@ def get_slice(name: str) -> Slice:
         f'--topology {name} needs libtpu, which compiles for absent TPUs; '
         f'install it by {extras.command("tpu_plan")}')
   full = f'{chip.library_name}:{"x".join(map(str, shape))}'
-  several = dict(num_slices=num_slices) if num_slices > 1 else {}
+  several: dict[str, Any] = (
+      dict(num_slices=num_slices) if num_slices > 1 else {})
+  if math.prod(shape) == 1:  # libtpu takes a host for 2 x 2 chips else.
+    several['chips_per_host_bounds'] = (1, 1, 1)
   try:
     with _environment():
       devices = topologies.get_topology_desc(

@@ -110,7 +110,8 @@ def topology_plan(
     result['sampler_program'] = _sampler(run, sampler)
     if with_encoder and isinstance(config, schema.DenoiserExperiment):
       report(f'compiling text encoder and decoder for {where}')
-      found = drawing.drawing(config, run, sampler, place)
+      found = drawing.drawing(
+          [drawing.Stage(config, run, sampler)], place)
       result['programs'] += found['programs']
       result['drawing'] = found['drawing']
   return result

@@ -17,6 +17,7 @@ from walt_jax.diffusion import schedules
 from walt_jax.models import compute_type
 from walt_jax.models import denoiser as denoiser_lib
 from walt_jax.models import prepared
+from walt_jax.models import token_cuts
 from walt_jax.sampling import factorized
 
 Shape = tuple[int, int, int, int]
@@ -51,7 +52,8 @@ class StageSampler:
     them; they are noised here at `level` in [0, 1] (section 4.5), and the
     denoiser is told so. With `options.factorized`, rows that are given no
     frame begin with an image that is drawn first. Parameters may come as they
-    are trained or as `compute_type.cast` has them.
+    are trained or as `compute_type.cast` has them. In a mesh with the axis
+    `context` its devices share the tokens of each row.
     """
     guidance = dataclasses.replace(
         guidance, null_label=self.denoiser.num_classes)
@@ -81,7 +83,7 @@ class StageSampler:
       return sample(network, noise.fold(keys, _SAMPLE), self.shape,
                     conditioning=conditioning)
 
-    return draw
+    return token_cuts.on_parts(draw)
 
   def network(self, params: Any) -> network_lib.Network:
     """The denoiser with these parameters."""

@@ -24,15 +24,21 @@ class AbsentTpuTest(parameterized.TestCase):
       ('v5e:2x2', (5, 16, 16), (5, 8, 8), 72, 0),
       ('v5p:2x2x1', (5, 1, 560), (1, 1, 560), 88, 0),
       ('v6e:2x2', (5, 1, 448), (1, 1, 448), 64, 64),
+      # Lanes of all heads that are no whole tiles: parts of windows that eight
+      # and two devices share, and heads cut over two.
+      ('v5e:2x2', (8, 5, 56), (8, 1, 56), 112, 64, 2),
+      ('v5e:2x2', (2, 5, 56), (2, 5, 56), 88, 0, 8),
+      ('v5e:2x2', (5, 16, 16), (1, 16, 16), 72, 0, 8),
   )
-  def test_both_passes_compile(self, place, grid, window, width, text_length):
+  def test_both_passes_compile(self, place, grid, window, width, text_length,
+                               heads=16):
     devices = topologies.get_topology_desc(place, platform='tpu').devices[:1]
     sharding = NamedSharding(jax.sharding.Mesh(np.array(devices), 'x'), P())
 
     def shape(*dims, dtype=jnp.bfloat16):
       return jax.ShapeDtypeStruct(dims, dtype, sharding=sharding)
 
-    rows, heads, length = 2, 16, int(np.prod(window))
+    rows, length = 2, int(np.prod(window))
     tokens = shape(rows, *grid, heads, width)
     scale = shape(width, dtype=jnp.float32)
     text = (shape(rows, 1, text_length, heads, width) if text_length else None)

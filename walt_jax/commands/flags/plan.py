@@ -26,6 +26,11 @@ def add(commands: Any) -> None:
       'GPUs: h100, h200, b200, a100, l4 or rtx4090 and their number, such as '
       'h100:8, or nodes x GPUs, such as h100:4x8; or gpu:N, for an estimate '
       'of memory without a compiler')
+  add('--then', type=values.separated(locations.read), default=[],
+      metavar='CONFIG[,CONFIG]', help='super-resolution configs that follow in '
+      'a cascade: plans drawing clips by all stages, as `walt sample` does')
+  add('--mesh', type=values.mesh, metavar='AXIS=N[,AXIS=N]',
+      help='with --then: the mesh to draw on, as `walt sample` takes it')
   add('--ledger', type=values.positive_int, nargs='?', const=20, default=0,
       metavar='N', help='list the N (20) costliest kernels of each program')
   add('--sweep', action='store_true',

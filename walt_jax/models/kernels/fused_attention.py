@@ -9,7 +9,6 @@ import dataclasses
 import functools
 from typing import Any
 
-from flax import linen as nn
 import jax
 from jax import ad_checkpoint
 import jax.numpy as jnp
@@ -82,8 +81,11 @@ def token_order(form: str, grid: windows.Window,
   """The order in which layers should hold tokens; None: raster order.
 
   The latter where the rows of a frame are whole tiles of memory: no token is
-  laid out anew for a kernel then.
+  laid out anew for a kernel then. Tokens that are cut over devices always are
+  in the order of tiles.
   """
+  if token_cuts.num_parts() > 1:
+    return tile_order.tile_order(grid, extents)
   if form not in KERNEL_FORMS or not KERNEL_FORMS[form].tile_order:
     return None
   if not grid[2] % tpu_layout.SUBLANES:
@@ -91,20 +93,12 @@ def token_order(form: str, grid: windows.Window,
   return tile_order.tile_order(grid, extents)
 
 
-def local_heads(num_heads: int, columns: int, window_columns: int) -> int:
-  """Heads of one device in windows, of the mesh that is active if any.
-
-  Args:
-    num_heads: Heads of all devices.
-    columns: Columns of the grid.
-    window_columns: Columns of a window.
-  """
+def local_heads(num_heads: int) -> int:
+  """Heads of one device, of the mesh that is active if any."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return num_heads
-  axes = token_cuts.attention_axes(columns, window_columns)
-  heads = _cut(mesh, axes[-1], num_heads)
-  return num_heads // _parts(mesh, heads)
+  return num_heads // mesh_axes.num_parts(mesh, 'heads', num_heads)
 
 
 def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
@@ -134,7 +128,7 @@ def attend(operands: Operands, window: windows.Window, form: str) -> jax.Array:
 
   # Shards are of [K d]: a TPU would lay the shards of [K, d] out as such, and
   # pad each head to 128 lanes.
-  specs = _specs(operands, window, mesh)
+  specs = _specs(operands, mesh)
   context = jax.shard_map(
       on_shard, in_specs=(specs,), out_specs=specs.query,
       axis_names=mesh_axes.free(mesh), check_vma=False)(
@@ -224,16 +218,11 @@ def _backward(window, form, residuals, cotangent):
 _fused.defvjp(_forward, _backward)
 
 
-def _specs(operands: Operands, window: windows.Window,
-           mesh: jax.sharding.AbstractMesh) -> Operands:
-  """The cut of each operand: rows over the batch's axes, heads over theirs,
-  and columns over theirs where windows stay whole."""
-  rows, columns, num_heads = (operands.query.shape[i] for i in (0, 3, 4))
-  axes = token_cuts.attention_axes(columns, window[2])
-  batch = _cut(mesh, 'batch', rows)
-  place = _cut(mesh, axes[3], columns)
-  heads = _cut(mesh, axes[4], num_heads)
-  tokens = P(batch, None, None, place, heads)
+def _specs(operands: Operands, mesh: jax.sharding.AbstractMesh) -> Operands:
+  """The cut of each operand: rows over the batch's axes, heads over theirs."""
+  batch = mesh_axes.cut(mesh, 'batch', operands.query.shape[0])
+  heads = mesh_axes.cut(mesh, 'heads', operands.query.shape[4])
+  tokens = P(batch, None, None, None, heads)
   text = P(batch, None, None, heads)
   specs: Any = (
       tokens, tokens, tokens, P(None), P(None), P(heads, None, None), P(batch),
@@ -241,20 +230,3 @@ def _specs(operands: Operands, window: windows.Window,
   return Operands(*(
       None if x is None else spec
       for x, spec in zip(operands, specs, strict=True)))
-
-
-def _cut(mesh: jax.sharding.AbstractMesh, axis: str | None, size: int
-         ) -> str | tuple[str, ...] | None:
-  """Mesh axes that cut a logical axis; what they do not divide stays whole."""
-  name = nn.logical_to_mesh_axes((axis,))[0]
-  return name if size % _parts(mesh, name) == 0 else None
-
-
-def _parts(
-    mesh: jax.sharding.AbstractMesh, name: str | tuple[str, ...] | None
-) -> int:
-  names = (name,) if isinstance(name, str) else tuple(name or ())
-  parts = 1
-  for part in names:
-    parts *= mesh.shape[part]
-  return parts

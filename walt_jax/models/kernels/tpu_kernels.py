@@ -371,7 +371,7 @@ def _turn(plan, ref, group, *pairs, times=None):
   start = plan.first_lane(group)
 
   def step(first, size):
-    lanes = pl.ds(pl.multiple_of(start + first, LANES), size)
+    lanes = _lanes(start + first, size)
     for source, target in pairs:
       x = ref[source][..., lanes].astype(jnp.float32)
       if times is not None:
@@ -382,7 +382,7 @@ def _turn(plan, ref, group, *pairs, times=None):
 
 def _pass_on(plan, ref, group, source, target):
   """Copies the group's lanes of a block as they are."""
-  lanes = pl.ds(pl.multiple_of(plan.first_lane(group), LANES), plan.span)
+  lanes = _lanes(plan.first_lane(group), plan.span)
   ref[target][...] = ref[source][..., lanes].astype(ref[target].dtype)
 
 
@@ -406,9 +406,19 @@ def _turn_back(plan, ref, *pairs):
 
 def _each_tile(plan, function):
   """Calls `function` with the first lane and the number of lanes of tiles."""
-  tiles = plan.span // LANES
+  tiles, rest = divmod(plan.span, LANES)
+  if rest:
+    function(tiles * LANES, rest)
+  if not tiles:
+    return
   size = LANES * max(n for n in range(1, _TILES + 1) if tiles % n == 0)
 
   def step(index, _):
     function(pl.multiple_of(index * size, LANES), size)
-  lax.fori_loop(0, plan.span // size, step, None)
+  lax.fori_loop(0, tiles * LANES // size, step, None)
+
+
+def _lanes(first: Any, size: int) -> Any:
+  """Lanes that begin with a tile."""
+  return pl.ds(first if isinstance(first, int)
+               else pl.multiple_of(first, LANES), size)

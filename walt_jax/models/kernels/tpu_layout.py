@@ -7,7 +7,8 @@ share.
 Tokens come as [.., K d] lanes, as the projections write them. Where the lanes
 of no group that fits are whole tiles of 128, a step reads all lanes, and
 writes the tiles that its group touches to a place of their own; the parts are
-joined afterwards.
+joined afterwards. Several groups read lanes that are filled up with zeros to
+whole tiles; all heads as one group read them as they are.
 """
 from collections.abc import Callable
 import dataclasses
@@ -47,6 +48,10 @@ def query_block(length: int, is_backward: bool) -> int:
   """Queries of a window whose logits are computed at once: whole tiles."""
   blocks = -(-length // _QUERY_BLOCKS[is_backward])
   return -(-length // (blocks * LANES)) * LANES
+
+
+def _whole_tiles(lanes: int) -> int:
+  return -(-lanes // LANES) * LANES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +103,9 @@ class Plan:
 
   @property
   def lanes(self) -> int:
-    """K d."""
-    return self.num_heads * self.width
+    """K d, filled up to whole tiles where several groups read them."""
+    lanes = self.num_heads * self.width
+    return lanes if self.group == self.num_heads else _whole_tiles(lanes)
 
   @functools.cached_property
   def group(self) -> int:
@@ -116,22 +122,24 @@ class Plan:
 
   @property
   def is_aligned(self) -> bool:
-    """Whether the lanes of a group are whole tiles."""
+    """Whether the lanes of a group are whole tiles, or all lanes."""
     return self._is_aligned(self.group)
 
   def _is_aligned(self, heads: int) -> bool:
-    return heads * self.width % LANES == 0
+    return heads == self.num_heads or heads * self.width % LANES == 0
 
   @property
   def span(self) -> int:
-    """Lanes of the tiles that a group touches."""
+    """Lanes of the tiles that a group touches; all lanes of all heads."""
     return self._span(self.group)
 
   def _span(self, heads: int) -> int:
     lanes = heads * self.width
+    if heads == self.num_heads:
+      return lanes
     return LANES * max(
         -(-(first + lanes) // LANES) - first // LANES
-        for first in range(0, self.lanes, lanes))
+        for first in range(0, self.num_heads * self.width, lanes))
 
   def first_lane(self, group: jax.Array) -> jax.Array | int:
     """The first lane of those tiles, in the block that a step reads."""
@@ -160,9 +168,10 @@ class Plan:
 
   def _vmem_bytes(self, heads: int) -> int:
     """An estimate of what a step with so many heads holds."""
-    up = lambda size: -(-size // LANES) * LANES
-    read = heads * self.width if self._is_aligned(heads) else self.lanes
-    span, length, text = self._span(heads), self.length, self.text_length
+    up = _whole_tiles
+    read = up(heads * self.width if self._is_aligned(heads)
+              else self.num_heads * self.width)
+    span, length, text = up(self._span(heads)), self.length, self.text_length
     if self.is_backward:
       blocks = length * (5 * read + 3 * span) + text * 2 * (read + span)
       turned = span * (5 * up(length) + (4 * up(text) if text else 0))
@@ -178,7 +187,13 @@ class Plan:
 
   def cut(self, x: jax.Array) -> jax.Array:
     """[B, T, H, W, K, d] of tokens as the kernels read it, lanes in one."""
-    return x.reshape(self.batch, *self.grid, self.lanes)
+    return self.filled(x.reshape(self.batch, *self.grid, -1))
+
+  def filled(self, x: jax.Array) -> jax.Array:
+    """[.., K d] with zeros behind it, up to whole tiles."""
+    missing = self.lanes - x.shape[-1]
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]
+                   ) if missing else x
 
   def joined(self, x: jax.Array) -> jax.Array:
     """[.., K d] of what steps wrote: the inverse of their cut."""

@@ -29,8 +29,6 @@ def refusal(sizes: operands_lib.Sizes) -> str | None:
     return f'numbers of type {sizes.dtype}'
   if sizes.length % 16 or sizes.length > _MAX_LENGTH:
     return f'windows of {sizes.length} tokens'
-  if sizes.num_heads * sizes.head_width % LANES:
-    return f'{sizes.num_heads} heads of width {sizes.head_width}'
   if sizes.head_width > LANES or sizes.head_width % tpu_layout.SUBLANES:
     return f'heads of width {sizes.head_width}'
   # Attention to a text has no bias.
@@ -162,7 +160,7 @@ def _inputs(plan: Plan, operands: Operands
       x = jnp.where(x, 0.0, tpu_kernels.HIDDEN)[..., None]
       x, spec = jnp.broadcast_to(x, (*x.shape[:-1], LANES)), plan.text_mask()
     else:
-      x, spec = x.reshape(*x.shape[:3], -1), plan.text()
+      x, spec = plan.filled(x.reshape(*x.shape[:3], -1)), plan.text()
     arrays[name], specs[name] = x, spec
   arrays['is_image'] = (
       jnp.zeros(plan.batch, jnp.int32) if operands.is_image is None
