@@ -62,7 +62,7 @@ setuptools.setup(
         # gs:// paths (`core/paths.py`).
         'gcs': ['gcsfs'],
         # `walt demo`.
-        'demo': ['gradio>=6'],
+        'demo': ['gradio>=6,<7'],
         # `walt plan --topology`: libtpu, which compiles without a TPU.
         'tpu_plan': ['jax[tpu]'],
         # `walt plan --topology h100:8`: XLA's compiler for GPUs, which needs

@@ -40,6 +40,8 @@ TYPE = '''(() => {
 })()'''
 HOSTS = """[...new Set(performance.getEntriesByType('resource').map(
     entry => new URL(entry.name).host).filter(host => host))]"""
+SAMPLES = """fetch([...document.querySelectorAll('#files a')].find(
+    one => one.href.includes('samples')).href).then(one => one.text())"""
 VIDEO = "document.querySelector('#clip video')?.src || ''"
 
 
@@ -94,7 +96,8 @@ class DrawerTest(absltest.TestCase):
     fields = [2, 'ddim', 1.0, 1.0, 1.0]
     for value in (None, 1.5, -1):
       with self.assertRaisesRegex(errors.UserError, 'Seed'):
-        demo._job(self.drawer.pipeline, ['', None, None, 9, value], [fields])
+        demo._job(self.drawer.pipeline, ['', None, None, 9, value], [fields],
+                  self.drawer.limits)
 
   def test_without_the_library(self):
     with mock.patch.dict(sys.modules, {'gradio': None}):
@@ -139,6 +142,7 @@ class PageTest(absltest.TestCase):
       with contextlib.closing(chromium.Page(browser)) as page:
         page.open(server.local_url)
         page.wait("document.querySelector('#prompt textarea') !== null")
+        page.wait("document.querySelector('#base-steps input') !== null")
         page.run(TYPE % ('#base-steps input', '2'))
         self.draw(page, prompt=PROMPT)
         first = self.finished(page, '')
@@ -164,8 +168,17 @@ class PageTest(absltest.TestCase):
         self.assertLen(drawn.clips()[0], 12)
         np.testing.assert_array_equal(drawn.clips()[0, 0], image)
         # What cannot be done is said on the page, and nothing breaks.
-        self.draw(page, prompt='seven ' * 30)
-        page.wait("document.body.innerText.includes('would be cut')")
+        for frames, said in (
+            ('100000', 'Frames must be a whole number from 1 to'),
+            ('9', 'Prompt has 3000 characters; it may have 2000.')):
+          page.run(TYPE % ('#frames input', frames))
+          self.draw(page, prompt='<img src=x onerror="window.hacked=1">' if (
+              frames == '100000') else 'x' * 3000)
+          page.wait(f"document.body.innerText.includes('{said}')")
+        self.assertEqual(page.run('typeof window.hacked'), 'undefined')
+        # Nothing that is offered tells where it lies.
+        self.assertNotIn(str(folder), page.run('document.body.innerText'))
+        self.assertNotIn(tempfile.gettempdir(), page.run(SAMPLES))
         page.run(TYPE % ('#seed input', '5'))
         self.draw(page, prompt=PROMPT)
         self.finished(page, second)

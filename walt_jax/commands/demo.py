@@ -1,12 +1,15 @@
 """`walt demo`: a local web page that draws clips from trained stages."""
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import html
 import itertools
-import math
+import os
 import pathlib
+import shutil
 import tempfile
+import traceback
 from typing import Any
 
 import jax
@@ -14,9 +17,11 @@ import jax
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import pipelines
 from walt_jax.builders import sampling_meshes
+from walt_jax.commands import demo_limits
 from walt_jax.commands import requests
 from walt_jax.core import errors
 from walt_jax.core import extras
+from walt_jax.core import scratch
 from walt_jax.diffusion import samplers
 from walt_jax.parallel import mesh as mesh_lib
 from walt_jax.parallel import rules
@@ -32,6 +37,9 @@ NO_LABEL = '(none)'
 _MAX_WAITING = 16  # Requests in the queue; one runs at a time.
 _MOST_SEED = 2 ** 53 - 1  # A browser's whole numbers end there.
 _KEPT_SECONDS = 3600  # Gradio's copies of files that were shown or uploaded.
+_MOST_WINDOWS = 8  # Of a clip that is longer than a model draws at once.
+_FAULT = ('It failed, by a fault of the program; the terminal in which the '
+          'demo runs has the details.')
 _SIZES = 'Clips of {frames} frames, {height} x {width}, {rate:g} a second.'
 
 
@@ -45,8 +53,10 @@ def run(args: argparse.Namespace) -> None:
   session.say('demo', mesh)
   pipeline = requests.at_rate(pipelines.load_pipeline(
       args.workdir, mesh, allow_code=args.allow_code), args.fps)
-  with tempfile.TemporaryDirectory(prefix='walt_demo_') as folder:
-    server = serve(gradio, Drawer(pipeline, mesh, pathlib.Path(folder)),
+  with scratch.folder('demo') as folder:
+    # Gradio's copies of files that were shown or uploaded go with the demo.
+    os.environ['GRADIO_TEMP_DIR'] = str(folder / 'shown')
+    server = serve(gradio, Drawer(pipeline, mesh, folder),
                    args.host, args.port)
     with contextlib.closing(server):
       print(f'{TITLE} demo: {server.local_url} (Ctrl-C ends it)', flush=True)
@@ -74,6 +84,9 @@ class Drawer:
                mesh: jax.sharding.Mesh, folder: pathlib.Path):
     """Draws nothing yet; clips go to new folders inside `folder`."""
     self.pipeline, self._mesh, self._folder = pipeline, mesh, folder
+    self.limits = demo_limits.Limits(
+        _MOST_WINDOWS * pipeline.plan().window_frames)
+    self._kept = demo_limits.Kept(self.limits.kept)
 
   def draw(self, job: job_lib.SamplingJob, report: cascade.Report
            ) -> pathlib.Path:
@@ -92,10 +105,21 @@ class Drawer:
     prepared = job_lib.prepare(
         dataclasses.replace(job, batch_size=1), self.pipeline)
     out = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
-    with rules.activate(self._mesh):
+    with (rules.activate(self._mesh), scratch.partial(out),
+          _removed_on_error(out)):
       output_lib.draw(self.pipeline, prepared, output_lib.Output(out),
                       report=report, release=False)
+    self._kept.add(out)
     return out
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except BaseException:
+    shutil.rmtree(folder, ignore_errors=True)
+    raise
 
 
 def serve(gradio: Any, drawer: Drawer, host: str, port: int) -> Any:
@@ -109,7 +133,8 @@ def serve(gradio: Any, drawer: Drawer, host: str, port: int) -> Any:
   try:
     page.launch(
         server_name=host, server_port=port or None, prevent_thread_lock=True,
-        share=False, quiet=True, show_error=True, ssr_mode=False,
+        share=False, quiet=True, show_error=False, ssr_mode=False,
+        max_file_size=drawer.limits.upload,
         footer_links=[], theme=gradio.themes.Default(
             font=['system-ui', 'sans-serif'], font_mono=['monospace']))
   except OSError as e:
@@ -159,20 +184,39 @@ def make_page(gradio: Any, drawer: Drawer) -> Any:
             label='Clip', elem_id='clip', autoplay=True, loop=True)
         files = gradio.Files(label='Files', elem_id='files')
 
-    # Gradio fills in `progress` by its default, among positional arguments.
-    def draw(progress=gradio.Progress(), *values):  # noqa: B008
+    visitors = demo_limits.Visitors()
+
+    # Gradio fills in the request and `progress`, the latter by its default,
+    # among positional arguments.
+    def draw(request: gradio.Request, progress=gradio.Progress(),  # noqa: B008
+             *values):
+      def report(stage, done, total):
+        visitors.check(request.session_hash)
+        progress((done, total), desc=stage, unit='windows')
+
       try:
+        visitors.check(request.session_hash)
         job = _job(pipeline, values[:5], [
-            values[begin:end] for begin, end in itertools.pairwise(borders)])
-        out = drawer.draw(job, lambda stage, done, total: progress(
-            (done, total), desc=stage, unit='windows'))
+            values[begin:end] for begin, end in itertools.pairwise(borders)],
+            drawer.limits)
+        out = drawer.draw(job, report)
       except errors.UserError as e:
-        raise gradio.Error(str(e), print_exception=False) from e
+        raise gradio.Error(
+            html.escape(demo_limits.sentence(e)), print_exception=False) from e
+      except demo_limits.AbandonedError as e:
+        raise gradio.Error('Abandoned.', print_exception=False) from e
+      except Exception as e:
+        traceback.print_exc()  # For whoever runs the demo.
+        raise gradio.Error(_FAULT, print_exception=False) from e
       shown = out / '00000.mp4'
       return (str(shown) if shown.is_file() else None,
-              [str(path) for path in sorted(out.iterdir())])
+              demo_limits.offered(out))
+
+    def leave(request: gradio.Request):
+      visitors.leave(request.session_hash)
 
     button.click(draw, inputs, [clip, files], api_name='draw')
+    page.unload(leave)
   return page
 
 
@@ -202,23 +246,30 @@ def _stage_fields(gradio: Any, stage: pipeline_lib.TrainedStage, *,
 
 
 def _job(pipeline: pipeline_lib.Pipeline, asked: Sequence[Any],
-         fields: Sequence[Sequence[Any]]) -> job_lib.SamplingJob:
+         fields: Sequence[Sequence[Any]], limits: demo_limits.Limits
+         ) -> job_lib.SamplingJob:
   """What the page asks for.
 
   Args:
     pipeline: Its stages.
     asked: Prompt, label, first frame, frames and seed.
     fields: Values of each stage's `_stage_fields`.
+    limits: Bounds of all that is asked for.
+
+  Raises:
+    UserError: It goes beyond them.
   """
   prompt, label, image, frames, seed = asked
   stages = pipeline.stages
+  limits.check_prompt(prompt or '')
+  limits.check_image(image or '')
   return job_lib.SamplingJob(
       prompt=(prompt or '').strip(),
       label='' if label in (None, NO_LABEL) else label, image=image or '',
-      num_frames=_whole(frames, 'Frames', 1),
+      num_frames=_whole(frames, 'Frames', 1, limits.frames),
       seed=_whole(seed, 'Seed', 0, _MOST_SEED),
       choice=settings_lib.SamplerChoice(
-          steps=[_whole(values[0], f'Steps of {stage.name}', 1)
+          steps=[_whole(values[0], f'Steps of {stage.name}', 1, limits.steps)
                  for stage, values in zip(stages, fields, strict=True)],
           sampler=[values[1] for values in fields],
           guidance=[_scales(stage, values[2:])
@@ -235,11 +286,9 @@ def _scales(stage: pipeline_lib.TrainedStage,
 
 
 def _whole(value: float | None, name: str, least: int,
-           most: float = math.inf) -> int:
+           most: int) -> int:
   """Reads a number field; it may have been left empty."""
-  if value is None or value != int(value) or not least <= value <= most:
-    bounds = f'of {least} or more' if most == math.inf else (
-        f'from {least} to {most}')
+  if value is None or not least <= value <= most or value != int(value):
     raise errors.UserError(
-        f'{name} must be a whole number {bounds}, not {value}')
+        f'{name} must be a whole number from {least} to {most}, not {value}')
   return int(value)
