@@ -203,7 +203,7 @@ def _plans(result: Any) -> Iterable[Cells]:
         row['attention'].values())), _needed(row))
     if not row['fits'] or row['refusals']:
       reasons = '; '.join(row.get('refusals', ['does not fit']))
-      yield (*start, reasons, '', '', '', '', str(row['wanted_ms']))
+      yield (*start, reasons, '', '', '', '', _wanted(row))
       continue
     hidden = row['seconds'] - row['hidden_collective_seconds']
     yield (*start, f'**{1e3 * row["compute_seconds"]:.0f}**',
@@ -211,7 +211,11 @@ def _plans(result: Any) -> Iterable[Cells]:
            f'{row["mfu"]:.2f}', f'{row["attention_share"]:.0%}',
            f'{1e3 * row["roofline_seconds"]:.0f} - '
            f'{1e3 * row["roofline_slow_seconds"]:.0f}',
-           str(row['wanted_ms']))
+           _wanted(row))
+
+
+def _wanted(row: dict[str, Any]) -> str:
+  return '' if row['wanted_ms'] is None else str(row['wanted_ms'])
 
 
 def _plans_in_short(result: Any) -> Iterable[Cells]:
@@ -245,6 +249,15 @@ def _steps(result: Any) -> Iterable[Cells]:
     yield (name, topology, batch, *cells,
            '-' if encoder is None else f'{1e3 * encoder:.0f}',
            row['train_from'] or '-')
+
+
+def _token_cost(result: Any) -> Iterable[Cells]:
+  for row in result['rows'].values():
+    time = ('; '.join(row['refusals']) or 'does not fit'
+            if 'seconds' not in row else f'{1e6 * row["seconds_a_token"]:.3f}')
+    yield (f'{row["frames"]}x{row["height"]}x{row["width"]}', row['form'],
+           f'{row["clip_tokens"]:,}', str(row['rows']),
+           f'{row["needed_bytes"] / 2**30:.1f}', time)
 
 
 TABLES = (
@@ -306,6 +319,9 @@ TABLES = (
           ('config', 'slice', 'batch', 'from clips: GiB', 'ms',
            'from a cache: GiB', 'ms', 'encoding clips, ms', 'train from'),
           _steps),
+    Table('token_cost', 'plans.md', 'token_cost.json',
+          ('clip', 'attention', 'tokens', 'clips a step', 'GiB needed',
+           'microseconds a token'), _token_cost),
 )
 
 

@@ -1,7 +1,10 @@
 """Rows of the plans of absent chips."""
+import json
+
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from benchmarks import harness
 from benchmarks import plans
 from walt_jax.builders import config as config_lib
 from walt_jax.builders import schema
@@ -25,6 +28,10 @@ def _plan(fits=True):
                        for name, seconds in parts.items()}))])
 
 
+def _rows():
+  return json.loads((harness.RESULTS / 'plans.json').read_text())['rows']
+
+
 class PlansTest(parameterized.TestCase):
 
   def test_attention_is_the_core_and_what_moves_windows(self):
@@ -42,6 +49,19 @@ class PlansTest(parameterized.TestCase):
     places.parse(case.topology)
     schema.of(config_lib.load(case.config, [
         tuple(one.split('=', 1)) for one in case.overrides]))
+
+  @parameterized.parameters(*_rows())
+  def test_what_was_planned_is_as_wanted(self, name):
+    row = _rows()[name]
+    self.assertEmpty(row['refusals'])
+    self.assertEqual(row['weight_rings'], 0)  # No loop of partial products.
+    for form in row['attention'].values():
+      self.assertStartsWith(form, 'fused')
+    if row['wanted_ms'] is not None:
+      self.assertLess(1e3 * row['seconds'], row['wanted_ms'])
+    # Heads of 64 fill a quarter of a v6e's product units.
+    limit = .26 if name == 't2v_sr2' else .2
+    self.assertLessEqual(round(row['attention_share'], 2), limit)
 
 
 if __name__ == '__main__':
