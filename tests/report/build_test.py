@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
@@ -14,6 +15,7 @@ from walt_jax.media import samples
 from walt_jax.media import video
 from walt_jax.report import build
 from walt_jax.report import clips
+from walt_jax.report import runs
 from walt_jax.report import score_cards
 from walt_jax.report import scores_file
 
@@ -54,6 +56,47 @@ def check(page: str) -> _Checker:
     assert address.startswith(('data:', '#')), address[:80]
   assert not re.search(r'url\(|@import|https?://(?!www\.w3\.org)', page)
   return checker
+
+
+_DAMAGE = (
+    b'', bytes(64), b'[' * 99_999, b'[]', b'{}', b'\xff\xfe',
+    b'{"step": 1e400, "train/loss": 1}\n',
+    b'{"step": 1, "train/loss": ' + b'9' * 400 + b'}\n',
+    b'{"step": ' + b'9' * 400 + b', "train/loss": 1}\n')
+
+
+class DamageTest(absltest.TestCase):
+
+  def test_one_bad_run_costs_its_card_alone(self):
+    for name in ('metrics.jsonl', 'timing.json', 'history.jsonl',
+                 'config.json', 'samples.json', 'scores.json'):
+      for data in _DAMAGE:
+        with self.subTest(f'{name} {data[:9]}'), (
+            tempfile.TemporaryDirectory()) as root:
+          for run in ('good', 'bad'):
+            folder = pathlib.Path(root, run)
+            folder.mkdir()
+            (folder / 'metrics.jsonl').write_text(
+                '{"step": 1, "train/loss": 0.5}\n')
+          (folder / name).write_bytes(data)
+          checked = check(build.render(root))
+          self.assertIn('good', ' '.join(checked.text))
+
+  def test_what_cannot_be_made_says_why(self):
+    with tempfile.TemporaryDirectory() as root:
+      for run in ('good', 'bad'):
+        pathlib.Path(root, run).mkdir()
+        pathlib.Path(root, run, 'metrics.jsonl').write_text(
+            '{"step": 1, "train/loss": 0.5}\n')
+      made = runs._workdir
+      def fails(path, name):
+        if name == 'bad':
+          raise ZeroDivisionError('<b>')
+        return made(path, name)
+      with mock.patch.object(runs, '_workdir', fails):
+        text = ' '.join(check(build.render(root)).text)
+    self.assertIn('bad cannot be shown: ZeroDivisionError: <b>', text)
+    self.assertIn('0.5', text)
 
 
 class ReportTest(absltest.TestCase):

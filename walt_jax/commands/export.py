@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
         'was written with its latent statistics at the end of its training; '
         'leave out --step')
   tokenizer = workdir.tokenizer()
+  exports.load_export(tokenizer)  # Refuses a damaged one.
   with files.replaced_folder(out) as partial:
     if is_tokenizer:
       exports.copy_export(tokenizer, partial)

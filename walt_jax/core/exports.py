@@ -98,6 +98,10 @@ def load_export(
           f'{directory} is no export: it has no {name}; `walt export` or '
           'tokenizer training writes one')
   config = files.read_json(directory / CONFIG_FILE)
+  if not isinstance(config, dict):
+    raise errors.UserError(
+        f'{directory / CONFIG_FILE} is no config: {errors.short(config)}; '
+        'export again')
   try:
     flat = safetensors_numpy.load_file(fetched.local(directory / MODEL_FILE))
   except safetensors.SafetensorError as error:

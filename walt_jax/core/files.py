@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import uuid
 
 from walt_jax.core import errors
+from walt_jax.core import json_text
 from walt_jax.core import paths
 from walt_jax.core import scratch
 
@@ -181,7 +182,7 @@ def read_json(path: str | os.PathLike) -> Any:
   """
   try:
     with paths.answered(path):
-      return json.loads(paths.path(path).read_text(encoding='utf-8'))
+      return json_text.loads(paths.path(path).read_text(encoding='utf-8'))
   except FileNotFoundError:
     raise errors.UserError(f'no such file: {os.fspath(path)!r}') from None
   except OSError as error:

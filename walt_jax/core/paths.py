@@ -30,6 +30,8 @@ from walt_jax.core import extras
 os.environ.setdefault('EPATH_USE_TF', 'false')
 
 SCHEME = 'gs://'
+# Of Linux; of a bucket, 1,024 bytes in all.
+_MOST_NAME, _MOST_LENGTH = 255, 4_095
 # The most that is waited for a bucket to answer, before anything runs.
 REACH_SECONDS = 45.0
 _SILENT_SECONDS = 3.0  # Before it is said what is waited for.
@@ -77,6 +79,14 @@ def check(text: str) -> None:
   Raises:
     errors.UserError: It is of another form.
   """
+  if '\0' in text:
+    raise errors.UserError(
+        f'{errors.short(text)} holds a NUL character, which no path does')
+  names = os.fsencode(text).split(b'/')
+  if len(text) > _MOST_LENGTH or max(map(len, names)) > _MOST_NAME:
+    raise errors.UserError(
+        f'{errors.short(text)} is too long for a path: names have at most '
+        f'{_MOST_NAME} bytes, and all together {_MOST_LENGTH}')
   match = _URL.match(text)
   if match is None:
     return

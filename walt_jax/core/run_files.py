@@ -1,10 +1,11 @@
 """What a work directory holds: names of its files, and its metrics."""
 from collections.abc import Mapping
 import dataclasses
-import json
+import math
 import os
 from typing import Any
 
+from walt_jax.core import json_text
 from walt_jax.core import paths
 
 CONFIG = 'config.json'
@@ -87,8 +88,17 @@ class Metrics:
       for name, value in line.items():
         if name != 'step' and isinstance(value, (int, float)) and (
             not isinstance(value, bool)):
-          values.setdefault(name, {})[line['step']] = value
+          values.setdefault(name, {})[line['step']] = _as_float(value)
     return values
+
+
+def _as_float(value: float) -> float:
+  """A number; infinity for a whole one of hundreds of digits."""
+  try:
+    float(value)
+  except OverflowError:
+    return math.inf
+  return value
 
 
 def read_metrics(workdir: str | os.PathLike) -> Metrics:
@@ -99,10 +109,12 @@ def read_metrics(workdir: str | os.PathLike) -> Metrics:
   lines, unreadable = [], 0
   for text in path.read_bytes().decode(errors='replace').splitlines():
     try:
-      line = json.loads(text)
+      line = json_text.loads(text)
     except ValueError:
       line = None
-    if isinstance(line, dict) and isinstance(line.get('step'), (int, float)):
+    if isinstance(line, dict) and isinstance(
+        line.get('step'), (int, float)) and math.isfinite(
+            _as_float(line['step'])):
       lines.append(line)
     else:
       unreadable += 1

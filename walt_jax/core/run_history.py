@@ -17,6 +17,7 @@ from walt_jax.core import errors
 from walt_jax.core import exit_codes
 from walt_jax.core import files
 from walt_jax.core import interrupts
+from walt_jax.core import json_text
 from walt_jax.core import paths
 from walt_jax.core import run_files
 
@@ -80,7 +81,7 @@ def read(workdir: str | os.PathLike) -> History:
   text = path.read_bytes().decode(errors='replace') if path.is_file() else ''
   for line in text.splitlines():
     try:
-      event = json.loads(line)
+      event = json_text.loads(line)
       kind, at = event['event'], float(event['time'])
       if kind == 'start':
         attempts.append(Attempt(at, int(event['step'])))

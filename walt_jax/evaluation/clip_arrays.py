@@ -1,7 +1,11 @@
 """Clips in one array file, uint8 [N, T, H, W, 3]."""
+import math
+import os
 import pathlib
 import struct
+import tokenize
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -31,9 +35,11 @@ def read(path: pathlib.Path) -> np.ndarray:
     raise errors.UserError(
         f'{path} has no array {_SAMPLES_KEY}; save the clips with '
         'numpy.savez(FILE, clips)') from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
+          OverflowError, MemoryError, RecursionError, tokenize.TokenError,
+          NotImplementedError, RuntimeError) as error:
     raise errors.UserError(
-        f'cannot read {path} as an array ({" ".join(str(error).split())}); '
+        f'cannot read {path} as an array ({errors.words(error)}); '
         'save it with numpy.save') from None
   if array.dtype != np.uint8:
     raise errors.UserError(
@@ -58,6 +64,14 @@ def _open_npz(path: pathlib.Path) -> np.ndarray:
     header_bytes = member.tell()
   if (info.compress_type != zipfile.ZIP_STORED or is_fortran
       or dtype.hasobject or 0 in shape):
+    size = math.prod(shape) * dtype.itemsize
+    if size != info.file_size - header_bytes and not dtype.hasobject:
+      raise ValueError(f'its header tells of {size} bytes, but it holds '
+                       f'{info.file_size - header_bytes}')
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if size > free:
+      raise ValueError(f'it is compressed, and takes {size} bytes of memory; '
+                       f'{free} are free')
     with np.load(path, allow_pickle=False) as arrays:
       return arrays[_SAMPLES_KEY]
   with open(path, 'rb') as file:  # The member's own header in the archive.

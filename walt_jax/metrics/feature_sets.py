@@ -11,6 +11,7 @@ import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_text
 from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import moments as moments_lib
 from walt_jax.core import paths
@@ -90,7 +91,7 @@ def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
   with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
     if 'header' not in file:
       return None
-    return json.loads(str(file['header'])).get('about')
+    return json_text.loads(str(file['header'])).get('about')
 
 
 def load(path: str | os.PathLike, *, network: Mapping[str, str],
@@ -108,7 +109,7 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
     arrays = {name: file[name] for name in file.files if name != 'arr_0'}
   if 'header' not in arrays:
     return _external(path, arrays, network, preprocessing)
-  header = json.loads(str(arrays.pop('header')))
+  header = json_text.loads(str(arrays.pop('header')))
   for name, wanted in (('network', dict(network)),
                        ('preprocessing', preprocessing)):
     if header[name] != wanted:

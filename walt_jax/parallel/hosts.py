@@ -167,7 +167,8 @@ def expand_nodes(text: str) -> tuple[str, ...]:
 
 
 def _checked(found: Hosts) -> Hosts | None:
-  if not re.fullmatch(r'[^:\s]+:\d+', found.coordinator):
+  # A name that may be looked up: printable ASCII, apart from the colon.
+  if not re.fullmatch(r'[!-9;-~]+:[0-9]{1,9}', found.coordinator):
     raise errors.UserError(
         f'the coordinator is {found.coordinator!r} (from {found.source}); give '
         'HOST:PORT')

@@ -10,7 +10,6 @@ refused, so that sharing a model never runs code.
 import hashlib
 import importlib.util
 import io
-import json
 import pathlib
 from typing import Any, Literal
 import zipfile
@@ -21,6 +20,7 @@ import numpy as np
 from walt_jax.core import errors
 from walt_jax.core import fetched
 from walt_jax.core import files
+from walt_jax.core import json_text
 from walt_jax.core import paths
 from walt_jax.pretrained import pickle_program
 from walt_jax.pretrained import tensorflow_files
@@ -149,7 +149,7 @@ def _parse(data: bytes, path: pathlib.Path) -> Any:
 
 def _safetensors(data: bytes) -> Tree:
   size = int.from_bytes(data[:8], 'little')
-  header = json.loads(data[8:8 + size])
+  header = json_text.loads(data[8:8 + size])
   body = memoryview(data)[8 + size:]
   tree = {}
   for name, entry in header.items():

@@ -14,6 +14,7 @@ from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import paths
 from walt_jax.core import run_files
 from walt_jax.media import samples
+from walt_jax.report import cards
 from walt_jax.report import clips
 from walt_jax.report import runs
 from walt_jax.report import score_cards
@@ -61,8 +62,8 @@ def find(directory: str | os.PathLike) -> Found:
     if samples.is_sample_folder(folder):
       try:
         sample_sets.append(samples.read_samples(folder))
-      except errors.UserError as error:
-        problems.append(str(error))
+      except Exception as error:  # pylint: disable=broad-except
+        problems.append(f'{folder}: {errors.words(error)}')
   rank = {name: number for number, name in enumerate(_STAGES)}
   workdirs = sorted(
       (folder for folder in folders
@@ -91,17 +92,21 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
   title = paths.absolute(directory).name
   name = lambda path: (str(path.relative_to(directory))
                        if path != directory else title)
-  sections = [
-      ('samples', 'Generated clips', clips.generated(
+  makers = [
+      ('samples', 'Generated clips', lambda: clips.generated(
           of_kind('generated'), real, name, max_clips)),
-      ('reconstructions', 'Reconstructions', clips.reconstructions(
+      ('reconstructions', 'Reconstructions', lambda: clips.reconstructions(
           of_kind('reconstruction'), name, max_clips)),
-      ('scores', 'Scores', score_cards.score_section(found.scores)),
-      ('curves', 'Training', runs.curves(found.workdirs, name)),
-      ('timing', 'Timing', score_cards.timing_section(
+      ('scores', 'Scores', lambda: score_cards.score_section(
+          found.scores)),
+      ('curves', 'Training', lambda: runs.curves(
+          found.workdirs, name)),
+      ('timing', 'Timing', lambda: score_cards.timing_section(
           found.scores, of_kind('generated'), name)),
   ]
-  before = score_cards.tiles(found.scores)
+  sections = [(anchor, head, cards.or_problem(head, make))
+              for anchor, head, make in makers]
+  before = cards.or_problem('Scores', lambda: score_cards.tiles(found.scores))
   before += ''.join(f'<p class="card missing">{html.escape(problem)}</p>'
                     for problem in found.problems)
   return skeleton.page(f'walt report: {title}', sections, before)

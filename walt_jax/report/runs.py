@@ -1,12 +1,14 @@
 """Work directories in the report: curves, sample grids, config."""
 import base64
 from collections.abc import Callable, Sequence
+import functools
 import html
 import math
 import pathlib
 import re
 
 from walt_jax.core import run_files
+from walt_jax.report import cards
 from walt_jax.report import charts
 
 _LOSSES = ('loss', 'v_loss', 'ema_loss', 'total_loss')
@@ -22,7 +24,9 @@ def curves(workdirs: Sequence[pathlib.Path],
   if not workdirs:
     return ('<p class="card missing">No work directory here: <code>walt train'
             '</code> writes them.</p>')
-  return ''.join(_workdir(path, name(path)) for path in workdirs)
+  return ''.join(
+      cards.or_problem(name(path), functools.partial(
+          _workdir, path, name(path))) for path in workdirs)
 
 
 def _workdir(path: pathlib.Path, name: str) -> str:
@@ -98,5 +102,5 @@ def _images(folder: pathlib.Path) -> str:
 def _config(path: pathlib.Path) -> str:
   if not path.is_file():
     return ''
-  return (f'<pre class="card">'
-          f'{html.escape(path.read_text(encoding="utf-8"))}</pre>')
+  text = path.read_text(encoding='utf-8', errors='replace')
+  return f'<pre class="card">{html.escape(text)}</pre>'

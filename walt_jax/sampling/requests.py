@@ -6,6 +6,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import fetched
+from walt_jax.core import json_text
 from walt_jax.core import seeds
 from walt_jax.core import text_files
 
@@ -111,7 +112,7 @@ def parse(line: str, where: str, seed: int) -> Request:
     seed: Where the line has none.
   """
   try:
-    values = json.loads(line)
+    values = json_text.loads(line)
   except ValueError as e:
     raise errors.UserError(f'{where} is no JSON object: {e}') from e
   if not isinstance(values, dict) or set(values) - set(_KEYS):

@@ -154,33 +154,40 @@ def of(config: Config) -> Experiment:
     return config
   values = config.to_dict() if isinstance(
       config, config_dict.ConfigDict) else dict(config)
-  if values.get('stage') not in STAGES:
+  found = _experiment(values.get('stage'))
+  if found is None:
     raise errors.UserError(
-        f'config key stage is {values.get("stage")!r}; choose one of '
-        f'{", ".join(STAGES)}')
-  return sections.build(STAGES[values['stage']], values)
+        f'config key stage is {errors.short(values.get("stage"))}; choose one '
+        f'of {", ".join(STAGES)}')
+  return sections.build(found, values)
+
+
+def _experiment(stage: Any) -> type[Experiment] | None:
+  """The config of a stage; None for whatever names no stage."""
+  return STAGES.get(stage) if isinstance(stage, str) else None
 
 
 def default(stage: Any, keys: Sequence[str]) -> Any:
   """The default of a key in configs of a stage, see `sections.default`."""
-  if stage not in STAGES:
-    return sections.MISSING
-  return sections.default(STAGES[stage], keys)
+  found = _experiment(stage)
+  return sections.default(found, keys) if found else sections.MISSING
 
 
 def hint(stage: Any, keys: Sequence[str], text: str) -> str:
   """What a key of configs of a stage takes, see `sections.hint`."""
-  return sections.hint(STAGES[stage], keys, text) if stage in STAGES else ''
+  found = _experiment(stage)
+  return sections.hint(found, keys, text) if found else ''
 
 
 def is_section(stage: Any, keys: Sequence[str]) -> bool:
   """Whether a key of configs of a stage holds a section."""
-  return stage in STAGES and sections.is_section(STAGES[stage], keys)
+  found = _experiment(stage)
+  return found is not None and sections.is_section(found, keys)
 
 
 def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
   """A config as JSON holds it, with the keys that it leaves out."""
-  experiment = STAGES.get(config.get('stage', ''))
+  experiment = _experiment(config.get('stage'))
   if experiment is None:
     return dict(config)
   return sections.with_defaults(experiment, config)

@@ -65,6 +65,9 @@ written_work = Writes(outputs.Kind.OWN)
 
 
 def _checked(text: str) -> str:
+  if not text:
+    raise argparse.ArgumentTypeError(
+        'the path is empty; name a file or folder, or leave the flag out')
   try:
     paths.check(text)
   except errors.UserError as error:

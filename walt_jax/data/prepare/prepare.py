@@ -136,7 +136,12 @@ def _check_output(folder: pathlib.Path, output: pathlib.Path) -> None:
   """Refuses to write prepared data into the input."""
   if paths.is_remote(output):
     return  # The input is local.
-  source, target = folder.resolve(), output.resolve()
+  try:
+    source, target = folder.resolve(), output.resolve()
+  except (OSError, RuntimeError, ValueError) as error:
+    raise errors.UserError(
+        f'--input {str(folder)!r} and --output {str(output)!r} cannot be '
+        f'opened: {errors.words(error)}') from error
   if target.is_relative_to(source) and not any(
       part.startswith('.') for part in target.relative_to(source).parts):
     raise errors.UserError(

@@ -11,9 +11,9 @@ with that key up to the first dot, as WebDataset reads them.
 """
 from collections.abc import Iterable, Sequence
 import dataclasses
-import json
 import posixpath
 
+from walt_jax.core import json_text
 from walt_jax.core import text_files
 from walt_jax.data.prepare import columns
 
@@ -101,7 +101,7 @@ def _read(name: str, data: bytes) -> Description:
     return Description((text,) if text else ())
   if suffix == '.cls':
     return Description(label=columns.class_name(text))
-  row = json.loads(text)
+  row = json_text.loads(text)
   if not isinstance(row, dict):
     raise ValueError('it is not an object {"caption": ..}')
   row = {columns.normalised(key): value for key, value in row.items()}

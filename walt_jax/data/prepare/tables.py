@@ -1,11 +1,11 @@
 """Rows of tables: .csv, .tsv, .jsonl and .parquet."""
 from collections.abc import Iterator
-import json
 import pathlib
 from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import extras
+from walt_jax.core import json_text
 from walt_jax.core import text_files
 from walt_jax.data.prepare import columns
 from walt_jax.data.prepare import csv_tables
@@ -56,7 +56,7 @@ def _json_lines(path: pathlib.Path, where: str,
       if not line.strip():
         continue
       try:
-        row = json.loads(line)
+        row = json_text.loads(line)
         if not isinstance(row, dict):
           raise ValueError('not an object {"file": .., "caption": ..}')
       except ValueError as error:

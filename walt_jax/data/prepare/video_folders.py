@@ -178,6 +178,9 @@ class _Walk:
       except OSError as error:
         self._reject(path, f'cannot read {error.filename!r}: {error.strerror}')
         continue
+      except Exception as error:  # pylint: disable=broad-except
+        self._reject(path, f'cannot be described: {errors.reason(error)}')
+        continue
       label, captions, group = self._from_name(path)
       self.files.append(listing.InputFile(
           path, said.label or label, said.captions or captions, group, size,

@@ -202,6 +202,11 @@ def write_part(part: Part, folder: pathlib.Path, schema: Schema,
           good += 1
       except decode.ClipError as error:
         reason = str(error)
+      except errors.UserError:
+        raise  # Not of this file.
+      except Exception as error:  # pylint: disable=broad-except
+        # Whatever a file makes a library raise, it is that file's fault alone.
+        reason = f'cannot be read: {errors.reason(error)}'
       tried.append(accounts.of_file(
           file.key, clips=good, frames=watch.frames - before, reason=reason,
           info=reader.info if reader else None))
