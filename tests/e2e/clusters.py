@@ -12,7 +12,6 @@ from tests import ports
 from tests import xla_flags
 from tests.e2e import tiny
 from tests.e2e import warm
-from walt_jax.core import supervised as supervised_lib
 
 PATIENCE = 300.0  # Seconds until processes must have come somewhere.
 TIMEOUT = 10.0  # Silence after which a host counts as lost.
@@ -52,8 +51,7 @@ def started(test: absltest.TestCase, folder: pathlib.Path, count: int,
             [sys.executable, '-m', *map(str, each)], stdout=file, stderr=file,
             cwd=tiny.ROOT, env=environment))
     else:
-      processes.append(warm.Process(
-          each, log, environment | {supervised_lib.CHILD: '1'}))
+      processes.append(warm.Process(each, log, environment))
     test.addCleanup(processes[-1].wait)
     test.addCleanup(processes[-1].kill)
   return processes

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from typing import Any
 
+from walt_jax.core import supervised
+
 _CONTEXT = multiprocessing.get_context('forkserver')
 _CONTEXT.set_forkserver_preload(['tests.e2e.warm_imports'])
 
@@ -62,5 +64,8 @@ def _run(argv: list[str], log: str, environment: dict[str, str]) -> None:
   signal.signal(signal.SIGINT, signal.default_int_handler)
   os.environ.clear()
   os.environ.update(environment)
+  # A supervised child's work, which nobody watches: its beats stay in a pipe.
+  _, beats = os.pipe()
+  os.environ[supervised.CHILD] = f'{os.getppid()}:{beats}:alone'
   sys.argv = argv
   runpy.run_module(argv[0], run_name='__main__', alter_sys=True)
