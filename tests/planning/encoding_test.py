@@ -117,7 +117,8 @@ class StepsTest(absltest.TestCase):
     self.assertFalse(clips.fits or cache.fits)
 
   def test_the_larger_step_decides_a_plan(self):
-    result = dict(programs=[], hbm_capacity_bytes=10 * GIB,
+    result = dict(programs=[], prediction_notes=[],
+                  hbm_capacity_bytes=10 * GIB,
                   memory_by_part=dict(activations=6 * GIB), fits=True)
     with mock.patch.object(
         encoding.Steps, 'encoder', lambda self, cached: found(
@@ -131,11 +132,13 @@ class StepsTest(absltest.TestCase):
     self.assertEqual(sum(result['memory_by_part'].values()),
                      result['hbm_needed_bytes'])
     self.assertLen(result['programs'], 2)
+    self.assertIn('lowest effort', result['prediction_notes'][0])
 
   def test_data_that_are_cached_have_one_step(self):
     cached = dataclasses.replace(self.config, data=dataclasses.replace(
         self.config.data, name='latents'))
-    result = dict(programs=[], hbm_capacity_bytes=10 * GIB, memory_by_part={})
+    result = dict(programs=[], prediction_notes=[],
+                  hbm_capacity_bytes=10 * GIB, memory_by_part={})
     with mock.patch.object(encoding.Steps, 'encoder',
                            lambda self, cached: found('encoder', .5, .25)):
       topology_plan.add_encoders(
