@@ -10,6 +10,7 @@ import numpy as np
 
 from tests.e2e import tiny
 from walt_jax.core import exports
+from walt_jax.core import files
 from walt_jax.tokenizer import statistics as statistics_lib
 
 
@@ -240,6 +241,11 @@ class SampleErrorsTest(ErrorsTestCase):
   def test_stages_of_two_tokenizers(self):
     sr = tiny.copy(tiny.run('sr'), self.new_dir())
     change_tokenizer(sr / 'tokenizer')
+    # As it was trained with that one.
+    config = json.loads((sr / 'config.json').read_text())
+    config['derived']['tokenizer_sha256'] = files.file_sha256(
+        sr / 'tokenizer' / exports.MODEL_FILE)
+    (sr / 'config.json').write_text(json.dumps(config))
     self.refused([tiny.run('base'), sr], named=[sr, 'another tokenizer'])
 
   @parameterized.parameters(
