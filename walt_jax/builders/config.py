@@ -16,6 +16,7 @@ from walt_jax.builders import sections
 from walt_jax.core import errors
 from walt_jax.core import extensions
 from walt_jax.core import fetched
+from walt_jax.core import json_kinds
 from walt_jax.core import paths
 from walt_jax.training import workdir as workdir_lib
 
@@ -192,7 +193,8 @@ def _parse(stage: Any, key: str, text: str, old: Any) -> Any:
       value = ast.literal_eval(text)
   except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
     value = text  # Some of these tell of brackets in brackets.
-  if isinstance(old, float) and type(value) is int:
+  if isinstance(old, float) and type(value) is int and (
+      json_kinds.is_number(value)):
     value = float(value)
   if isinstance(old, tuple) and isinstance(value, list):
     value = tuple(value)

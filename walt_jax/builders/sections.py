@@ -101,6 +101,10 @@ def build(section: type[T], values: Mapping[str, Any], where: str = '') -> T:
     UserError: On a key that is unknown or missing, or a value of a wrong type
       or out of its range.
   """
+  if not isinstance(values, Mapping):
+    raise errors.UserError(
+        f'config section {where or "of the file"} is {errors.short(values)}, '
+        'not a section of keys')
   keys = fields(section)
   unknown = sorted(set(values) - set(keys))
   if unknown:

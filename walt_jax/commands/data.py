@@ -2,7 +2,6 @@
 import argparse
 from collections.abc import Callable
 import functools
-import json
 import logging
 import pathlib
 from typing import Any
@@ -13,6 +12,7 @@ from walt_jax.builders import text_encoders
 from walt_jax.commands.flags import outputs
 from walt_jax.core import errors
 from walt_jax.core import fetched
+from walt_jax.core import json_text
 from walt_jax.core import paths
 from walt_jax.core import progress
 from walt_jax.data import inspect
@@ -134,7 +134,7 @@ def _tell_captions(manifest: dict, output: pathlib.Path) -> None:
   clips = sum(split['num_examples'] for split in manifest['splits'].values())
   if counts.get('captions') == 0 and 'inputs' in manifest:
     lines = (output / accounts.LIST).read_text().splitlines()
-    beside = [line['file'] for line in map(json.loads, lines)
+    beside = [line['file'] for line in map(json_text.loads, lines)
               if line['outcome'] == 'annotations']
     if beside:
       log.warning('None of %d clips has a caption: %s gives none%s.', clips,

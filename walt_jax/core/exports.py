@@ -38,13 +38,21 @@ def _walk(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Inverse of `flatten`."""
+  """Inverse of `flatten`.
+
+  Raises:
+    ValueError: A name is another one's beginning.
+  """
   tree: dict[str, Any] = {}
   for name, value in flat.items():
     *parents, leaf = name.split('/')
     node = tree
     for parent in parents:
       node = node.setdefault(parent, {})
+      if not isinstance(node, dict):
+        raise ValueError(f'{name!r} lies inside of an array')
+    if leaf in node:
+      raise ValueError(f'{name!r} is an array, and others lie inside')
     node[leaf] = value
   return tree
 
@@ -104,8 +112,9 @@ def load_export(
         'export again')
   try:
     flat = safetensors_numpy.load_file(fetched.local(directory / MODEL_FILE))
-  except safetensors.SafetensorError as error:
+    return unflatten(flat), config
+  except (safetensors.SafetensorError, LookupError, TypeError,
+          ValueError) as error:  # A type that NumPy does not know, for one.
     raise errors.UserError(
-        f'{directory / MODEL_FILE} cannot be read ({error}); export again'
-    ) from error
-  return unflatten(flat), config
+        f'{directory / MODEL_FILE} cannot be read ({errors.words(error)}); '
+        'export again') from error

@@ -25,6 +25,7 @@ _PARTIAL = '.partial-'
 _STANDARD = dict(stdin=0, stdout=1, stderr=2)
 _DESCRIPTOR = re.compile(
     '/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]+)')
+_MAX_NAME = 200  # Bytes; what is added to names has room in 255.
 
 
 @contextlib.contextmanager
@@ -191,6 +192,29 @@ def read_json(path: str | os.PathLike) -> Any:
   except ValueError as error:
     raise errors.UserError(
         f'{os.fspath(path)!r} is not JSON: {error}') from None
+
+
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads a JSON file that holds an object.
+
+  Raises:
+    errors.UserError: There is no such file, or it holds something else.
+  """
+  value = read_json(path)
+  if not isinstance(value, dict):
+    raise errors.UserError(
+        f'{os.fspath(path)!r} holds {errors.short(value)}, not an object')
+  return value
+
+
+def is_name(name: str) -> bool:
+  """Whether a text from elsewhere can be the name of a file of a folder."""
+  if name in ('', '.', '..') or '/' in name or '\0' in name:
+    return False
+  try:
+    return len(os.fsencode(name)) <= _MAX_NAME
+  except UnicodeEncodeError:  # A lone surrogate that stands for no byte.
+    return False
 
 
 def opened(path: str | os.PathLike) -> BinaryIO:

@@ -27,9 +27,15 @@ def field(number: int, payload: bytes) -> bytes:
 
 
 def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-  """Reads a number without its sign; returns it and the position behind it."""
+  """Reads a number without its sign; returns it and the position behind it.
+
+  Raises:
+    ValueError: It is cut short, or has more than 64 bits.
+  """
   value = shift = 0
   while True:
+    if position >= len(data) or shift > 63:
+      raise ValueError('a number of a protocol buffer that does not end')
     byte = data[position]
     position += 1
     value |= (byte & 0x7F) << shift

@@ -90,7 +90,7 @@ def read(workdir: str | os.PathLike) -> History:
       elif kind == 'end' and attempts:
         attempts[-1] = dataclasses.replace(
             attempts[-1], code=int(event['code']), ended=at)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
       continue
   return History(tuple(attempts), productive)
 

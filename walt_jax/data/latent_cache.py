@@ -33,7 +33,7 @@ from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.data.storage import shards
 from walt_jax.data.stream import filters
 
-FORMAT = 'walt_latents'
+FORMAT = manifest_lib.LATENTS_FORMAT
 NAME = 'latents'
 
 # uint8 [B, T, H, W, 3] -> Posterior of [B, 1+t, h, w, c].
@@ -414,6 +414,11 @@ class LatentCache:
     self._texts = None
     if _TEXT in self.manifest['shapes']:
       self._texts = dataset_lib.split_shards(path, self.manifest, split, _TEXT)
+      if self._texts.num_shards != self._records.num_shards:
+        raise errors.UserError(
+            f'the latent cache {str(path)!r} has {self._records.num_shards} '
+            f'shards of latents and {self._texts.num_shards} of texts: its '
+            'manifest is damaged, encode it again')
     self._rate = settings['fps']  # None: that of each clip's source.
     self._shapes = self.manifest['shapes']
     self.classes = tuple(self.manifest['classes'])
@@ -422,11 +427,26 @@ class LatentCache:
     return len(self._records)
 
   def __getitem__(self, index: int) -> dict:
-    features = examples.decode(self._records[index])
+    record = self._records[index]
+    with dataset_lib.explained(self._records, index):
+      features = examples.decode(record)
+      example = self._example(features)
+      places = features['text_index'].tolist()
+    if self._texts is not None:
+      read = functools.partial(self._read_text, self._records.shard_of(index),
+                               places)
+      if 'captions' in example:
+        example['read_text'] = read
+      else:
+        example['text'], example['text_mask'] = read(0)
+    return example
+
+  def _example(self, features: dict[str, Any]) -> dict[str, Any]:
+    """What a record says, but for text states."""
     example: dict[str, Any] = dict(
-        label=int(features['label'][0]),
+        label=dataset_lib.label_of(features, self.classes),
         caption=features['caption'][0].decode(),
-        fps=self._rate or float(features['fps'][0]) or None,
+        fps=self._rate or dataset_lib.rate_of(features) or None,
         key=features['key'][0].decode('utf-8', 'surrogateescape'))
     for name, shape in self._shapes.items():
       if name != _TEXT:
@@ -434,22 +454,17 @@ class LatentCache:
     if 'captions' in features:
       example['captions'] = tuple(
           caption.decode() for caption in features['captions'])
-    if self._texts is not None:
-      read = functools.partial(self._read_text, self._records.shard_of(index),
-                               features['text_index'].tolist())
-      if 'captions' in example:
-        example['read_text'] = read
-      else:
-        example['text'], example['text_mask'] = read(0)
     return example
 
   def _read_text(self, shard: int, places: list[int], number: int
                  ) -> tuple[np.ndarray, np.ndarray]:
     """Text states [L, D] and mask [L] of one of an example's captions."""
     assert self._texts is not None
-    stored = examples.decode(self._texts.read(shard, places[number]))
-    mask = stored['mask'].astype(bool)
-    length, width = self._shapes[_TEXT]
-    states = np.zeros((length, width), np.float32)
-    states[mask] = _from_bytes(stored['states'][0], [-1, width])
+    with dataset_lib.explained(self._texts, self._texts.start_of(shard)):
+      record = self._texts.read(shard, places[number])
+      stored = examples.decode(record)
+      mask = stored['mask'].astype(bool)
+      length, width = self._shapes[_TEXT]
+      states = np.zeros((length, width), np.float32)
+      states[mask] = _from_bytes(stored['states'][0], [-1, width])
     return states, mask

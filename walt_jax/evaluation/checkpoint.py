@@ -18,6 +18,7 @@ import zipfile
 
 import numpy as np
 
+from walt_jax.core import array_files
 from walt_jax.core import errors
 from walt_jax.core import files
 from walt_jax.core import made_by as made_by_lib
@@ -201,16 +202,26 @@ class _Job:
     path = self._file(folder, chunk.start)
     if not path.is_file():
       return False
-    with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
-      size = len(file[feature_network.FEATURES])
-      return size == len(chunk) and (
-          _CLIPS in file.files or not self.keep_clips)
+    try:
+      # One that is damaged is drawn again.
+      with array_files.explained(), files.opened(path) as raw, np.load(
+          raw, allow_pickle=False) as file:
+        size = len(file[feature_network.FEATURES])
+        return size == len(chunk) and (
+            _CLIPS in file.files or not self.keep_clips)
+    except ValueError:
+      return False
 
   def _read(self, folder: pathlib.Path, first: int) -> dict[str, np.ndarray]:
-    with files.opened(self._file(folder, first)) as raw, np.load(
-        raw, allow_pickle=False) as file:
-      names = [n for n in file.files if n != _CLIPS or self.keep_clips]
-      return {name: file[name] for name in names}
+    path = self._file(folder, first)
+    try:
+      with files.opened(path) as raw:
+        return array_files.read_members(
+            raw, () if self.keep_clips else (_CLIPS,))
+    except ValueError as error:
+      raise errors.UserError(
+          f'{str(path)!r} is {errors.words(error)}; remove it, and run the '
+          'same command again') from error
 
   def _compute(self, folder: pathlib.Path, chunk: range, bar) -> None:
     clips = []

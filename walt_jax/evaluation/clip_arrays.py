@@ -3,12 +3,11 @@ import math
 import os
 import pathlib
 import struct
-import tokenize
 import zipfile
-import zlib
 
 import numpy as np
 
+from walt_jax.core import array_files
 from walt_jax.core import errors
 
 _SAMPLES_KEY = 'arr_0'  # Of an `.npz`, as guidance's evaluator reads it.
@@ -29,15 +28,10 @@ def read(path: pathlib.Path) -> np.ndarray:
     UserError: Not such an array.
   """
   try:
-    array = (_open_npz(path) if path.suffix.lower() == '.npz' else
-             np.load(path, mmap_mode='r', allow_pickle=False))
-  except KeyError:
-    raise errors.UserError(
-        f'{path} has no array {_SAMPLES_KEY}; save the clips with '
-        'numpy.savez(FILE, clips)') from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
-          OverflowError, MemoryError, RecursionError, tokenize.TokenError,
-          NotImplementedError, RuntimeError) as error:
+    with array_files.explained():
+      array = (_open_npz(path) if path.suffix.lower() == '.npz' else
+               np.load(path, mmap_mode='r', allow_pickle=False))
+  except (OSError, ValueError) as error:
     raise errors.UserError(
         f'cannot read {path} as an array ({errors.words(error)}); '
         'save it with numpy.save') from None
@@ -55,6 +49,11 @@ def read(path: pathlib.Path) -> np.ndarray:
 def _open_npz(path: pathlib.Path) -> np.ndarray:
   """The array of clips; mapped, not read, where it is not compressed."""
   name = f'{_SAMPLES_KEY}.npy'
+  with zipfile.ZipFile(path) as archive:
+    if name not in archive.namelist():
+      raise errors.UserError(
+          f'{path} has no array {_SAMPLES_KEY}; save the clips with '
+          'numpy.savez(FILE, clips)')
   with zipfile.ZipFile(path) as archive, archive.open(name) as member:
     info = archive.getinfo(name)
     version = np.lib.format.read_magic(member)

@@ -5,12 +5,17 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_kinds
 
 _SAME = ('metric', 'frames', 'network', 'preprocessing', 'covariance', 'root',
          'protocol', 'real_content', 'given_frames', 'num_splits',
          'split_size')
 _COUNTED = ('fvd', 'fid', 'is')  # Scores that depend on how many clips.
 _BESIDE = ('sfid', 'precision', 'recall')  # Numbers beside a score.
+# What comparisons rely on.
+_FORM: json_kinds.Kind = {'metric': str, 'value': float,
+                          'differences?': list[Any]}
+_DIFFERENCE: json_kinds.Kind = {'what': str}
 
 
 def write(path: str | os.PathLike, result: dict[str, Any]) -> None:
@@ -68,6 +73,14 @@ def _read(path: str) -> dict[str, Any]:
     raise errors.UserError(
         f'{path} is not a result of walt evaluate (no metric and value); give '
         'what it wrote to --json')
+  try:
+    json_kinds.check(result, _FORM)
+    for difference in result.get('differences', ()):
+      json_kinds.check(difference, _DIFFERENCE, 'a difference')
+  except ValueError as error:
+    raise errors.UserError(
+        f'{path} is not a result of walt evaluate: {error}; give what it '
+        'wrote to --json') from None
   return result
 
 
@@ -81,5 +94,5 @@ def _identity(value: Any) -> Any:
 def _short(value: Any) -> str:
   if isinstance(value, dict):
     return ' '.join(filter(None, (
-        value.get('name'), str(value.get('sha256') or '')[:12])))
+        str(value.get('name') or ''), str(value.get('sha256') or '')[:12])))
   return str(value)

@@ -102,14 +102,17 @@ def _choose(container) -> video.VideoStream:
   """
   picture = (av_stream.Disposition.attached_pic
              | av_stream.Disposition.timed_thumbnails)
-  streams = [stream for stream in container.streams.video
-             if not stream.disposition & picture]
+  # FFmpeg knows no decoder of a stream without a context.
+  known = [stream for stream in container.streams.video
+           if stream.codec_context is not None]
+  streams = [stream for stream in known if not stream.disposition & picture]
   if streams:
     return max(streams, key=lambda stream: (
         bool(stream.disposition & av_stream.Disposition.default),
         stream.width * stream.height))
   raise video_info.ClipError(
-      'no video stream, only a cover picture' if container.streams.video else
+      'no video stream, only a cover picture' if known else
+      'a video of a kind that is not read' if container.streams.video else
       'no video stream')
 
 

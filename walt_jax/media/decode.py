@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from walt_jax.core import array_files
 from walt_jax.core import errors
 from walt_jax.core import fetched
 from walt_jax.core import pixels
@@ -136,7 +137,7 @@ def map_clip(path: str | os.PathLike) -> np.ndarray:
   """
   try:
     return pixels.check_clip(
-        np.load(fetched.local(path), mmap_mode='r', allow_pickle=False),
+        array_files.load(fetched.local(path), mmap_mode='r'),
         str(path))
   except (OSError, ValueError, EOFError) as error:
     raise errors.UserError(

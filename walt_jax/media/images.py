@@ -33,7 +33,7 @@ _FORMATS = tuple(name for name in (
                  if name in Image.OPEN)
 # What Pillow raises on files that are damaged, or no images at all: found by
 # changing bytes of files of every format, and in Pillow's own fuzzers.
-_ERRORS = (
+ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError,
     ArithmeticError, RuntimeError, struct.error, zlib.error,
     Image.DecompressionBombError)
@@ -64,7 +64,7 @@ class ImageFile:
           Image.open(file, formats=_FORMATS))
       video_info.check_size(self._image.height, self._image.width)
       self.kind = self._image.format.lower()
-      self._pages = _pages(self._image)
+      self._pages = _pages(self._image, _size_of(file))
       self.durations = self._durations()
     self._first = self._read(self._pages[0])
     self.height, self.width, _ = self._first.shape
@@ -120,7 +120,7 @@ class ImageFile:
     except video_info.ClipError:
       self._stack.close()
       raise
-    except _ERRORS as error:
+    except ERRORS as error:
       self._stack.close()
       raise video_info.ClipError(_reason(error)) from error
 
@@ -169,9 +169,26 @@ def resize(picture: np.ndarray, size: Size | None) -> np.ndarray:
       wanted[::-1], Image.Resampling.BICUBIC))
 
 
-def _pages(image: Any) -> list[int]:
-  """Numbers of the pictures of a file that are shown, one after another."""
+def _size_of(file: str | os.PathLike | BinaryIO) -> int:
+  """Bytes of a file; an open one stays where it is."""
+  if isinstance(file, (str, os.PathLike)):
+    return os.path.getsize(file)
+  place = file.tell()
+  size = file.seek(0, os.SEEK_END)
+  file.seek(place)
+  return size
+
+
+def _pages(image: Any, size: int) -> list[int]:
+  """Numbers of the pictures of a file that are shown, one after another.
+
+  Args:
+    image: The open file.
+    size: Its bytes, of which each picture takes some.
+  """
   count = getattr(image, 'n_frames', 1)
+  if count > size:
+    raise ValueError(f'{count} pictures in {size} bytes')
   if image.format == 'MPO':  # A photo, with its preview or for the other eye.
     return [0]
   if image.format == 'PNG' and count > 1 and image.info.get('default_image'):

@@ -10,12 +10,13 @@ import dataclasses
 import io
 import os
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_kinds
 from walt_jax.core import paths
 from walt_jax.core import pixels
 from walt_jax.media import decode
@@ -150,6 +151,13 @@ class SampleSet:
     return np.stack([self.clip(entry.stem) for entry in self.entries])
 
 
+# What `samples.json` holds.
+_FORM: json_kinds.Kind = {
+    'kind': Literal[KINDS], 'fps': float, 'entries': list[Entry],
+    'stages': list[StageRecord], 'settings?': Mapping[str, Any],
+    'seconds?': float | None}
+
+
 class SampleWriter:
   """Writes clips as they come; `finish` makes the folder complete.
 
@@ -178,7 +186,7 @@ class SampleWriter:
 
   def add_clip(self, stem: str, clip: np.ndarray) -> None:
     """Writes one clip [T, H, W, 3] that entries may name by its stem."""
-    if not stem or pathlib.PurePath(stem).name != stem or stem[0] == '.':
+    if not _is_stem(stem):
       raise ValueError(f'{stem!r} is not a file stem.')
     if stem in self._stems:
       raise ValueError(f'Two clips with the stem {stem!r}.')
@@ -301,6 +309,8 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
   try:
     if content.pop('format') != FORMAT:
       raise ValueError(f'only format {FORMAT} is known')
+    json_kinds.check(content, _FORM)
+    _check_stems(content['entries'])
     content['entries'] = tuple(map(_entry, content['entries']))
     content['stages'] = tuple(
         StageRecord(**stage | dict(shape=tuple(stage['shape'])))
@@ -308,7 +318,21 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
     return SampleSet(directory=path.parent, **content)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
-        f'{path} is not a list of samples of this version: {error}') from None
+        f'{path} is not a list of samples of this version: '
+        f'{errors.words(error)}') from None
+
+
+def _check_stems(entries: list[dict[str, Any]]) -> None:
+  """Raises ValueError for a clip that is not in the folder."""
+  for entry in entries:
+    for stem in (entry['stem'], entry.get('original') or 'none',
+                 *entry.get('stages', {}).values()):
+      if not _is_stem(stem):
+        raise ValueError(f'{stem!r} is not a file stem')
+
+
+def _is_stem(stem: str) -> bool:
+  return files.is_name(stem) and stem[0] != '.'
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

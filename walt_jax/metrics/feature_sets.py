@@ -1,5 +1,6 @@
 """What a score needs of one set of clips: statistics, seldom the features."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,8 +10,10 @@ import zipfile
 import jax
 import numpy as np
 
+from walt_jax.core import array_files
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_kinds
 from walt_jax.core import json_text
 from walt_jax.core import made_by as made_by_lib
 from walt_jax.core import moments as moments_lib
@@ -21,6 +24,11 @@ from walt_jax.parallel import multihost
 
 FORMAT = 1
 _CONTENT_BYTES = 16
+# What our files say of themselves.
+_HEADER: json_kinds.Kind = {
+    'frames': int, 'network': {'name': str, 'sha256': str},
+    'preprocessing': str, 'content': str,
+    'about?': Mapping[str, Any] | None}
 _BLOCK = 512  # Features whose products are formed at once: few large ones.
 
 
@@ -78,7 +86,7 @@ def is_statistics(path: str | os.PathLike) -> bool:
   """Whether a file holds statistics, ours or of another program."""
   if paths.path(path).suffix != '.npz':
     return False
-  with files.opened(path) as raw:
+  with _reading(path), files.opened(path) as raw:
     if not zipfile.is_zipfile(raw):
       return False
     raw.seek(0)
@@ -86,12 +94,32 @@ def is_statistics(path: str | os.PathLike) -> bool:
       return 'header' in file or {'mu', 'sigma'} <= set(file.files)
 
 
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike) -> Iterator[None]:
+  """Makes a UserError of whatever a damaged file leads to."""
+  try:
+    with array_files.explained():
+      yield
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+        f'cannot read {os.fspath(path)!r} ({errors.words(error)}); it may be '
+        'damaged: compute it anew') from error
+
+
 def read_about(path: str | os.PathLike) -> dict[str, Any] | None:
   """What a file of statistics says of its clips; None where it says nothing."""
-  with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
+  with _reading(path), files.opened(path) as raw, np.load(
+      raw, allow_pickle=False) as file:
     if 'header' not in file:
       return None
-    return json_text.loads(str(file['header'])).get('about')
+    return _header(file['header']).get('about')
+
+
+def _header(text: np.ndarray) -> dict[str, Any]:
+  """What our files say of themselves; raises ValueError where they do not."""
+  header = json_text.loads(str(text))
+  json_kinds.check(header, _HEADER, 'header')
+  return header
 
 
 def load(path: str | os.PathLike, *, network: Mapping[str, str],
@@ -105,11 +133,15 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
   Raises:
     errors.UserError: Statistics of another network or preprocessing.
   """
-  with files.opened(path) as raw, np.load(raw, allow_pickle=False) as file:
-    arrays = {name: file[name] for name in file.files if name != 'arr_0'}
-  if 'header' not in arrays:
-    return _external(path, arrays, network, preprocessing)
-  header = json_text.loads(str(arrays.pop('header')))
+  with _reading(path), files.opened(path) as raw:
+    arrays = array_files.read_members(raw, left_out=('arr_0',))
+    if 'header' not in arrays:
+      return _external(path, arrays, network, preprocessing)
+    return _own(path, arrays, network, preprocessing)
+
+
+def _own(path, arrays, network, preprocessing) -> FeatureSet:
+  header = _header(arrays.pop('header'))
   for name, wanted in (('network', dict(network)),
                        ('preprocessing', preprocessing)):
     if header[name] != wanted:
@@ -118,14 +150,27 @@ def load(path: str | os.PathLike, *, network: Mapping[str, str],
           f'({_short(header[name])}) than {_short(wanted)}; compute them anew')
   named: dict[str, dict[str, Any]] = {}
   for key, value in arrays.items():
-    output, field = key.rsplit('.', 1)
+    output, _, field = key.rpartition('.')
     named.setdefault(output, {})[field] = value
   moments = {
-      output: moments_lib.Moments(int(f['count']), f['mean'], f['scatter'])
+      output: _checked(moments_lib.Moments(
+          int(f['count']), f['mean'], f['scatter']))
       for output, f in named.items()}
   return FeatureSet(
       moments.pop(''), header['frames'], dict(network), preprocessing,
       others=moments, content=header['content'], about=header.get('about'))
+
+
+def _checked(moments: moments_lib.Moments) -> moments_lib.Moments:
+  """Raises ValueError for what are no moments of finite vectors."""
+  mean, scatter = moments.mean, moments.scatter
+  if (mean.ndim != 1 or scatter.shape not in (mean.shape, mean.shape * 2)
+      or moments.count < 1 or not {mean.dtype.kind, scatter.dtype.kind} <= {'f'}
+      or not (np.isfinite(mean).all() and np.isfinite(scatter).all())):
+    raise ValueError(
+        f'a mean of shape {list(mean.shape)} and a scatter of shape '
+        f'{list(scatter.shape)} of {moments.count} vectors, or not finite')
+  return moments
 
 
 def _external(path, arrays, network, preprocessing) -> FeatureSet:
@@ -136,8 +181,9 @@ def _external(path, arrays, network, preprocessing) -> FeatureSet:
 
   def moments(mean: str, covariance: str) -> moments_lib.Moments:
     # As of two features: divided by N - 1 = 1, it is what the file says.
-    return moments_lib.Moments(2, np.asarray(arrays[mean], np.float64),
-                           np.asarray(arrays[covariance], np.float64))
+    return _checked(moments_lib.Moments(
+        2, np.asarray(arrays[mean], np.float64),
+        np.asarray(arrays[covariance], np.float64)))
 
   others = {}
   if 'mu_s' in arrays:

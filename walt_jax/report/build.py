@@ -109,7 +109,9 @@ def render(directory: str | os.PathLike, max_clips: int = 24) -> str:
   before = cards.or_problem('Scores', lambda: score_cards.tiles(found.scores))
   before += ''.join(f'<p class="card missing">{html.escape(problem)}</p>'
                     for problem in found.problems)
-  return skeleton.page(f'walt report: {title}', sections, before)
+  page = skeleton.page(f'walt report: {title}', sections, before)
+  # Lone surrogates, which no file can hold.
+  return page.encode(errors='replace').decode()
 
 
 def write_report(directory: str | os.PathLike,

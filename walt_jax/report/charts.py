@@ -7,6 +7,8 @@ import math
 
 _WIDTH, _HEIGHT = 640, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 30
+# What an axis shows: values, steps, and the difference of its ends.
+_MOST, _MOST_STEPS, _LEAST_SPAN = 1e30, 1e15, 1e-9
 _MAX_POINTS = 500
 _SMOOTH_FROM = 60  # Points of a noisy series from which a mean is drawn.
 _LOG_RATIO = 20  # Largest over smallest value from which the axis is a log.
@@ -20,7 +22,7 @@ class Series:
   Attributes:
     name: Name in the legend.
     steps: x.
-    values: y; values that are not finite are left out.
+    values: y; values that are not finite, or beyond any axis, are left out.
     noisy: Draw a running mean over the faint values.
   """
   name: str
@@ -84,7 +86,7 @@ def _finite(line: Series) -> list[tuple[float, float]]:
   """Points in order of steps; of several at one step the last one counts."""
   points = {float(x): float(y)
             for x, y in zip(line.steps, line.values, strict=True)
-            if y is not None and math.isfinite(y)}
+            if y is not None and abs(y) < _MOST and abs(x) < _MOST_STEPS}
   return sorted(points.items())
 
 
@@ -128,10 +130,11 @@ def _axes(lines):
   ends = [points[-1][1] for points in lines]
   low = min(ys[math.floor(0.005 * (len(ys) - 1))], *ends)
   high = max(ys[math.ceil(0.995 * (len(ys) - 1))], *ends)
-  logarithmic = low > 0 and high / low > _LOG_RATIO
+  logarithmic = low > 1 / _MOST and high / low > _LOG_RATIO
   forward = math.log10 if logarithmic else float
-  if low == high:
-    pad = abs(low) * 0.1 or 1.0
+  if high - low <= _LEAST_SPAN * max(abs(low), abs(high)):
+    pad = max(abs(low), abs(high)) * 0.1
+    pad = pad if pad > 1 / _MOST else 1.0
     low, high = low - pad, high + pad
   bottom, top = forward(low), forward(high)
   margin = 0.04 * (top - bottom)

@@ -2,6 +2,7 @@
 import collections
 from collections.abc import Callable, Sequence
 import html
+import math
 import pathlib
 from typing import Any
 
@@ -131,7 +132,7 @@ def _cost(timing: scores_file.Timing) -> str:
 
 def duration(seconds: float) -> str:
   """Seconds for people: '42.1 s', '3 min 05 s', '2 h 10 min'."""
-  if seconds < 99.95:
+  if seconds < 99.95 or not math.isfinite(seconds):
     return f'{seconds:.1f} s'
   minutes, rest = divmod(round(seconds), 60)
   if minutes < 100:

@@ -6,6 +6,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_kinds
 from walt_jax.core import paths
 
 FILE_NAME = 'scores.json'
@@ -67,6 +68,12 @@ class Scores:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+# What `scores.json` holds.
+_FORM: json_kinds.Kind = {
+    'scores': list[Score], 'timings': list[Timing],
+    'settings': Mapping[str, Any]}
+
+
 def write_scores(directory: str | os.PathLike, scores: Sequence[Score],
                  timings: Sequence[Timing] = (),
                  settings: Mapping[str, Any] | None = None) -> None:
@@ -92,12 +99,14 @@ def read_scores(directory: str | os.PathLike) -> Scores:
   try:
     if content['format'] != FORMAT:
       raise ValueError(f'only format {FORMAT} is known')
+    json_kinds.check(content, _FORM)
     return Scores(tuple(map(_score, content['scores'])),
                   tuple(Timing(**timing) for timing in content['timings']),
                   content['settings'])
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
-        f'{path} does not hold scores of this version: {error}') from None
+        f'{path} does not hold scores of this version: '
+        f'{errors.words(error)}') from None
 
 
 def _interval(fields: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +117,7 @@ def _interval(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _score(fields: dict[str, Any]) -> Score:
+  json_kinds.check(fields[_BASELINES], list[Baseline], _BASELINES)
   baselines = tuple(Baseline(**_interval(fields))
                      for fields in fields[_BASELINES])
   rest = {key: value for key, value in _interval(fields).items()

@@ -6,6 +6,7 @@ from typing import Any
 
 from walt_jax.core import errors
 from walt_jax.core import fetched
+from walt_jax.core import json_kinds
 from walt_jax.core import json_text
 from walt_jax.core import seeds
 from walt_jax.core import text_files
@@ -146,7 +147,7 @@ def _conditions(values: dict[str, Any], where: str
   found = []
   for name, value in values.items():
     numbers = value if isinstance(value, list) else [value]
-    if not all(type(number) in (int, float) for number in numbers):
+    if not all(map(json_kinds.is_finite, numbers)):
       raise errors.UserError(
           f'{where}: the condition {name!r} must be a number or a list of '
           f'them, not {json.dumps(value)}')

@@ -1,6 +1,7 @@
 """Prompts to token ids. Tokenizers can be pickled into data workers."""
 import bisect
 from collections.abc import Sequence
+import contextlib
 import os
 from typing import Protocol
 
@@ -37,34 +38,53 @@ class WordPieceTokenizer:
     import tokenizers
     if not fetched.local(path).is_file():
       raise errors.UserError(f'no such tokenizer: {path}')
-    try:
-      self._full = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # The library raises bare Exceptions.
-      raise errors.UserError(
-          f'cannot read the tokenizer {path}: {error}') from None
-    self._full.no_padding()
-    self._full.no_truncation()
-    special = self._full.num_special_tokens_to_add(is_pair=False)
+    self._path = str(path)
+    with self._explained():
+      self._full = tokenizers.Tokenizer.from_file(
+          os.fspath(fetched.local(path)))
+      self._full.no_padding()
+      self._full.no_truncation()
+      special = self._full.num_special_tokens_to_add(is_pair=False)
     if max_tokens <= special:
       raise errors.UserError(f'max_tokens must be above {special}, the number '
                              f'of special tokens, got {max_tokens}')
     self.max_tokens = max_tokens
-    self._cut = tokenizers.Tokenizer.from_str(self._full.to_str())
-    self._cut.enable_truncation(max_tokens)
+    with self._explained():
+      self._cut = tokenizers.Tokenizer.from_str(self._full.to_str())
+      self._cut.enable_truncation(max_tokens)
 
   def __call__(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns ids int32 [N, L] and mask bool [N, L]."""
-    encoded = self._cut.encode_batch(list(prompts))
-    return pad([encoding.ids for encoding in encoded], self.max_tokens)
+    with self._explained():
+      encoded = self._cut.encode_batch(list(prompts))
+      return pad([encoding.ids for encoding in encoded], self.max_tokens)
 
   def full_ids(self, prompt: str) -> list[int]:
     """All ids of a prompt, uncut."""
-    return self._full.encode(prompt).ids
+    with self._explained():
+      return self._full.encode(prompt).ids
 
   def kept_text(self, prompt: str) -> str:
     """The beginning of the prompt that `max_tokens` ids hold."""
-    ends = [end for _, end in self._cut.encode(prompt).offsets]
+    with self._explained():
+      ends = [end for _, end in self._cut.encode(prompt).offsets]
     return prompt[:max(ends, default=0)]
+
+  @contextlib.contextmanager
+  def _explained(self):
+    """Makes a UserError of what the library raises on a damaged file.
+
+    It is written in Rust, raises bare Exceptions, and panics.
+    """
+    try:
+      yield
+    except BaseException as error:
+      if not isinstance(error, Exception) and (
+          type(error).__name__ != 'PanicException'):
+        raise
+      raise errors.UserError(
+          f'cannot read the tokenizer {self._path}: {errors.words(error)}'
+      ) from None
 
 
 class SentencePieceTokenizer:

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import safetensors
 
 from walt_jax.core import errors
 from walt_jax.core import fetched
@@ -32,9 +33,10 @@ class SafetensorsFolder:
     self.path = fetched.local(path)
     if not self.path.is_dir():
       raise errors.UserError(f'no such folder of text encoder weights: {path}')
-    self.config: dict[str, Any] = _read_json(self.path / 'config.json')
+    self.config: dict[str, Any] = files.read_json_object(
+        self.path / 'config.json')
     if (self.path / INDEX).is_file():
-      index = _read_json(self.path / INDEX).get('weight_map')
+      index = files.read_json_object(self.path / INDEX).get('weight_map')
       if not isinstance(index, dict):
         raise errors.UserError(f'{self.path / INDEX} has no weight_map')
       self._files = {name: self._inside(file) for name, file in index.items()}
@@ -47,9 +49,10 @@ class SafetensorsFolder:
           f'{self.path} has neither {SINGLE} nor {INDEX}; convert the weights '
           'to safetensors')
 
-  def _inside(self, name: str) -> pathlib.Path:
-    if pathlib.PurePath(name).name != name:
-      raise errors.UserError(f'{self.path / INDEX} names {name!r}, which is '
+  def _inside(self, name: Any) -> pathlib.Path:
+    if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+      raise errors.UserError(f'{self.path / INDEX} names '
+                             f'{errors.short(name)}, which is '
                              'not a file beside it')
     return self.path / name
 
@@ -65,7 +68,13 @@ class SafetensorsFolder:
     with _open(self._files[name]) as tensors:
       if name not in tensors.keys():
         raise errors.UserError(f'{self._files[name]} lacks {name!r}')
-      tensor = tensors.get_tensor(name)
+      try:
+        tensor = tensors.get_tensor(name)
+      except (safetensors.SafetensorError, LookupError, TypeError,
+              ValueError) as error:  # A type that NumPy does not know.
+        raise errors.UserError(
+            f'cannot read {name!r} of {self._files[name]}: '
+            f'{errors.reason(error)}') from None
     if shape is not None and tensor.shape != shape:
       raise errors.UserError(
           f'{name!r} in {self.path} has shape {list(tensor.shape)}, but its '
@@ -84,17 +93,12 @@ class SafetensorsFolder:
 
 @contextlib.contextmanager
 def _open(path: pathlib.Path):
-  import safetensors
   try:
     handle = safetensors.safe_open(path, framework='numpy')
-  except (OSError, safetensors.SafetensorError) as error:
-    raise errors.UserError(f'cannot read {path}: {error}') from None
+  except (OSError, ValueError, safetensors.SafetensorError) as error:
+    raise errors.UserError(
+        f'cannot read {path}: {errors.words(error)}') from None
   with handle as tensors:
     yield tensors
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  content = files.read_json(path)
-  if not isinstance(content, dict):
-    raise errors.UserError(f'{path} is not a JSON object')
-  return content

@@ -60,5 +60,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[bytes, int | None]]:
       event = dict(protobuf.read_fields(rest[:size]))
     except (IndexError, ValueError):
       return  # Nobody reads further.
-    yield head + rest, (
-        None if _FILE_VERSION in event else event.get(_STEP, 0))
+    step = None if _FILE_VERSION in event else event.get(_STEP, 0)
+    if isinstance(step, bytes):
+      return
+    yield head + rest, step

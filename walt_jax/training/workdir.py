@@ -115,10 +115,7 @@ class WorkDir:
           f'{run_files.CONFIG}); make one with: walt train --config FILE '
           '--workdir DIR')
     try:
-      values = files.read_json(self.config_file)
-      if not isinstance(values, dict):
-        raise errors.UserError(f'{str(self.config_file)!r} holds no object')
-      return values
+      return files.read_json_object(self.config_file)
     except errors.UserError as error:
       raise errors.UserError(
           f'{error}; restore it from the config/ of a checkpoint, or start in '

@@ -117,6 +117,8 @@ def class_name(value: Any) -> str | None:
     return None
   if isinstance(value, bool):
     return str(int(value))
+  if isinstance(value, int):
+    return str(value)
   if isinstance(value, numbers.Real | decimal.Decimal):
     if not math.isfinite(value) or value != math.trunc(value):
       raise ValueError(f'the label is {value!r}, not a whole number or a name')

@@ -79,5 +79,10 @@ def _parquet(path: pathlib.Path, where: str) -> Iterator[dict[str, Any]]:
     for group in file.iter_batches(columns=known):
       for row in group.to_pylist():
         yield unknown | row
-  except (pyarrow.ArrowException, OSError) as error:
-    raise errors.UserError(f'cannot read {str(path)!r}: {error}') from error
+  except errors.UserError:
+    raise
+  # Where a file is damaged, its texts and times need not be any.
+  except (pyarrow.ArrowException, OSError, ValueError, TypeError,
+          OverflowError) as error:
+    raise errors.UserError(
+        f'cannot read {str(path)!r}: {errors.words(error)}') from error

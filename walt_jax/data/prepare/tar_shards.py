@@ -4,9 +4,11 @@ Only headers and the small texts are read to list a shard; a clip's bytes are
 read where they lie.
 """
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import pathlib
 import tarfile
+from typing import Any, BinaryIO
 
 from walt_jax.data.prepare import listing
 from walt_jax.data.prepare import sidecars
@@ -59,7 +61,8 @@ def scan(folder: pathlib.Path, tar: listing.TarFile) -> Contents:
         clips[path] = listing.InputFile(
             path, listing.UNLABELLED, (), tar.group, member.size, tar.split,
             offset=member.offset_data)
-  except (tarfile.TarError, OSError, EOFError) as error:
+  except (tarfile.TarError, OSError, EOFError, ValueError,
+          OverflowError) as error:  # Of numbers in headers that lie.
     rejected.append(listing.Rejection(
         tar.path, f'damaged after {len(clips)} clips: '
         f'{type(error).__name__}: {error}'))
@@ -96,11 +99,14 @@ def _members(path: pathlib.Path
   """Yields members but for folders, with the bytes of texts."""
   # 'r:' takes no compression: members must be found without reading it all.
   size = path.stat().st_size
-  with tarfile.open(path, 'r:', errors='surrogateescape') as tar:
+  with contextlib.ExitStack() as stack:
+    file: Any = _Bounded(stack.enter_context(path.open('rb')), size)
+    tar = stack.enter_context(
+        tarfile.open(fileobj=file, mode='r:', errors='surrogateescape'))
     for member in tar:
       if member.isdir():
         continue
-      if member.offset_data + member.size > size:
+      if not 0 <= member.size <= size - member.offset_data:
         raise EOFError(f'{member.name} runs past the end of the file')
       text = None
       if member.isreg() and sidecars.is_one(member.name):
@@ -110,6 +116,21 @@ def _members(path: pathlib.Path
       yield member, text
       # Else the list of a large shard stays in memory.
       tar.members = []  # type: ignore[attr-defined]
+
+
+class _Bounded:
+  """A file that is never asked for more bytes than it has.
+
+  Python makes room for what a header says before it reads.
+  """
+
+  def __init__(self, file: BinaryIO, size: int):
+    self._file, self._size = file, size
+    self.seek, self.tell = file.seek, file.tell
+
+  def read(self, count: int = -1) -> bytes:
+    rest = max(0, self._size - self._file.tell())
+    return self._file.read(rest if count < 0 else min(count, rest))
 
 
 def _is_hidden(name: str) -> bool:

@@ -14,7 +14,10 @@ import av
 import numpy as np
 from PIL import Image
 
+from walt_jax.core import errors
 from walt_jax.core import pixels
+from walt_jax.media import images
+from walt_jax.media import video_info
 
 FRAME_CODECS = ('jpeg', 'png')
 VIDEO_CODECS = ('h264',)
@@ -79,18 +82,26 @@ def _encode_video(clip: np.ndarray, quality: int, fps: float) -> bytes:
 
 def decode_frames(encoded: Sequence[bytes]) -> np.ndarray:
   """Reads compressed frames as uint8 [T, H, W, 3]."""
-  return np.stack([np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
+  return np.stack([np.asarray(_open(data).convert('RGB'))
                    for data in encoded])
 
 
+def _open(data: bytes) -> Image.Image:
+  image = Image.open(io.BytesIO(data))
+  video_info.check_size(image.height, image.width)
+  return image
+
+
 def decode_video(data: bytes, indices: np.ndarray,
-                 size: tuple[int, int] | None = None) -> np.ndarray:
+                 size: tuple[int, int] | None = None,
+                 stored: tuple[int, int] | None = None) -> np.ndarray:
   """Reads some frames of a stored video.
 
   Args:
     data: A whole file.
     indices: int [T], increasing.
     size: Height and width of the result; None keeps the stored size.
+    stored: The stored size, if it is known.
 
   Returns:
     uint8 [T, H, W, 3].
@@ -106,6 +117,9 @@ def decode_video(data: bytes, indices: np.ndarray,
     if following >= _KEYFRAME_EVERY:  # To the key frame before.
       container.seek(int(following / rate * av.time_base))
     for frame in container.decode(stream):
+      if stored is not None and stored != (frame.height, frame.width):
+        raise ValueError(f'The stored video has {frame.height} x {frame.width} '
+                         f'pixels, not {stored[0]} x {stored[1]}.')
       number = round((frame.time or 0.0) * rate)
       if number < following:
         continue
@@ -140,13 +154,21 @@ def read_clip(example: dict, indices: np.ndarray, height: int, width: int,
 
   Returns:
     uint8 [T, height, width, 3].
+
+  Raises:
+    errors.UserError: What is stored of the frames is damaged.
   """
-  if 'video_file' in example:
-    stored = example['height'], example['width']
-    frames = decode_video(example['video_file'], indices,
-                          pixels.cover(*stored, height, width))
-  elif 'encoded' in example:
-    frames = decode_frames([example['encoded'][index] for index in indices])
-  else:
-    frames = example['video'][indices]
+  if 'video' in example:
+    return pixels.fit(example['video'][indices], height, width, rng)
+  try:
+    if 'video_file' in example:
+      stored = example['height'], example['width']
+      frames = decode_video(example['video_file'], indices,
+                            pixels.cover(*stored, height, width), stored)
+    else:
+      frames = decode_frames([example['encoded'][index] for index in indices])
+  except (*images.ERRORS, av.error.FFmpegError, video_info.ClipError) as error:
+    raise errors.UserError(
+        f'the frames of clip {example["key"]!r} are damaged '
+        f'({errors.reason(error)}): prepare again') from error
   return pixels.fit(frames, height, width, rng)

@@ -1,6 +1,7 @@
 """Reading what was prepared: shards, and examples of their records."""
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import functools
 import itertools
 import os
@@ -15,8 +16,10 @@ from walt_jax.data.storage import codecs
 from walt_jax.data.storage import example_index
 from walt_jax.data.storage import examples
 from walt_jax.data.storage import manifest as manifest_lib
+from walt_jax.media import video_info
 
 _MAX_OPEN = 128  # Shards of a set, each an open file.
+_MAX_RATE = 1e6  # Frames/s; more are taken for damage.
 
 
 class Shards:
@@ -39,11 +42,36 @@ class Shards:
     shard = bisect.bisect_right(self._starts, index) - 1
     return self.read(shard, index - self._starts[shard])
 
+  @property
+  def num_shards(self) -> int:
+    return len(self._files)
+
   def shard_of(self, index: int) -> int:
     return bisect.bisect_right(self._starts, index) - 1
 
+  def start_of(self, shard: int) -> int:
+    """Index of a shard's first record."""
+    return self._starts[shard]
+
+  def name_of(self, index: int) -> str:
+    """The file of a record."""
+    return self._files[min(self.shard_of(index), len(self._files) - 1)]
+
   def read(self, shard: int, index: int) -> bytes:
-    """Record `index` of shard `shard`."""
+    """Record `index` of shard `shard`.
+
+    Raises:
+      errors.UserError: The shard is damaged.
+    """
+    try:
+      return self._read(shard, index)
+    except (RuntimeError, ValueError, IndexError) as error:
+      # ArrayRecord's own: it checks what it reads.
+      raise errors.UserError(
+          f'shard {self._files[shard]!r} is damaged '
+          f'({errors.reason(error)}): prepare again') from error
+
+  def _read(self, shard: int, index: int) -> bytes:
     reader = self._readers.get(shard)
     if reader is None:
       from array_record.python import array_record_data_source
@@ -66,6 +94,47 @@ def _missing(files: list[pathlib.Path]) -> list[pathlib.Path]:
       paths.is_remote(file) or not file.is_file())]
 
 
+@contextlib.contextmanager
+def explained(shards: Shards, index: int) -> Iterator[None]:
+  """Makes a UserError of whatever a damaged record leads to.
+
+  Args:
+    shards: Where it was read from.
+    index: Which one.
+  """
+  try:
+    yield
+  except (ArithmeticError, AttributeError, LookupError, TypeError,
+          ValueError, video_info.ClipError) as error:
+    raise errors.UserError(
+        f'record {index} in shard {shards.name_of(index)!r} is damaged '
+        f'({errors.reason(error)}): prepare again') from error
+
+
+def label_of(features: Mapping[str, Any], classes: Sequence[str]) -> int:
+  """The label of a record.
+
+  Raises:
+    ValueError: It is of no class.
+  """
+  label = int(features['label'][0])
+  if not 0 <= label < len(classes):
+    raise ValueError(f'label {label} of {len(classes)} classes')
+  return label
+
+
+def rate_of(features: Mapping[str, Any]) -> float:
+  """The frames/s of a record; 0 where they are not known.
+
+  Raises:
+    ValueError: It is no rate.
+  """
+  rate = float(features['fps'][0])
+  if not 0 <= rate < _MAX_RATE:
+    raise ValueError(f'{rate:g} frames/s')
+  return rate
+
+
 def split_shards(path: pathlib.Path, manifest: dict, split: str,
                  role: str = 'shards') -> Shards:
   """Opens one split of a manifest."""
@@ -73,7 +142,11 @@ def split_shards(path: pathlib.Path, manifest: dict, split: str,
     raise errors.UserError(
         f'{str(path)!r} has no split {split!r}: it has '
         f'{", ".join(manifest["splits"])}')
-  shards = manifest['splits'][split][role]
+  shards = manifest['splits'][split].get(role)
+  if shards is None:
+    raise errors.UserError(
+        f'{str(path)!r} names no {role} of split {split!r}: its '
+        f'{manifest_lib.MANIFEST} is damaged, prepare again')
   return Shards([path / shard['file'] for shard in shards],
                 [shard['num_examples'] for shard in shards])
 
@@ -110,7 +183,10 @@ class PreparedDataset:
   @functools.cached_property
   def index(self) -> np.ndarray:
     try:
-      return example_index.read(self._index_file)
+      table = example_index.read(self._index_file)
+      if len(table) != len(self):
+        raise ValueError(f'it tells of {len(table)} clips, not {len(self)}')
+      return table
     except (OSError, ValueError) as error:
       raise errors.UserError(f'cannot read {str(self._index_file)!r}: {error}; '
                              'prepare again') from error
@@ -120,11 +196,15 @@ class PreparedDataset:
             if name != 'index'}
 
   def __getitem__(self, index: int) -> dict:
-    features = examples.decode(self._shards[index])
+    record = self._shards[index]
+    with explained(self._shards, index):
+      return self._example(examples.decode(record))
+
+  def _example(self, features: Mapping[str, Any]) -> dict:
     example: dict[str, Any] = dict(
-        label=int(features['label'][0]),
+        label=label_of(features, self.classes),
         caption=features['caption'][0].decode(),
-        fps=float(features['fps'][0]),
+        fps=rate_of(features),
         key=features['key'][0].decode('utf-8', 'surrogateescape'))
     if len(features.get('captions', ())) > 1:
       example['captions'] = tuple(
@@ -135,6 +215,7 @@ class PreparedDataset:
       example['video_file'] = features['video'][0]
       for name in ('num_frames', 'height', 'width'):
         example[name] = int(features[name][0])
+      video_info.check_size(example['height'], example['width'])
     return example
 
 

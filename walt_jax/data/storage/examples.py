@@ -49,14 +49,24 @@ def _decode_ints(payload: memoryview) -> Iterator[int]:
     yield value - (1 << 64) if value >> 63 else value
 
 
+def _bytes_of(value: Any) -> memoryview:
+  """The value of a field that holds bytes; a number would make so many."""
+  if not isinstance(value, memoryview):
+    raise ValueError('a number where bytes should be')
+  return value
+
+
 def _decode_feature(data: memoryview) -> Any:
-  for kind, values in protobuf.read_fields(data):
+  for kind, value in protobuf.read_fields(data):
+    values = _bytes_of(value)
     if kind == _BYTES:
-      return [bytes(value) for _, value in protobuf.read_fields(values)]
+      return [bytes(_bytes_of(value))
+              for _, value in protobuf.read_fields(values)]
     payloads = [payload for _, payload in protobuf.read_fields(values)]
     if kind == _FLOATS:
       return np.concatenate(
-          [np.frombuffer(p, '<f4') for p in payloads] or [np.zeros(0, '<f4')])
+          [np.frombuffer(_bytes_of(payload), '<f4') for payload in payloads]
+          or [np.zeros(0, '<f4')])
     numbers: list[int] = []
     for payload in payloads:
       numbers.extend(
@@ -66,16 +76,20 @@ def _decode_feature(data: memoryview) -> Any:
 
 
 def decode(record: bytes) -> dict[str, Any]:
-  """Reads a serialised `tf.train.Example`."""
+  """Reads a serialised `tf.train.Example`.
+
+  Raises:
+    ValueError: It is none.
+  """
   features: dict[str, Any] = {}
   for _, entries in protobuf.read_fields(memoryview(record)):
-    for _, entry in protobuf.read_fields(entries):
+    for _, entry in protobuf.read_fields(_bytes_of(entries)):
       name: str = ''
       feature: Any = []
-      for number, payload in protobuf.read_fields(entry):
+      for number, payload in protobuf.read_fields(_bytes_of(entry)):
         if number == 1:
-          name = bytes(payload).decode()
+          name = bytes(_bytes_of(payload)).decode()
         else:
-          feature = _decode_feature(payload)
+          feature = _decode_feature(_bytes_of(payload))
       features[name] = feature
   return features

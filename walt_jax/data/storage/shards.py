@@ -5,7 +5,7 @@ by a small JSON file that describes it; `finish` gives the parts their final
 names and writes `manifest.json` last. Work that was interrupted anywhere is
 taken up by running the same task again: parts that have their JSON stay.
 """
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import json
 import pathlib
@@ -13,6 +13,7 @@ import re
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_kinds
 from walt_jax.core import paths
 from walt_jax.data.storage import manifest as manifest_lib
 from walt_jax.media import decode
@@ -133,8 +134,20 @@ class Unfinished:
     return self._report_file(number).exists()
 
   def report(self, number: int) -> dict:
-    """What `mark_done` said of a part."""
-    return files.read_json(self._report_file(number))
+    """What `mark_done` said of a part.
+
+    Raises:
+      errors.UserError: It is damaged.
+    """
+    file = self._report_file(number)
+    report = files.read_json(file)
+    try:
+      json_kinds.check(report, {'counts': Mapping[str, int]})
+    except ValueError as error:
+      raise errors.UserError(
+          f'{str(file)!r} is damaged: {error}; remove it, and run the same '
+          'command again') from None
+    return report
 
   def mark_done(self, number: int, report: dict) -> None:
     files.write_json(self._report_file(number), report)
@@ -162,8 +175,8 @@ class Unfinished:
       part = self.part_file(number, role)
       if part.exists():  # Else an interrupted run has moved it already.
         paths.move(part, target)
-      shards.append(dict(file=target.name,
-                         num_examples=self.report(number)['counts'][role],
+      counts = self.report(number)['counts']
+      shards.append(dict(file=target.name, num_examples=counts.get(role, 0),
                          bytes=paths.size(target),
                          sha256=files.file_sha256(target)))
     return shards
