@@ -7,6 +7,7 @@ import itertools
 import os
 from typing import Any
 
+import av
 import numpy as np
 
 from walt_jax.media import containers
@@ -198,7 +199,12 @@ class _Video:
 
   def to_rgb(self, frame: Any) -> np.ndarray:
     layout, height, width = self._shown(frame)
-    return self._to_rgb(frame, layout, height, width)
+    try:
+      return self._to_rgb(frame, layout, height, width)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      raise video_info.ClipError(
+          f'its colours cannot be converted ({containers.reason(error)})'
+      ) from error
 
   def close(self) -> None:
     self._container.close()

@@ -310,7 +310,7 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
     if content.pop('format') != FORMAT:
       raise ValueError(f'only format {FORMAT} is known')
     json_kinds.check(content, _FORM)
-    _check_stems(content['entries'])
+    _check_entries(content['entries'])
     content['entries'] = tuple(map(_entry, content['entries']))
     content['stages'] = tuple(
         StageRecord(**stage | dict(shape=tuple(stage['shape'])))
@@ -322,9 +322,11 @@ def read_samples(directory: str | os.PathLike) -> SampleSet:
         f'{errors.words(error)}') from None
 
 
-def _check_stems(entries: list[dict[str, Any]]) -> None:
-  """Raises ValueError for a clip that is not in the folder."""
+def _check_entries(entries: list[dict[str, Any]]) -> None:
+  """Raises ValueError for a clip not in the folder, or of no clip's shape."""
   for entry in entries:
+    if len(entry['shape']) not in (0, 4):
+      raise ValueError(f'shape {entry["shape"]} is not [T, H, W, 3]')
     for stem in (entry['stem'], entry.get('original') or 'none',
                  *entry.get('stages', {}).values()):
       if not _is_stem(stem):

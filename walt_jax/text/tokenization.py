@@ -11,6 +11,8 @@ from walt_jax.core import errors
 from walt_jax.core import extras
 from walt_jax.core import fetched
 
+_MOST_IDS = 1 << 24
+
 
 class Tokenizer(Protocol):
   """Cuts prompts into at most `max_tokens` ids, special tokens included."""
@@ -45,6 +47,10 @@ class WordPieceTokenizer:
       self._full.no_padding()
       self._full.no_truncation()
       special = self._full.num_special_tokens_to_add(is_pair=False)
+      largest = max(self._full.get_vocab().values(), default=0)
+    if largest >= _MOST_IDS:  # The library makes room for each id below.
+      raise errors.UserError(f'cannot read the tokenizer {path}: it has the id '
+                             f'{largest}; it must be below {_MOST_IDS}')
     if max_tokens <= special:
       raise errors.UserError(f'max_tokens must be above {special}, the number '
                              f'of special tokens, got {max_tokens}')
