@@ -260,7 +260,22 @@ def _token_cost(result: Any) -> Iterable[Cells]:
            f'{row["needed_bytes"] / 2**30:.1f}', time)
 
 
+def _fuzz(result: Any) -> Iterable[Cells]:
+  rows = result['rows']
+  for name, row in rows.items():
+    yield (f'`{name}`', f'{row["tried"]:,}',
+           f'{row["passed"] / row["tried"]:.0%}', f'{row["accepted"]:,}',
+           f'{row["refused"]:,}', str(row['stray']),
+           f'{row["slowest"]:.2f}', f'{row["jump_mib"]:.0f}')
+  total = lambda key: f'{sum(row[key] for row in rows.values()):,}'
+  yield (f'all {len(rows)}', total('tried'), '', total('accepted'),
+         total('refused'), total('stray'), '', '')
+
+
 TABLES = (
+    Table('fuzz', '../reliability.md', 'fuzz.json',
+          ('reader', 'inputs', 'past the header', 'accepted', 'refused',
+           'stray', 'slowest, s', 'most memory, MiB'), _fuzz),
     Table('cpu_speed', 'cpu.md', 'cpu_speed.json',
           ('one core', "our time over PyTorch's", 'limit',
            'memory, ours / PyTorch, MiB'), _cpu_speed),
