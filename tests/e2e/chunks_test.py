@@ -50,7 +50,7 @@ class ChunksTest(parameterized.TestCase):
     out = self.folder / 'result.json'
     result = tiny.walt(
         'evaluate', 'reconstruction', '--workdir', workdir, '--real', clips,
-        '--frames', 5, '--json', out, *argv)
+        '--frames', 5, '--json', out, '--overwrite', *argv)
     self.assertEqual(result.code, 0, result.err)
     return json.loads(out.read_text())
 

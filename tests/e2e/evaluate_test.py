@@ -27,6 +27,7 @@ from walt_jax.metrics import feature_sets
 from walt_jax.metrics import image_features
 from walt_jax.metrics import protocols
 from walt_jax.pretrained import networks
+from walt_jax.training import checkpoint_records
 
 _COUNT = 20
 _CHUNK = 8
@@ -47,12 +48,18 @@ def _network(*, batch_size=1, devices=None):
       batch_size=batch_size, devices=devices)
 
 
-def _halve_weights(state: pathlib.Path) -> None:
-  """Makes the state of a checkpoint another one."""
+def _halve_weights(checkpoint: pathlib.Path) -> None:
+  """Makes another checkpoint of one, as versions without sums wrote it."""
+  state = checkpoint / 'state'
   with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
     tree = checkpointer.restore(state)
     shutil.rmtree(state)
     checkpointer.save(state, jax.tree.map(lambda leaf: leaf / 2, tree))
+  shutil.rmtree(checkpoint / checkpoint_records.ITEM)
+  about = checkpoint / '_CHECKPOINT_METADATA'
+  values = json.loads(about.read_text())
+  del values['item_handlers'][checkpoint_records.ITEM]
+  about.write_text(json.dumps(values))
 
 
 class EvaluateTest(absltest.TestCase):
@@ -113,7 +120,7 @@ class EvaluateTest(absltest.TestCase):
           *self.cache('b'), '--batch_size', 3, devices=4)
       self.assertLen(drawn, 3)
       # Another seed is another job.
-      self.evaluate(*self.cache('a'), '--seed', 1)
+      self.evaluate(*self.cache('a'), '--seed', 1, '--overwrite')
       self.assertLen(drawn, 6)
     self.assertEqual(resumed['num_generated'], _COUNT)
     # Samples may differ by a rounding of one value in 255.
@@ -152,7 +159,8 @@ class EvaluateTest(absltest.TestCase):
     self.assertLen(set(result['values']), 3)
     self.assertAlmostEqual(result['value'], np.mean(result['values']))
     self.assertAlmostEqual(result['std'], np.std(result['values']))
-    refused = self.evaluate('--repeats', 3, '--seed', 2**64 - 2, code=2)
+    refused = self.evaluate('--repeats', 3, '--seed', 2**64 - 2, '--overwrite',
+                            code=2)
     self.assertRegex(
         refused, r'\nwalt: error: seed 3 of --repeats is \d+;.*\n\Z')
 
@@ -182,7 +190,8 @@ class EvaluateTest(absltest.TestCase):
       again = self.evaluate(*flags, *self.cache('a'))
       requests = self.folder / 'requests.jsonl'
       requests.write_text(json.dumps(dict(label='two up')))
-      refused = self.evaluate(*flags, '--requests', requests, code=2)
+      refused = self.evaluate(*flags, '--requests', requests, '--overwrite',
+                              code=2)
     self.assertIn('--requests: protocol small has samples show', refused)
     reals = [real_draws.open_draws(
         str(self.real), protocol, seed=3, repeat=repeat, frames=1)
@@ -201,7 +210,7 @@ class EvaluateTest(absltest.TestCase):
     workdir = tiny.copy(self.base, self.folder / 'run')
     checkpoints = workdir / 'checkpoints'
     shutil.copytree(checkpoints / '3', checkpoints / '2')
-    _halve_weights(checkpoints / '2' / 'state')
+    _halve_weights(checkpoints / '2')
     before = len(run_files.read_metrics(workdir).lines)
     compiled, at_score = [], []
     listen = lambda name, *args, **kwargs: compiled.append(name) if (

@@ -30,7 +30,8 @@ class LatentNormTest(absltest.TestCase):
     self.assertEqual(result.code, 0, result.err)
     # Its latents are not what the next stage was trained on.
     result = tiny.walt(
-        *samples, '--workdir', f'{workdir},{tiny.run("sr_rollout")}')
+        *samples, '--overwrite', '--workdir',
+        f'{workdir},{tiny.run("sr_rollout")}')
     self.assertEqual(result.code, 2)
     self.assertIn('tokenizer.normalise', result.err)
 

@@ -22,23 +22,24 @@ class GuidanceTest(absltest.TestCase):
 
   def test_the_configs_scales_are_those_of_the_flag(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    old = tiny.run('rollout')
-    new = tiny.copy(old, folder / 'guided')
+    old, new = (tiny.copy(tiny.run('rollout'), folder / name)
+                for name in ('before_the_key', 'guided'))
     config = json.loads((new / 'config.json').read_text())
-    self.assertNotIn('guidance', config['sampler'])
-    config['sampler']['guidance'] = dict(text=5000, frames=1.5)
+    self.assertIsNone(config['sampler'].pop('guidance'))
+    (old / 'config.json').write_text(json.dumps(config))
+    config['sampler']['guidance'] = dict(text=1000, frames=1.5)
     (new / 'config.json').write_text(json.dumps(config))
     found = {}
     for name, workdir, flags in (
         ('config', new, ()), ('none', new, ('--guidance', 'none')),
-        ('flag', old, ('--guidance', 'text=5000,frames=1.5')),
+        ('flag', old, ('--guidance', 'text=1000,frames=1.5')),
         ('old', old, ())):
       result = tiny.walt(
           'sample', '--workdir', workdir, '--out', folder / name, '--steps', 2,
           '--prompt', 'a seven moves left', *flags)
       self.assertEqual(result.code, 0, result.err)
       found[name] = samples_lib.read_samples(folder / name)
-    guided = {'text': 5000.0, 'frames': 1.5}
+    guided = {'text': 1000.0, 'frames': 1.5}
     for name, scales, origin in (
         ('config', guided, 'config'), ('flag', guided, 'request'),
         ('none', {}, 'request'), ('old', {}, 'config')):

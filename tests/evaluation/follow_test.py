@@ -29,10 +29,6 @@ from walt_jax.evaluation import requests as requests_lib
 from walt_jax.sampling import settings
 
 
-class _Waited(BaseException):
-  """Ends a wait."""
-
-
 class _Training:
   """A run that writes a checkpoint every 10 steps up to 80.
 
@@ -207,11 +203,12 @@ class FollowTest(parameterized.TestCase):
   def test_the_command_waits_for_a_run_that_has_not_begun(self):
     real = self.base.parents[1] / 'real.npy'
     np.save(real, np.zeros((2, 1, 16, 16, 3), np.uint8))
-    with (mock.patch('time.sleep', side_effect=_Waited),
-          contextlib.redirect_stdout(io.StringIO()) as out,
-          self.assertRaises(_Waited)):
-      cli.main(['evaluate', 'fid', '--follow', '--workdir', str(self.base),
-                '--real', str(real), '--json', str(real.parent / 'a.json')])
+    with (mock.patch('time.sleep', side_effect=KeyboardInterrupt),
+          contextlib.redirect_stdout(io.StringIO()) as out):
+      code = cli.main([
+          'evaluate', 'fid', '--follow', '--workdir', str(self.base),
+          '--real', str(real), '--json', str(real.parent / 'a.json')])
+    self.assertEqual(code, 130)
     self.assertIn('no run has begun there yet', out.getvalue())
     self.assertFalse(self.base.exists())
 

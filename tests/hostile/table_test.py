@@ -15,6 +15,7 @@ from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 
 from tests.data import video_files
 from tests.e2e import tiny
@@ -142,6 +143,7 @@ def all_rows() -> list[rows_lib.Row]:
 
 class HostileInputsTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_table(self):
     shared = make_shared(pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory())))

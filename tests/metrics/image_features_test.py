@@ -33,8 +33,8 @@ class ImageFeaturesTest(absltest.TestCase):
 
   def evaluate(self, metric, *argv):
     out = self.folder / 'result.json'
-    code = cli.main(['evaluate', metric, '--json', str(out), '--network',
-                     str(self.graph), *map(str, argv)])
+    code = cli.main(['evaluate', metric, '--json', str(out), '--overwrite',
+                     '--network', str(self.graph), *map(str, argv)])
     self.assertEqual(code, 0)
     return json.loads(out.read_text())
 
