@@ -1,6 +1,4 @@
 """Compiling for absent TPUs: memory, collectives and a ledger."""
-import re
-
 import jax
 
 from walt_jax.planning import aot
@@ -27,7 +25,8 @@ def compile_program(
     fit, which XLA then does not give. Of one that holds what has no charge
     the ledger is empty and refused.
   """
-  compiled = aot.compile_program(traced.lower(), effort)
+  lowered = traced.lower()
+  compiled = aot.compile_program(lowered, effort)
   if compiled.error is not None:
     return compiled, None
   chip = place.chip
@@ -40,14 +39,16 @@ def compile_program(
   above = (ledger.HALO_TOLERANCE if counting.has_convolutions(traced)
            else ledger.FLOPS_TOLERANCE)
   return compiled, ledger.checked(
-      charged, executed_flops=counting.flops_of(traced) // num_partitions(
-          compiled.text),
+      charged, executed_flops=counting.flops_of(traced) // num_devices(lowered),
       needed_bytes=compiled.needed_bytes,
       capacity_bytes=chip.hbm_bytes // chip.num_devices,
       tolerance_above=above)
 
 
-def num_partitions(text: str) -> int:
-  """Devices that a compiled program runs on."""
-  found = re.search(r'\bnum_partitions=(\d+)', text.partition('\n')[0])
-  return int(found.group(1)) if found else 1
+def num_devices(lowered: jax.stages.Lowered) -> int:
+  """Devices that a program runs on, of all slices.
+
+  The compiled text counts those of one slice.
+  """
+  attributes = lowered.compiler_ir().operation.attributes
+  return int(attributes['mhlo.num_partitions'].value)
