@@ -9,6 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from walt_jax.builders import absent_drawing
@@ -33,6 +34,7 @@ from walt_jax.planning import summary
 from walt_jax.planning import sweeps
 from walt_jax.planning import topology
 from walt_jax.planning import topology_plan
+from walt_jax.planning import tpu_programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f'{ROOT}/configs/quickstart.py:smoke'
@@ -285,6 +287,19 @@ class AbsentSliceTest(parameterized.TestCase):
         if one.opcode != 'send' and collectives.collective(one):
           for group in collectives.device_groups(one):
             self.assertLen({device // 4 for device in group}, 1, name)
+
+  @parameterized.parameters(8, 1)
+  def test_a_program_of_two_slices_is_charged_whole(self, devices):
+    place = topology.get_slice('2*v5e:2x2')
+    mesh = jax.sharding.Mesh(np.array(place.devices[:devices]), 'd')
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('d'))
+    traced = jax.jit(lambda x, w: x @ w).trace(
+        jax.ShapeDtypeStruct((1024, 512), jnp.bfloat16, sharding=rows),
+        jax.ShapeDtypeStruct((512, 512), jnp.bfloat16))
+    self.assertEqual(tpu_programs.num_devices(traced.lower()), devices)
+    _, charged = tpu_programs.compile_program(place, traced)
+    self.assertEqual(charged.refusals, ())
+    self.assertEqual(charged.flops, 2 * 1024 * 512 * 512 // devices)
 
   def test_the_sampler_alone(self):
     config = load(mesh__fsdp=4)
