@@ -117,9 +117,12 @@ class LeaseTest(parameterized.TestCase):
       self.take()
 
   def test_what_cannot_be_read_is_waited_for_too(self):
-    self.left_by().write_text('{"run": ')
-    self.take()
-    self.assertLen(self.said, 1)
+    for text in ('{"run": ', '[' * 100_000):
+      with self.subTest(text=text[:9]):
+        self.left_by().write_text(text)
+        self.said.clear()
+        self.take().release()
+        self.assertLen(self.said, 1)
 
   def test_one_of_many_newcomers_takes_it(self):
     self.left_by(began=1)

@@ -24,6 +24,7 @@ import uuid
 
 from walt_jax.core import errors
 from walt_jax.core import files
+from walt_jax.core import json_text
 from walt_jax.core import paths
 
 RENEW_SECONDS = 10.0
@@ -219,7 +220,7 @@ def _newest(folder: pathlib.Path) -> _Found | None:
     except FileNotFoundError:
       continue  # Released or replaced meanwhile: look again.
     try:
-      holder = Holder(**json.loads(text))
+      holder = Holder(**json_text.loads(text))
     except (ValueError, TypeError):
       holder = None
     return _Found(number, text, holder)
