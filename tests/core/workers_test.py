@@ -32,7 +32,7 @@ def work():
   with workers.deaf():
     found = iter(dataset)
     found.start_prefetch()
-  next(found)
+  next(found), next(found)  # One of each worker: both have begun.
   print('begun', flush=True)
   with workers.heeded(1.0):
     for _ in found: pass
