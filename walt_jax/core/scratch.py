@@ -10,13 +10,16 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import time
 
 from walt_jax.core import paths
 
-_PREFIX = 'walt-'
+_PREFIX = '.walt-scratch-'
+# As `tempfile` makes them of the prefix. What a user names is never removed.
+_NAME = re.compile(rf'{re.escape(_PREFIX)}[a-z]+-[a-z0-9_]{{8}}')
 # Younger ones may not be locked yet.
 _ABANDONED_SECONDS = 60.0
 
@@ -44,7 +47,7 @@ def folder(name: str) -> Iterator[pathlib.Path]:
   """Yields a temporary folder, removed with all that is in it.
 
   Args:
-    name: What it is for, a part of its name.
+    name: What it is for, a part of its name: small letters.
   """
   path = make_folder(name)
   try:
@@ -92,7 +95,7 @@ def _remove_abandoned() -> None:
   """Removes folders of processes that were killed."""
   with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as found:
     for entry in found:
-      if entry.name.startswith(_PREFIX):
+      if _NAME.fullmatch(entry.name):
         with contextlib.suppress(OSError):
           _remove_if_abandoned(entry.path)
 
