@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 import contextlib
 import multiprocessing
+from multiprocessing import resource_tracker
 import os
 import signal
 import sys
 import threading
 import time
+from typing import TypeVar
 
 from walt_jax.core import exit_codes
+
+_Item = TypeVar('_Item')
 
 _LOOK_SECONDS = 0.5
 _STOPPED = ('T', 't')  # States of a process, as Linux calls them.
@@ -41,17 +45,21 @@ def _end_after(parent) -> None:
   os._exit(exit_codes.HOST_LOST)
 
 
-@contextlib.contextmanager
-def deaf() -> Iterator[None]:
-  """Lets processes that the body starts hear no Ctrl-C.
+def deaf(items: Iterator[_Item]) -> Iterator[_Item]:
+  """The same items, of which the first one starts processes.
 
-  A terminal sends it to all of them; the one that started them ends them.
+  These hear no Ctrl-C, also while they import, before `begin`: a terminal
+  sends it to all, and the one that started them ends them.
   """
+  # Whoever starts this process of Python's hears Ctrl-C again afterwards.
+  resource_tracker.ensure_running()
   before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
   try:
-    yield
+    first = next(items)
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+  yield first
+  yield from items
 
 
 @contextlib.contextmanager

@@ -150,11 +150,8 @@ def make_batches(source: source_lib.Source, options: BatchOptions, *,
       dataset = dataset.mp_prefetch(
           grain.MultiprocessingOptions(num_workers=options.num_workers),
           worker_init_fn=workers.begin)
-    with workers.deaf():
-      batches = iter(dataset)
-      if options.num_workers:
-        batches.start_prefetch()
-    return batches
+      return workers.deaf(iter(dataset))
+    return iter(dataset)
 
   return start
 
