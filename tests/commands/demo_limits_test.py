@@ -64,7 +64,9 @@ class LimitsTest(parameterized.TestCase):
        "Cannot read 'a b/x.png': no such file."),
       ("cannot read '/tmp/gradio/0af/x.png'.", "Cannot read 'x.png'."),
       ('gs://bucket/run/base holds no run', 'Base holds no run.'),
-      ('1/2 of 3 m/s', '1/2 of 3 m/s.'), ('', 'It failed.'))
+      ('1/2 of 3 m/s', '1/2 of 3 m/s.'), ('', 'It failed.'),
+      ('a red/green/blue kite', 'A red/green/blue kite.'),
+      ('base:/srv/runs/base', 'Base:base.'))
   def test_errors_are_sentences_without_paths(self, text, said):
     self.assertEqual(demo_limits.sentence(ValueError(text)), said)
 

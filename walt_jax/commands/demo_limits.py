@@ -13,8 +13,9 @@ from walt_jax.core import files
 from walt_jax.core import paths
 from walt_jax.media import samples as samples_lib
 
-# A path of the server in a text, up to its last part.
-_FOLDERS = re.compile(r'(?:gs:/)?(?:/[^/\s\'"]+)+/(?=[^/\s\'"])')
+# A path of the server in a text, up to its last part; not 'red/green/blue'.
+_FOLDERS = re.compile(
+    r'(?<![^\s\'"(=,:])(?:gs:/)?(?:/[^/\s\'"]+)+/(?=[^/\s\'"])')
 
 
 @dataclasses.dataclass(frozen=True)
