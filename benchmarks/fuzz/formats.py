@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.fuzz import mutations
 from benchmarks.fuzz import reader
+from walt_jax.core import protobuf as protobuf_lib
 
 Mutate = reader.Mutate
 Rng = random.Random
@@ -135,39 +136,26 @@ NPZ = archive(lambda name: npy)
 # Protocol buffers ------------------------------------------------------------
 
 
-def varint(value: int) -> bytes:
-  """Writes a number without its sign."""
-  out = bytearray()
-  while value > 0x7F:
-    out.append(value & 0x7F | 0x80)
-    value >>= 7
-  out.append(value)
-  return bytes(out)
+_SIZES = {  # Bytes by wire type.
+    protobuf_lib.FIXED64: 8, protobuf_lib.DELIMITED: 0,
+    protobuf_lib.FIXED32: 4}
 
 
 def _fields(data: bytes) -> list[tuple[int, int, Any]]:
   """(number, wire type, value) of a message; raises where it is none."""
   found, at = [], 0
-
-  def number() -> int:
-    nonlocal at
-    value = shift = 0
-    while True:
-      value |= (data[at] & 0x7F) << shift
-      at += 1
-      if data[at - 1] < 0x80:
-        return value
-      shift += 7
-
   while at < len(data):
-    tag = number()
+    tag, at = protobuf_lib.read_varint(data, at)
     wire = tag & 7
-    if wire == 0:
-      found.append((tag >> 3, wire, number()))
+    if wire == protobuf_lib.VARINT:
+      value, at = protobuf_lib.read_varint(data, at)
+      found.append((tag >> 3, wire, value))
       continue
-    if wire not in (1, 2, 5) or not tag >> 3:
+    if wire not in _SIZES or not tag >> 3:
       raise ValueError('no message')
-    size = number() if wire == 2 else 8 if wire == 1 else 4
+    size = _SIZES[wire]
+    if wire == protobuf_lib.DELIMITED:
+      size, at = protobuf_lib.read_varint(data, at)
     if at + size > len(data):
       raise ValueError('no message')
     found.append((tag >> 3, wire, data[at:at + size]))
@@ -178,11 +166,11 @@ def _fields(data: bytes) -> list[tuple[int, int, Any]]:
 def _message(fields: list[tuple[int, int, Any]]) -> bytes:
   out = b''
   for number, wire, value in fields:
-    out += varint(number << 3 | wire)
-    if wire == 0:
-      out += varint(value)
-    elif wire == 2:
-      out += varint(len(value)) + value
+    out += protobuf_lib.varint(number << 3 | wire)
+    if wire == protobuf_lib.VARINT:
+      out += protobuf_lib.varint(value)
+    elif wire == protobuf_lib.DELIMITED:
+      out += protobuf_lib.varint(len(value)) + value
     else:
       out += value
   return out

@@ -36,6 +36,13 @@ class LeaseTest(parameterized.TestCase):
     self.addCleanup(taken.release)
     return taken
 
+  def assert_taken_over(self, taken):
+    deadline = time.monotonic() + 5
+    with self.assertRaisesRegex(errors.UserError, 'taken over'):
+      while time.monotonic() < deadline:
+        taken.check()
+        time.sleep(.02)
+
   def left_by(self, folder=None, **changed) -> pathlib.Path:
     """A lease as another holder left it."""
     holder = dataclasses.replace(lease.Holder.this(), **changed)
@@ -155,11 +162,7 @@ class LeaseTest(parameterized.TestCase):
     taken = self.take()
     for file in self.folder.iterdir():
       file.unlink()
-    deadline = time.monotonic() + 5
-    with self.assertRaisesRegex(errors.UserError, 'taken over'):
-      while time.monotonic() < deadline:
-        taken.check()
-        time.sleep(.02)
+    self.assert_taken_over(taken)
 
 
 class BucketTest(LeaseTest):
@@ -188,11 +191,7 @@ class BucketTest(LeaseTest):
     taken = self.take()
     for file in list(paths.files_below(paths.path(self.folder))):
       file.unlink()
-    deadline = time.monotonic() + 5
-    with self.assertRaisesRegex(errors.UserError, 'taken over'):
-      while time.monotonic() < deadline:
-        taken.check()
-        time.sleep(.02)
+    self.assert_taken_over(taken)
 
 
 if __name__ == '__main__':

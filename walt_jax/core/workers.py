@@ -12,6 +12,7 @@ import time
 from typing import TypeVar
 
 from walt_jax.core import exit_codes
+from walt_jax.core import waiting
 
 _Item = TypeVar('_Item')
 
@@ -62,23 +63,15 @@ def deaf(items: Iterator[_Item]) -> Iterator[_Item]:
   yield from items
 
 
-@contextlib.contextmanager
-def heeded(seconds: float = 60.0) -> Iterator[None]:
+def heeded(seconds: float = 60.0) -> contextlib.AbstractContextManager[None]:
   """Ends workers that were stopped, if the body waits so long.
 
   Whoever waits for one that has ended is told so; it would wait for ever for
   one that was stopped. Without workers, nothing is done.
   """
   if not multiprocessing.active_children():
-    yield
-    return
-  timer = threading.Timer(seconds, _end_stopped)
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
-  finally:
-    timer.cancel()
+    return contextlib.nullcontext()
+  return waiting.overdue(seconds, _end_stopped)
 
 
 def _end_stopped() -> None:
