@@ -12,7 +12,6 @@ noted, and a second one ends the process at once.
 import atexit
 from collections.abc import Callable, Iterator
 import contextlib
-import multiprocessing.process
 import os
 import select
 import signal
@@ -209,7 +208,9 @@ class Watch:
 def _end_children() -> None:
   """Kills the processes that this one has started."""
   if sys.platform != 'linux':
-    for child in multiprocessing.process.active_children():
+    # Who never imported it, which takes a while, has started none.
+    multiprocessing = sys.modules.get('multiprocessing')
+    for child in multiprocessing.active_children() if multiprocessing else ():
       child.kill()
     return
   for task in os.listdir('/proc/self/task'):
